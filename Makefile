@@ -1,0 +1,70 @@
+# Needs make, a shell and Python >= 3.10. Everything else is installed into virtual environments in this folder,
+# at the versions in constraints/.
+
+PYTHON ?= python3
+UV ?= uv
+PYTEST_ARGS ?=
+
+AIRFLOW := 3.3.2
+AIRFLOW_2 := 2.11.2
+VENV := .venv
+VENV_2 := .venv-airflow-2.11
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test check constraints clean environment environment-2 python
+
+# What the tests and linters must not inherit from the person's own Airflow.
+export AIRFLOW_HOME := $(CURDIR)/.airflow/tests
+export AIRFLOW__CORE__LOAD_EXAMPLES := False
+
+help: ## list these targets
+	@echo "make TARGET [PYTHON=python3.12]"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+demo: environment ## run the example DAG "booking" on a real Airflow against a local Webcamconsult
+	@$(VENV)/bin/python scripts/demo.py
+
+test: environment environment-2 ## run all tests, on both Airflows
+	@status=0; \
+	python_2="$(CURDIR)/$(VENV_2)/bin/python"; \
+	if ! $(PYTHON) -c '$(SUPPORTS_2)'; then python_2=; fi; \
+	echo "== Tests on Airflow $(AIRFLOW)"; \
+	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(PYTEST_ARGS) || status=$$?; \
+	if [ -n "$$python_2" ]; then \
+		echo "== Tests on Airflow $(AIRFLOW_2)"; \
+		AIRFLOW_HOME="$(AIRFLOW_HOME)-2.11" "$$python_2" -m pytest -m "not airflow_run" $(PYTEST_ARGS) || status=$$?; \
+	else \
+		echo "== The tests on Airflow $(AIRFLOW_2) are skipped: it supports Python 3.10 to 3.12, and $(PYTHON) is newer."; \
+	fi; \
+	exit $$status
+
+check: environment ## lint, check the format and the types
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+
+# The newest releases on which $(AIRFLOW_2) runs are those of spring 2026: newer providers break on it.
+constraints: ## pin anew what is installed, from pyproject.toml (needs uv)
+	@compile() { \
+		echo "apache-airflow==$$1" | $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 \
+			--no-annotate --no-header --no-emit-index-url --no-emit-find-links --group dev --extra sandbox \
+			--output-file "constraints/airflow-$$1.txt" $$2 pyproject.toml -; \
+	}; \
+	compile $(AIRFLOW) && compile $(AIRFLOW_2) "--exclude-newer 2026-04-01"
+
+clean: ## remove the virtual environments and everything else that was made
+	rm -rf $(VENV) $(VENV_2) .airflow .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, and $(PYTHON) is %d.%d: name another with PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+
+environment: python
+	@$(PYTHON) scripts/make_environment.py $(VENV) $(AIRFLOW)
+
+SUPPORTS_2 := import sys; sys.exit(sys.version_info >= (3, 13))
+
+environment-2: environment
+	@if $(PYTHON) -c '$(SUPPORTS_2)'; then $(PYTHON) scripts/make_environment.py $(VENV_2) $(AIRFLOW_2); fi
