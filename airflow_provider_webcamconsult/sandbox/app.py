@@ -1,0 +1,159 @@
+"""The sandbox over HTTP: routes, authentication, error pages, ETags and the request log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_webcamconsult.sandbox.service import (
+    APPOINTMENTS,
+    RESOURCES,
+    ApiError,
+    Resource,
+    Service,
+)
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("airflow_provider_webcamconsult.sandbox")
+
+Action = Callable[[Resource, str, str, Mapping[str, Any]], Any]
+
+_AUTHORIZATION = re.compile(r'Token\s+token=("?)([^\s",]+)\1')
+# What a path may show in the log; anything else could be a token or a person's data in the wrong place.
+_LOGGED = re.compile(
+    r"|sandbox|state|(users|client|clients|appointment|appointments|[0-9a-f]{24})(\.json)?", re.ASCII
+)
+
+
+def build_app(service: Service, *, plural_paths: bool, note: Callable[[str, str, int], None]) -> ASGIApp:
+    """Make the ASGI application.
+
+    :param service: the API and its data.
+    :param plural_paths: serve ``/clients/{id}.json`` instead of the documented ``/client/{id}.json``.
+    :param note: is told the method, path and status of each request, before it is answered.
+    """
+    actions: dict[tuple[str, bool], Action] = {
+        ("GET", False): service.list_all,
+        ("POST", False): service.create,
+        ("GET", True): service.view,
+        ("PUT", True): service.update,
+        ("DELETE", True): service.delete,
+    }
+    routes = [
+        Route(
+            f"/{resource.name if plural_paths else resource.detail}/{{id}}.json"
+            if one
+            else f"/{resource.name}.json",
+            _endpoint(service, resource, action),
+            methods=[method],
+        )
+        for resource in RESOURCES.values()
+        for (method, one), action in actions.items()
+    ]
+    control = _endpoint(service, APPOINTMENTS, service.set_state)
+    routes.append(Route("/sandbox/appointments/{id}/state", control, methods=["PUT"]))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+    app.router.redirect_slashes = False
+
+    async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                shown = (part if _LOGGED.fullmatch(part) else "***" for part in path.split("/"))
+                logger.info("%s %s %s", method, "/".join(shown), status)
+                note(method, path, status)
+            await send(message)
+
+        await app({**scope, "path": re.sub("/{2,}", "/", path)}, receive, noting)
+
+    return outermost
+
+
+def _endpoint(
+    service: Service, resource: Resource, action: Action
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        body = await request.body()
+        try:
+            parameters = _parameters(request, body)
+        except (ValueError, RecursionError):
+            return HTMLResponse("", 400)
+        token = _token(request, parameters)
+        if token not in service.tokens:
+            return PlainTextResponse(
+                "HTTP Token: Access denied.", 401, {"WWW-Authenticate": 'Token realm="Application"'}
+            )
+        try:
+            answer = action(resource, token, request.path_params.get("id", ""), parameters)
+        except ApiError as error:
+            if error.errors is not None:
+                return _json({"errors": error.errors}, error.status)
+            return _error_page(request, error.status, always_json=error.status == 404)
+        except Exception as error:
+            # Without the message of the exception, which may quote what was sent.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("The sandbox itself failed: %s\n%s", type(error).__name__, trace)
+            return _error_page(request, 500)
+        response = _json(answer)
+        if request.method in ("GET", "HEAD"):
+            etag = f'W/"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+            if request.headers.get("if-none-match") == etag:
+                response = Response(status_code=304)
+            response.headers["ETag"] = etag
+            response.headers["Cache-Control"] = "max-age=0, private, must-revalidate"
+        return response
+
+    return endpoint
+
+
+def _parameters(request: Request, body: bytes) -> dict[str, Any]:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/x-www-form-urlencoded":
+        return dict(parse_qsl(body.decode()))
+    if content_type != "application/json" or not body.strip():
+        return {}
+    parameters = json.loads(body)
+    # Python reads NaN and half surrogate pairs, which no JSON parser of the service does.
+    json.dumps(parameters, allow_nan=False, ensure_ascii=False).encode()
+    return parameters if isinstance(parameters, dict) else {}
+
+
+def _token(request: Request, parameters: Mapping[str, Any]) -> Any:
+    match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", "").strip())
+    if match:
+        return match[2]
+    return request.query_params.get("authentication_token") or parameters.get("authentication_token")
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(content, status, media_type="application/json; charset=utf-8")
+
+
+def _error_page(request: Request, status: int, *, always_json: bool = False) -> Response:
+    phrase = HTTPStatus(status).phrase
+    if always_json or "application/json" in request.headers.get("accept", ""):
+        return _json({"status": status, "error": phrase}, status)
+    return HTMLResponse(f"<!DOCTYPE html>\n<title>{status} {phrase}</title>\n<h1>{phrase}</h1>\n", status)
+
+
+async def _no_such_route(request: Request, _error: Exception) -> Response:
+    # Rails knows no 405: a method that a path does not have is a route that does not exist.
+    return _error_page(request, 404)
