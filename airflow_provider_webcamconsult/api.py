@@ -1,0 +1,481 @@
+"""
+The Webcamconsult API without I/O: builds requests, and reads answers into values or errors.
+
+Paths, envelopes and attributes come from :mod:`~airflow_provider_webcamconsult.resources`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+from airflow_provider_webcamconsult import exceptions
+from airflow_provider_webcamconsult.dates import to_wire
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultError,
+    WebcamconsultInputError,
+    WebcamconsultUnknownOutcomeError,
+    WebcamconsultValidationError,
+)
+
+if TYPE_CHECKING:
+    import datetime
+
+    from pendulum import Timezone
+
+    from airflow_provider_webcamconsult.resources import Resource
+
+# Ids seen are 24 hexadecimal digits; no more is known, so only what could change a path is refused.
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+_HTML = re.compile(rb"\s*<", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    One request to the service.
+
+    :param method: HTTP method.
+    :param path: path below the base URL.
+    :param resource: the kind of record that it is about.
+    :param body: what is sent as JSON, if anything.
+    :param is_list: whether the answer is a list of records.
+    """
+
+    method: str
+    path: str
+    resource: Resource[Any, Any]
+    body: Mapping[str, Any] | None = None
+    is_list: bool = False
+
+    @property
+    def is_create(self) -> bool:
+        """Whether sending it twice makes two records."""
+        return self.method == "POST"
+
+
+def list_request(resource: Resource[Any, Any]) -> Request:
+    """
+    Build the request for all records of a kind.
+
+    :param resource: the kind.
+    """
+    return Request("GET", f"/{resource.plural}.json", resource, is_list=True)
+
+
+def get_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:
+    """
+    Build the request for one record.
+
+    :param resource: its kind.
+    :param record_id: its id.
+    :param plural_paths: whether all detail paths start with the plural.
+    :raises WebcamconsultInputError: if the id cannot be one.
+    """
+    return Request("GET", _detail_path(resource, record_id, plural_paths), resource)
+
+
+def create_request(resource: Resource[Any, Any], attributes: Mapping[str, Any]) -> Request:
+    """
+    Build the request that creates a record.
+
+    :param resource: its kind.
+    :param attributes: what to write, from :func:`prepare`.
+    """
+    return Request("POST", f"/{resource.plural}.json", resource, {resource.name: attributes})
+
+
+def update_request(
+    resource: Resource[Any, Any], record_id: str, attributes: Mapping[str, Any], *, plural_paths: bool = False
+) -> Request:
+    """
+    Build the request that changes a record.
+
+    :param resource: its kind.
+    :param record_id: its id.
+    :param attributes: what to write, from :func:`prepare`.
+    :param plural_paths: whether all detail paths start with the plural.
+    :raises WebcamconsultInputError: if the id cannot be one.
+    """
+    path = _detail_path(resource, record_id, plural_paths)
+    return Request("PUT", path, resource, {resource.name: attributes})
+
+
+def delete_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:
+    """
+    Build the request that deletes a record; the document gives it a body.
+
+    :param resource: its kind.
+    :param record_id: its id.
+    :param plural_paths: whether all detail paths start with the plural.
+    :raises WebcamconsultInputError: if the id cannot be one.
+    """
+    path = _detail_path(resource, record_id, plural_paths)
+    return Request("DELETE", path, resource, {resource.name: {"id": record_id}})
+
+
+def check_id(resource: Resource[Any, Any], record_id: object) -> None:
+    """
+    Refuse an id that cannot be one.
+
+    :param resource: the kind of record.
+    :param record_id: its id.
+    :raises WebcamconsultInputError: if it is empty, no text, a template that rendered to ``None``, or would
+        change the request's path.
+    """
+    name = f"{resource.name}_id"
+    if record_id is None or record_id in ("", "None"):
+        raise WebcamconsultInputError(
+            f"{name} is {record_id!r}: a template or an XCom gave no value. "
+            "Check that the task that it comes from ran and returned an id."
+        )
+    if not isinstance(record_id, str):
+        raise WebcamconsultInputError(f"{name} is a {type(record_id).__name__}. Give the id as text.")
+    if not _ID.fullmatch(record_id):
+        raise WebcamconsultInputError(
+            f"{name} has characters that no id has (only letters, digits, - and _ can be). "
+            "Give the id alone, not a path or a URL."
+        )
+
+
+def _detail_path(resource: Resource[Any, Any], record_id: str, plural_paths: bool) -> str:
+    check_id(resource, record_id)
+    return f"/{resource.plural if plural_paths else resource.documented_detail}/{record_id}.json"
+
+
+def check_attributes(
+    resource: Resource[Any, Any], attributes: object, *, record_id: str | None = None
+) -> list[str]:
+    """
+    Look at the attributes of a write before anything is sent.
+
+    :param resource: the kind of record.
+    :param attributes: what the caller wants to write.
+    :param record_id: the record that is addressed, in an update.
+    :return: warnings for the log; they show names, never values.
+    :raises WebcamconsultInputError: if they are no dict, empty, or another record's.
+    """
+    if not isinstance(attributes, Mapping):
+        raise WebcamconsultInputError(
+            f"attributes of a {resource.name} must be a dict, not {type(attributes).__name__}. To pass what "
+            "another task returned use its .output, or render_template_as_native_obj=True on the DAG."
+        )
+    if unusable := [name for name in attributes if not isinstance(name, str)]:
+        raise WebcamconsultInputError(
+            f"attributes of a {resource.name} has {len(unusable)} keys that are no text."
+        )
+    for name, meant in resource.aliases.items():
+        if meant == "id" and record_id is not None:
+            for key in (name, meant):
+                if key in attributes and attributes[key] != record_id:
+                    raise WebcamconsultInputError(
+                        f"attributes has another '{key}' than the {resource.name}_id that is addressed. "
+                        "Leave it out, or address the record that is meant."
+                    )
+    if not any(_is_written(resource, name) for name in attributes):
+        raise WebcamconsultInputError(
+            f"attributes of a {resource.name} has nothing that can be written. "
+            f"Give at least one of: {', '.join(resource.editable)}."
+        )
+    warnings = []
+    if left_out := [name for name in attributes if not _is_written(resource, name)]:
+        warnings.append(
+            f"Left out of the {resource.name}, since the service makes them itself: {', '.join(left_out)}."
+        )
+    for name in attributes:
+        if _is_written(resource, name) and name not in resource.editable and name not in resource.aliases:
+            warnings.append(_unknown(resource, name) + " It is sent as it stands.")
+    return warnings
+
+
+def _is_written(resource: Resource[Any, Any], name: str) -> bool:
+    name = resource.aliases.get(name, name)
+    return name not in resource.generated and name not in resource.credentials
+
+
+def _unknown(resource: Resource[Any, Any], name: str) -> str:
+    nearest = difflib.get_close_matches(name, resource.known, n=1)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    return f"A {resource.name} has no attribute '{name}' in the API document.{hint}"
+
+
+def prepare(resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone: Timezone) -> dict[str, Any]:
+    """
+    Turn checked attributes into what is sent.
+
+    :param resource: the kind of record.
+    :param attributes: what the caller wants to write, already through :func:`check_attributes`.
+    :param zone: the time zone of dates without offset.
+    :return: what can be written, under the service's names, with dates as the service wants them.
+    :raises WebcamconsultInputError: if a date or another value cannot be sent.
+    """
+    written: dict[str, Any] = {}
+    for alias, value in attributes.items():
+        if not _is_written(resource, alias):
+            continue
+        name = resource.aliases.get(alias, alias)
+        if value is not None and (name in resource.moments or name in resource.birthdays):
+            value = to_wire(value, name=name, zone=zone, day_only=name in resource.birthdays)
+        else:
+            _refuse_unsendable(name, value)
+        written[name] = value
+    return written
+
+
+def _refuse_unsendable(name: str, value: object) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        pass
+    else:
+        return
+    raise WebcamconsultInputError(
+        f"Attribute '{name}' holds a value that JSON has not ({type(value).__name__}). "
+        "Give text, numbers, lists, dicts, or None for nothing."
+    )
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """
+    Write a body as JSON.
+
+    :param body: the body.
+    """
+    return json.dumps(body, allow_nan=False).encode()
+
+
+def read(
+    request: Request,
+    status_code: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    *,
+    now: datetime.datetime | None = None,
+) -> Any:
+    """
+    Read an answer.
+
+    :param request: what it answers.
+    :param status_code: HTTP status.
+    :param headers: its headers, whatever their case.
+    :param content: its body.
+    :param now: the time, for a ``Retry-After`` that is a date.
+    :return: a record, a list of records, or None for a delete.
+    :raises WebcamconsultError: what the answer means, if not success.
+    """
+    if 200 <= status_code < 300:
+        if request.method == "DELETE":
+            return None
+        return _read_records(request, status_code, content)
+    if 300 <= status_code < 400:
+        _raise_redirect(request, status_code, headers.get("Location", ""))
+    if status_code >= 500 and request.is_create:
+        unknown_outcome(
+            request, f"{_said(request, status_code)} The service failed.", status_code=status_code
+        )
+    details = _details(request, status_code)
+    if status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
+        _raise_validation(content, details)
+    if status_code == HTTPStatus.TOO_MANY_REQUESTS or status_code >= 500:
+        details["retry_after"] = _retry_after(headers, now)
+    error_class, remedy = _MEANINGS.get(status_code, _OTHER_MEANING)
+    if status_code >= 500:
+        error_class, remedy = exceptions.WebcamconsultServerError, "The service failed; try again later."
+    if status_code == HTTPStatus.NOT_FOUND and request.resource.documented_detail != request.resource.plural:
+        remedy += " If both are right, turn the connection's 'plural_paths' the other way."
+    raise error_class(f"{_said(request, status_code)} {remedy.format(resource=request.resource)}", **details)
+
+
+_OTHER_MEANING: tuple[type[WebcamconsultError], str] = (
+    exceptions.WebcamconsultRequestError,
+    "The service does not take this request as it is.",
+)
+_MEANINGS: dict[int, tuple[type[WebcamconsultError], str]] = {
+    HTTPStatus.UNAUTHORIZED: (
+        exceptions.WebcamconsultAuthenticationError,
+        "The service refused the token: put the organisation's API token into the connection's Password.",
+    ),
+    HTTPStatus.FORBIDDEN: (
+        exceptions.WebcamconsultAuthenticationError,
+        "The token may not do this: ask Webcamconsult for the right, or use another organisation's token.",
+    ),
+    HTTPStatus.NOT_FOUND: (
+        exceptions.WebcamconsultNotFoundError,
+        "There is no such {resource.name} for this token, or no such path. Check the id and the connection's Host.",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        exceptions.WebcamconsultRateLimitError,
+        "The service asks for fewer requests: lower the parallelism with a pool.",
+    ),
+}
+
+
+def unknown_outcome(request: Request, cause: str, *, status_code: int | None = None) -> NoReturn:
+    """
+    Say that a create may have been carried out.
+
+    :param request: the create.
+    :param cause: what happened, as a sentence.
+    :param status_code: HTTP status of the answer, where there was one.
+    :raises WebcamconsultUnknownOutcomeError: always.
+    """
+    raise WebcamconsultUnknownOutcomeError(
+        f"{cause} Whether the {request.resource.name} was created is not known, so it was not sent again. "
+        "Look it up at the service; if it is not there, clear this task.",
+        **_details(request, status_code),
+    )
+
+
+def _details(request: Request, status_code: int | None) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "path": request.path,
+        "status_code": status_code,
+        "reason": _phrase(status_code),
+    }
+
+
+def _phrase(status_code: int | None) -> str | None:
+    try:
+        return None if status_code is None else HTTPStatus(status_code).phrase
+    except ValueError:
+        return None
+
+
+def _said(request: Request, status_code: int) -> str:
+    return f"{request.method} {request.path}: {status_code} {_phrase(status_code) or ''}".rstrip() + "."
+
+
+def _raise_redirect(request: Request, status_code: int, location: str) -> NoReturn:
+    target = urlsplit(location)
+    # Never the query: it can hold the token.
+    address = f"{target.scheme}://{target.hostname or ''}{f':{target.port}' if target.port else ''}"
+    elsewhere = f"to {address}" if target.netloc else "to another path"
+    raise WebcamconsultConfigurationError(
+        f"{_said(request, status_code)} The host sends requests on {elsewhere}; nothing was carried out. "
+        "Put the address that is meant into the connection's Host.",
+        **_details(request, status_code),
+    )
+
+
+def _raise_validation(content: bytes, details: dict[str, Any]) -> NoReturn:
+    answer = _json(content)
+    errors = answer.get("errors") if isinstance(answer, dict) else None
+    errors = errors if isinstance(errors, dict) else {}
+    reasons = "; ".join(
+        f"{name}: {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
+        for name, messages in errors.items()
+    )
+    raise WebcamconsultValidationError(
+        f"{details['method']} {details['path']}: 422 {details['reason']}. "
+        f"The service refused the attributes: {reasons or 'it gave no reason'}.",
+        errors=errors,
+        **details,
+    )
+
+
+def _retry_after(headers: Mapping[str, str], now: datetime.datetime | None) -> float | None:
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+        return max(0.0, (moment - now).total_seconds()) if now else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _read_records(request: Request, status_code: int, content: bytes) -> Any:
+    resource, answer = request.resource, _json(content)
+    if request.is_list and isinstance(answer, list):
+        records = [_record(resource, item) for item in answer]
+        if None not in records:
+            return records
+    elif isinstance(answer, dict) and not request.is_list:
+        record = _record(resource, answer.get(resource.name))
+        if record is not None:
+            return record
+    details = _details(request, status_code)
+    said = _said(request, status_code)
+    if _HTML.match(content):
+        cause = f"{said} The host answered with a web page, not as the API: check the connection's Host."
+        if request.is_create:
+            unknown_outcome(request, cause, status_code=status_code)
+        raise WebcamconsultConfigurationError(cause, **details)
+    cause = f"{said} The answer is not the documented JSON, or was cut off."
+    if request.is_create:
+        unknown_outcome(request, cause, status_code=status_code)
+    raise exceptions.WebcamconsultResponseError(
+        f"{cause} Try again; if it stays, check the connection's Host.", **details
+    )
+
+
+def _record(resource: Resource[Any, Any], item: Any) -> dict[str, Any] | None:
+    """Read one record under the document's names; None if it is none."""
+    if not isinstance(item, dict):
+        return None
+    item = _without(resource.credentials, item)
+    for alias, name in resource.aliases.items():
+        if alias in item:
+            value = item.pop(alias)
+            item.setdefault(name, value)
+    return item if isinstance(item.get("id"), str) and item["id"] else None
+
+
+def _without(credentials: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(credentials, item) for name, item in value.items() if name not in credentials}
+    if isinstance(value, list):
+        return [_without(credentials, item) for item in value]
+    return value
+
+
+def select(resource: Resource[Any, Any], record: Mapping[str, Any], fields: Any = None) -> dict[str, Any]:
+    """
+    Take from a record what may be stored.
+
+    :param resource: its kind.
+    :param record: the record.
+    :param fields: names to take; None takes the id and what is not personal.
+    :return: the attributes that were asked for; one that the record lacks is None.
+    """
+    if fields is None:
+        return {name: record[name] for name in resource.not_personal if name in record}
+    return {name: record.get(name) for name in fields}
+
+
+def check_fields(resource: Resource[Any, Any], fields: object) -> list[str]:
+    """
+    Look at the names of the attributes to return.
+
+    :param resource: the kind of record.
+    :param fields: the names, or None.
+    :return: warnings for the log.
+    :raises WebcamconsultInputError: if it is no list of names, or names a credential.
+    """
+    if fields is None:
+        return []
+    if isinstance(fields, str) or not isinstance(fields, (list, tuple, set, frozenset)):
+        raise WebcamconsultInputError("fields must be a list of attribute names.")
+    if secret := [name for name in fields if name in resource.credentials]:
+        raise WebcamconsultInputError(
+            f"fields names {', '.join(secret)}, a credential: those are never returned. "
+            "hook.get_conn() gives the plain session for who really needs them."
+        )
+    return [_unknown(resource, str(name)) for name in fields if name not in resource.known]

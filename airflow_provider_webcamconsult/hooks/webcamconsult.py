@@ -1,0 +1,449 @@
+"""The hook: an Airflow connection becomes a session, and requests are sent over it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic
+
+from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult._compat import AirflowNotFoundException, BaseHook
+from airflow_provider_webcamconsult.connection import Settings
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultConnectionError,
+    WebcamconsultError,
+    WebcamconsultNotFoundError,
+    WebcamconsultRateLimitError,
+    WebcamconsultResponseError,
+    WebcamconsultServerError,
+)
+from airflow_provider_webcamconsult.resources import (
+    APPOINTMENT,
+    CLIENT,
+    USER,
+    Appointment,
+    AppointmentAttributes,
+    AttributesT,
+    Client,
+    ClientAttributes,
+    RecordT,
+    Resource,
+    User,
+    UserAttributes,
+)
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterator
+
+    import requests
+    from tenacity import RetryCallState
+
+#: Seconds before the first repetition; doubled each time, with up to as much again at random.
+BACKOFF_SECONDS = 0.5
+#: Seconds that the back-off grows to at the most.
+BACKOFF_MAX_SECONDS = 30
+#: Seconds of a ``Retry-After`` that are honoured at the most.
+RETRY_AFTER_MAX_SECONDS = 120
+#: Seconds after which one call is not tried again.
+RETRY_TOTAL_SECONDS = 300
+#: How often a request that failed with 500 is tried again.
+RETRIES_AFTER_500 = 1
+
+_TOKEN_PARAMETER = "authentication_token"  # noqa: S105
+
+
+class WebcamconsultHook(BaseHook):
+    """
+    Talk to Webcamconsult with the token of an Airflow connection.
+
+    The whole API document is behind :attr:`users`, :attr:`clients` and :attr:`appointments`.
+
+    :param webcamconsult_conn_id: the connection, of type ``webcamconsult``.
+    """
+
+    conn_name_attr = "webcamconsult_conn_id"
+    default_conn_name = "webcamconsult_default"
+    conn_type = "webcamconsult"
+    hook_name = "Webcamconsult"
+
+    def __init__(self, webcamconsult_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+    @cached_property
+    def users(self) -> Records[UserAttributes, User]:
+        """The users, professionals (API document, "User Collection" and "User")."""
+        return Records(self, USER)
+
+    @cached_property
+    def clients(self) -> Records[ClientAttributes, Client]:
+        """The clients, patients (API document, "Client Collection" and "Client")."""
+        return Records(self, CLIENT)
+
+    @cached_property
+    def appointments(self) -> Records[AppointmentAttributes, Appointment]:
+        """The appointments (API document, "Appointment Collection" and "Appointment")."""
+        return Records(self, APPOINTMENT)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """
+        The connection's settings, read at the first use.
+
+        :raises WebcamconsultConfigurationError: if there is no such connection, or it is not usable.
+        """
+        connection = self._find_connection()
+        if connection is None:
+            raise WebcamconsultConfigurationError(
+                f"There is no connection '{self.webcamconsult_conn_id}'. Create it in Airflow under Admin, "
+                "Connections, of type Webcamconsult, or name one that exists in webcamconsult_conn_id."
+            )
+        settings = Settings.of(connection)
+        if settings.is_plain_text:
+            self.log.warning(
+                "Connection '%s' uses plain http: token and patients' data cross the network unencrypted.",
+                self.webcamconsult_conn_id,
+            )
+        return settings
+
+    def _find_connection(self) -> Any:
+        try:
+            return self.get_connection(self.webcamconsult_conn_id)
+        except AirflowNotFoundException:
+            return None
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        return self.get_conn()
+
+    def get_conn(self) -> requests.Session:
+        """
+        Return a plain session that gives the token to the connection's address, and to no other.
+
+        For what the rest of the hook does not do. Its answers are not cleared of credentials.
+
+        :raises WebcamconsultConfigurationError: if the connection is not usable.
+        """
+        import requests
+
+        session = requests.Session()
+        session.headers["Accept"] = "application/json"
+        session.auth = _TokenAuth(self.settings)
+        session.verify = not self.settings.insecure
+        return session
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Look whether the service takes the token; for the Test button and ``airflow connections test``."""
+        try:
+            users = self.users.list()
+        except WebcamconsultError as error:
+            return False, str(error)
+        return (
+            True,
+            f"Connected to {self.settings.base_url}: the token's organisation has {len(users)} users.",
+        )
+
+    def send(self, request: api.Request) -> Any:
+        """
+        Send a request, again where that is safe, and read the answer.
+
+        :param request: from :mod:`~airflow_provider_webcamconsult.api`.
+        :return: a record, a list of records, or None for a delete.
+        :raises WebcamconsultError: if it did not succeed.
+        """
+        from tenacity import Retrying, stop_after_attempt, stop_before_delay
+
+        attempt = _Attempt(request)
+        retrying = Retrying(
+            retry=_is_worth_repeating,
+            stop=stop_after_attempt(1 + self.settings.retries) | stop_before_delay(RETRY_TOTAL_SECONDS),
+            wait=_pause,
+            before_sleep=self._log_repetition,
+            reraise=True,
+        )
+        return retrying(self._exchange, attempt)
+
+    def _log_repetition(self, state: RetryCallState) -> None:
+        self.log.warning("%s Trying again in %.1f s.", state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr]
+
+    def _exchange(self, attempt: _Attempt) -> Any:
+        """Send once."""
+        import requests
+        from urllib3.exceptions import HTTPError
+
+        request, settings = attempt.request, self.settings
+        body = attempt.new_body(settings)
+        try:
+            response = self._session.request(
+                request.method,
+                settings.base_url + request.path,
+                data=body,
+                headers={"Content-Type": "application/json"} if body else None,
+                timeout=settings.timeout,
+                verify=not settings.insecure,  # given here too, since the environment outvotes the session's
+                allow_redirects=False,
+            )
+        except (requests.RequestException, HTTPError, OSError) as error:
+            cause, response = _cause(error, settings.timeout), None
+            attempt.may_be_done = attempt.may_be_done or attempt.was_sent
+        # Raised outside of the except: the library's errors hold the URL, and so perhaps the token.
+        if response is None:
+            cause = f"{request.method} {request.path}: {cause}"
+            if request.is_create and attempt.was_sent:
+                api.unknown_outcome(request, cause)
+            raise WebcamconsultConnectionError(cause, method=request.method, path=request.path)
+        try:
+            return api.read(
+                request,
+                response.status_code,
+                response.headers,
+                response.content,
+                now=datetime.now(timezone.utc),
+            )
+        except WebcamconsultNotFoundError:
+            # Gone: an earlier attempt deleted it, though its answer was lost.
+            if request.method == "DELETE" and attempt.may_be_done:
+                return None
+            raise
+        except WebcamconsultServerError:
+            attempt.may_be_done = True
+            raise
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Say how Airflow 2's form shows the standard fields; Airflow 3 reads the provider's info."""
+        from airflow_provider_webcamconsult.get_provider_info import UI_FIELD_BEHAVIOUR
+
+        return {key.replace("-", "_"): value for key, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of Airflow 2's connection form; Airflow 3 reads the provider's info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from wtforms import BooleanField, IntegerField, StringField
+        from wtforms.validators import Optional
+
+        from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
+
+        widgets = {}
+        for name, described in CONNECTION_FIELDS.items():
+            schema = described["schema"]
+            keywords = {"label": described["label"], "description": described["description"]}
+            if "boolean" in schema["type"]:
+                widgets[name] = BooleanField(**keywords, default=schema["default"])
+            else:
+                kind = IntegerField if "integer" in schema["type"] else StringField
+                widgets[name] = kind(
+                    **keywords,
+                    default=schema["default"],
+                    validators=[Optional()],
+                    widget=BS3TextFieldWidget(),
+                )
+        return widgets
+
+
+class Records(Generic[AttributesT, RecordT]):
+    """
+    The records of one kind, as ``hook.users``, ``hook.clients`` and ``hook.appointments``.
+
+    Every method raises a :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
+
+    :param hook: the hook that sends.
+    :param resource: the kind.
+    """
+
+    def __init__(self, hook: WebcamconsultHook, resource: Resource[AttributesT, RecordT]) -> None:
+        self._hook = hook
+        self._resource = resource
+
+    def list(self) -> builtins.list[RecordT]:
+        """Return all records; the service has no paging and no filter ("List All …")."""
+        records: builtins.list[RecordT] = self._hook.send(api.list_request(self._resource))
+        return records
+
+    def get(self, record_id: str) -> RecordT:
+        """
+        Return one record ("View a … detail").
+
+        :param record_id: its id.
+        """
+        api.check_id(self._resource, record_id)
+        plural_paths = self._hook.settings.plural_paths
+        record: RecordT = self._hook.send(
+            api.get_request(self._resource, record_id, plural_paths=plural_paths)
+        )
+        return record
+
+    def create(self, attributes: AttributesT | RecordT) -> RecordT:
+        """
+        Create a record and return it ("Create a New …").
+
+        It is never sent twice where the first may have been carried out: a second create is a double booking.
+
+        :param attributes: the API's own names; what is not given is not sent, None is sent as ``null``.
+            Dates are ``datetime`` or ISO 8601 text, without offset in the connection's time zone.
+        """
+        written = self._prepare(attributes)
+        record: RecordT = self._hook.send(api.create_request(self._resource, written))
+        return record
+
+    def update(self, record_id: str, attributes: AttributesT | RecordT) -> RecordT:
+        """
+        Change what is given of a record and return it ("Update a …").
+
+        :param record_id: its id.
+        :param attributes: as for :meth:`create`; what is not given stays as it is.
+        """
+        api.check_id(self._resource, record_id)
+        written = self._prepare(attributes, record_id)
+        plural_paths = self._hook.settings.plural_paths
+        request = api.update_request(self._resource, record_id, written, plural_paths=plural_paths)
+        record: RecordT = self._hook.send(request)
+        return record
+
+    def delete(self, record_id: str) -> None:
+        """
+        Delete a record ("Delete a …").
+
+        :param record_id: its id.
+        """
+        api.check_id(self._resource, record_id)
+        plural_paths = self._hook.settings.plural_paths
+        self._hook.send(api.delete_request(self._resource, record_id, plural_paths=plural_paths))
+
+    def _prepare(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
+        for warning in api.check_attributes(self._resource, attributes, record_id=record_id):
+            self._hook.log.warning(warning)
+        return api.prepare(self._resource, attributes, zone=self._hook.settings.zone)
+
+
+class _TokenAuth:
+    """Gives the token to the connection's address, as the header or as the parameter."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        if settings.auth_as_parameter:
+            logging.getLogger("urllib3.connectionpool").addFilter(_hide_token_parameter)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        settings = self._settings
+        if not (request.url or "").startswith(f"{settings.base_url}/"):
+            return request
+        if not settings.auth_as_parameter:
+            request.headers["Authorization"] = f"Token token={settings.token}"
+        elif not isinstance(request.body, _Body):
+            request.prepare_url(request.url, {_TOKEN_PARAMETER: settings.token})
+        return request
+
+
+def _hide_token_parameter(record: logging.LogRecord) -> bool:
+    """Take the token out of the URLs that urllib3 logs at level DEBUG."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            re.sub(rf"({_TOKEN_PARAMETER}=)[^&\s]+", r"\1***", argument)
+            if isinstance(argument, str)
+            else argument
+            for argument in record.args
+        )
+    return True
+
+
+class _Body(io.BytesIO):
+    """A request's body that knows whether its sending has begun."""
+
+    was_read = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.was_read = True
+        return super().read(size)
+
+
+class _Attempt:
+    """
+    What is known of a request over its attempts.
+
+    :param request: the request.
+    """
+
+    def __init__(self, request: api.Request) -> None:
+        self.request = request
+        self.may_be_done = False
+        self._body: _Body | None = None
+
+    def new_body(self, settings: Settings) -> _Body | None:
+        """Return the body for one more attempt."""
+        if self.request.body is None:
+            return None
+        # In the body where there is one: what stands in a URL gets into the logs on the way.
+        token = {_TOKEN_PARAMETER: settings.token} if settings.auth_as_parameter else {}
+        self._body = _Body(api.encode({**self.request.body, **token}))
+        return self._body
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the service may have the whole request: a body that was never read never left."""
+        return self._body is not None and self._body.was_read
+
+
+def _is_worth_repeating(state: RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, WebcamconsultServerError) and error.status_code == 500:
+        return state.attempt_number <= RETRIES_AFTER_500
+    return isinstance(
+        error,
+        (
+            WebcamconsultConnectionError,
+            WebcamconsultRateLimitError,
+            WebcamconsultResponseError,
+            WebcamconsultServerError,
+        ),
+    )
+
+
+def _pause(state: RetryCallState) -> float:
+    from tenacity import wait_exponential_jitter
+
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after or 0.0 if isinstance(error, WebcamconsultError) else 0.0
+    backoff = wait_exponential_jitter(
+        initial=BACKOFF_SECONDS, max=BACKOFF_MAX_SECONDS, jitter=BACKOFF_SECONDS
+    )
+    return max(backoff(state), min(asked, RETRY_AFTER_MAX_SECONDS))
+
+
+def _cause(error: BaseException, timeout: float) -> str:
+    """Say what went wrong below HTTP, without the library's words: they hold the URL."""
+    import ssl
+
+    import requests
+
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return (
+                f"the server's certificate was not accepted ({link.verify_message}). Check the connection's "
+                "Host, and that this machine knows the certificate's authority."
+            )
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return f"no connection within {timeout:g} s. Check the connection's Host and Port, and the way there."
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {timeout:g} s. Try again later, or raise 'timeout' in the connection."
+    if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
+        return "the host's name is not known. Check the connection's Host."
+    if isinstance(error, requests.exceptions.SSLError):
+        return "TLS failed: the host does not speak it there. Check the connection's Host and Port."
+    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
+    if reason:
+        return f"the connection failed ({reason}). Check the connection's Host and Port."
+    return "the connection was lost before the answer was complete. Try again."
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

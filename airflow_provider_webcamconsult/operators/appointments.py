@@ -1,0 +1,156 @@
+"""Operators for appointments (consults)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.operators.base import (
+    BaseCreateOperator,
+    BaseDeleteOperator,
+    BaseGetOperator,
+    BaseListOperator,
+    BaseUpdateOperator,
+)
+from airflow_provider_webcamconsult.resources import APPOINTMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from airflow.sdk import XComArg
+
+    from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.resources import AppointmentAttributes
+
+
+class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
+    """
+    Create an appointment (API document, "Create a New Appointment"); the task returns the id.
+
+    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
+        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+        What is not given is not sent; None is sent as ``null``. ``date`` is a ``datetime`` or ISO 8601 text,
+        without offset in the connection's time zone.
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = APPOINTMENT
+    template_fields: Sequence[str] = ("attributes", "webcamconsult_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
+
+    def __init__(
+        self,
+        *,
+        attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.attributes = attributes
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
+    """
+    Change an appointment (API document, "Update an Appointment"); the task returns the id.
+
+    :param appointment_id: id of the appointment (templated).
+    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
+        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+        What is not given stays as it is; None clears. ``date`` is a ``datetime`` or ISO 8601 text,
+        without offset in the connection's time zone.
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = APPOINTMENT
+    template_fields: Sequence[str] = ("appointment_id", "attributes", "webcamconsult_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
+
+    def __init__(
+        self,
+        *,
+        appointment_id: str | XComArg,
+        attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.appointment_id = appointment_id
+        self.attributes = attributes
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):
+    """
+    Delete an appointment (API document, "Delete an Appointment"); the task returns nothing.
+
+    :param appointment_id: id of the appointment (templated).
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = APPOINTMENT
+    template_fields: Sequence[str] = ("appointment_id", "webcamconsult_conn_id")
+
+    def __init__(
+        self,
+        *,
+        appointment_id: str | XComArg,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.appointment_id = appointment_id
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultGetAppointmentOperator(BaseGetOperator):
+    """
+    Read an appointment (API document, "View an Appointment detail"); the task returns a dict.
+
+    :param appointment_id: id of the appointment (templated).
+    :param fields: names of the attributes to return, and so to store in Airflow's database;
+        by default all that is not personal (templated).
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = APPOINTMENT
+    template_fields: Sequence[str] = ("appointment_id", "fields", "webcamconsult_conn_id")
+
+    def __init__(
+        self,
+        *,
+        appointment_id: str | XComArg,
+        fields: Collection[str] | None = None,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.appointment_id = appointment_id
+        self.fields = fields
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultListAppointmentsOperator(BaseListOperator):
+    """
+    Read all appointments of the token's organisation (API document, "List All Appointments").
+
+    The task returns a list of dicts.
+
+    :param fields: names of the attributes to return, and so to store in Airflow's database;
+        by default all that is not personal (templated).
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = APPOINTMENT
+    template_fields: Sequence[str] = ("fields", "webcamconsult_conn_id")
+
+    def __init__(
+        self,
+        *,
+        fields: Collection[str] | None = None,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.fields = fields
+        self.webcamconsult_conn_id = webcamconsult_conn_id

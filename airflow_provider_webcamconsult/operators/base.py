@@ -1,0 +1,166 @@
+"""What the operators share. The classes to use are in ``users``, ``clients`` and ``appointments``."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult._compat import BaseOperator
+from airflow_provider_webcamconsult.hooks.webcamconsult import Records, WebcamconsultHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.resources import Resource
+
+
+class AttributesCallable:
+    """
+    A callable that gives the attributes inside the task, so that they are never rendered or stored.
+
+    Wrapped, because Airflow 3 calls a callable in a template field itself, and stores what it returns.
+
+    :param function: takes the context and returns the attributes.
+    """
+
+    def __init__(self, function: Callable[[Context], Mapping[str, Any]]) -> None:
+        self.function = function
+
+    def __repr__(self) -> str:
+        return f"<attributes from {getattr(self.function, '__qualname__', type(self.function).__name__)}>"
+
+
+class WebcamconsultBaseOperator(BaseOperator):
+    """An operator on one kind of record."""
+
+    resource: ClassVar[Resource[Any, Any]]
+    ui_color = "#d7edf4"
+
+    webcamconsult_conn_id: str
+
+    @cached_property
+    def hook(self) -> WebcamconsultHook:
+        """The hook for this operator's connection."""
+        return WebcamconsultHook(self.webcamconsult_conn_id)
+
+    @property
+    def records(self) -> Records[Any, Any]:
+        """The hook's records of this operator's kind."""
+        records: Records[Any, Any] = getattr(self.hook, self.resource.plural)
+        return records
+
+    @property
+    def record_id(self) -> str:
+        """The id in this operator's ``user_id``, ``client_id`` or ``appointment_id``."""
+        record_id: str = getattr(self, f"{self.resource.name}_id")
+        return record_id
+
+
+class _WithAttributes(WebcamconsultBaseOperator):
+    @property
+    def attributes(self) -> Any:
+        """What to write, as it was given; a callable wrapped."""
+        return self._attributes
+
+    @attributes.setter
+    def attributes(self, value: Any) -> None:
+        self._attributes = AttributesCallable(value) if callable(value) else value
+
+    def _attributes_now(self, context: Context) -> Any:
+        if isinstance(self.attributes, AttributesCallable):
+            return self.attributes.function(context)
+        return self.attributes
+
+
+class BaseCreateOperator(_WithAttributes):
+    """Creates a record."""
+
+    def execute(self, context: Context) -> str:
+        """
+        Create the record.
+
+        :param context: the task's context.
+        :return: its id.
+        """
+        record_id: str = self.records.create(self._attributes_now(context))["id"]
+        self.log.info("Created %s %s.", self.resource.name, record_id)
+        return record_id
+
+
+class BaseUpdateOperator(_WithAttributes):
+    """Changes a record."""
+
+    ui_color = "#e3ecf7"
+
+    def execute(self, context: Context) -> str:
+        """
+        Change the record.
+
+        :param context: the task's context.
+        :return: its id.
+        """
+        record_id = self.record_id
+        api.check_id(self.resource, record_id)
+        self.records.update(record_id, self._attributes_now(context))
+        self.log.info("Updated %s %s.", self.resource.name, record_id)
+        return record_id
+
+
+class BaseDeleteOperator(WebcamconsultBaseOperator):
+    """Deletes a record."""
+
+    ui_color = "#f6e3e1"
+
+    def execute(self, context: Context) -> None:
+        """
+        Delete the record.
+
+        :param context: the task's context.
+        """
+        self.records.delete(self.record_id)
+        self.log.info("Deleted %s %s.", self.resource.name, self.record_id)
+
+
+class _WithFields(WebcamconsultBaseOperator):
+    ui_color = "#eaf3e6"
+
+    fields: Collection[str] | None
+
+    def _check_fields(self) -> None:
+        for warning in api.check_fields(self.resource, self.fields):
+            self.log.warning(warning)
+
+    def _select(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        return api.select(self.resource, record, self.fields)
+
+
+class BaseGetOperator(_WithFields):
+    """Reads a record."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """
+        Read the record.
+
+        :param context: the task's context.
+        :return: of its attributes those in ``fields``.
+        """
+        self._check_fields()
+        return self._select(self.records.get(self.record_id))
+
+
+class BaseListOperator(_WithFields):
+    """Reads all records."""
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """
+        Read all records of the token's organisation.
+
+        :param context: the task's context.
+        :return: of each one's attributes those in ``fields``.
+        """
+        self._check_fields()
+        records = self.records.list()
+        self.log.info("Read %d %s.", len(records), self.resource.plural)
+        return [self._select(record) for record in records]

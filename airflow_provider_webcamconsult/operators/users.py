@@ -1,0 +1,154 @@
+"""Operators for users (a professionals)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.operators.base import (
+    BaseCreateOperator,
+    BaseDeleteOperator,
+    BaseGetOperator,
+    BaseListOperator,
+    BaseUpdateOperator,
+)
+from airflow_provider_webcamconsult.resources import USER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from airflow.sdk import XComArg
+
+    from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.resources import UserAttributes
+
+
+class WebcamconsultCreateUserOperator(BaseCreateOperator):
+    """
+    Create a user, a professional (API document, "Create a New User"); the task returns the id.
+
+    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
+        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+        What is not given is not sent; None is sent as ``null``.
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = USER
+    template_fields: Sequence[str] = ("attributes", "webcamconsult_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
+
+    def __init__(
+        self,
+        *,
+        attributes: UserAttributes | Callable[[Context], UserAttributes] | XComArg,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.attributes = attributes
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultUpdateUserOperator(BaseUpdateOperator):
+    """
+    Change a user, a professional (API document, "Update a User"); the task returns the id.
+
+    :param user_id: id of the user (templated).
+    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
+        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+        What is not given stays as it is; None clears.
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = USER
+    template_fields: Sequence[str] = ("user_id", "attributes", "webcamconsult_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
+
+    def __init__(
+        self,
+        *,
+        user_id: str | XComArg,
+        attributes: UserAttributes | Callable[[Context], UserAttributes] | XComArg,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.user_id = user_id
+        self.attributes = attributes
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultDeleteUserOperator(BaseDeleteOperator):
+    """
+    Delete a user, a professional (API document, "Delete a User"); the task returns nothing.
+
+    :param user_id: id of the user (templated).
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = USER
+    template_fields: Sequence[str] = ("user_id", "webcamconsult_conn_id")
+
+    def __init__(
+        self,
+        *,
+        user_id: str | XComArg,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.user_id = user_id
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultGetUserOperator(BaseGetOperator):
+    """
+    Read a user, a professional (API document, "View a User detail"); the task returns a dict.
+
+    :param user_id: id of the user (templated).
+    :param fields: names of the attributes to return, and so to store in Airflow's database;
+        by default the id and the roles, which are not personal (templated).
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = USER
+    template_fields: Sequence[str] = ("user_id", "fields", "webcamconsult_conn_id")
+
+    def __init__(
+        self,
+        *,
+        user_id: str | XComArg,
+        fields: Collection[str] | None = None,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.user_id = user_id
+        self.fields = fields
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultListUsersOperator(BaseListOperator):
+    """
+    Read all users of the token's organisation (API document, "List All Users").
+
+    The task returns a list of dicts.
+
+    :param fields: names of the attributes to return, and so to store in Airflow's database;
+        by default the id and the roles, which are not personal (templated).
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = USER
+    template_fields: Sequence[str] = ("fields", "webcamconsult_conn_id")
+
+    def __init__(
+        self,
+        *,
+        fields: Collection[str] | None = None,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.fields = fields
+        self.webcamconsult_conn_id = webcamconsult_conn_id
