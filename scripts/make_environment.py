@@ -41,8 +41,8 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def install(python: Path, *arguments: str) -> None:
-    """Run the environment's own pip, which shows only warnings and errors."""
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--progress-bar=off"]
+    """Run the environment's own pip, which shows only errors."""
+    command = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--progress-bar=off"]
     subprocess.run([*command, *arguments], check=True, cwd=ROOT)
 
 
@@ -69,16 +69,12 @@ def make_environment(folder: Path, airflow_version: str) -> None:
     if found[:1] != [base]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     pins = f"--constraint={constraints}"
-    install(python, pins, "--upgrade", "pip", "flit_core")
-    install(
-        python,
-        pins,
-        # Build isolation would fetch the build backend anew, without pins.
-        "--no-build-isolation",
-        f"apache-airflow=={airflow_version}",
-        "--group=dev",
-        "--editable=.[sandbox]",
-    )
+    # In this order: the new pip reads dependency groups, and the group "build" stands in for build isolation,
+    # which would fetch without pins.
+    install(python, pins, "--upgrade", "pip")
+    install(python, pins, "--group=build")
+    airflow = f"apache-airflow=={airflow_version}"
+    install(python, pins, "--no-build-isolation", airflow, "--group=dev", "--editable=.[sandbox]")
     stamp.write_text(f"{base} {complete}\n")
     print(f"{folder.name} is ready after {time.monotonic() - begin:.0f} s", flush=True)
 
