@@ -310,7 +310,7 @@ _MEANINGS: dict[int, tuple[type[WebcamconsultError], str]] = {
     ),
     HTTPStatus.NOT_FOUND: (
         exceptions.WebcamconsultNotFoundError,
-        "There is no such {resource.name} for this token, or no such path. Check the id and the connection's Host.",
+        "There is no such {resource.name} for this token, or no such path: check the id, and the Host.",
     ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         exceptions.WebcamconsultRateLimitError,

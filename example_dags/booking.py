@@ -27,7 +27,7 @@ def consult_request() -> dict[str, Any]:
 
 
 @dag(schedule=None, catchup=False, tags=["webcamconsult"], doc_md=__doc__)
-def booking():
+def booking() -> None:
     # People's data stays inside the task that uses it: what a task returns is stored in Airflow's database,
     # so these two return an id and nothing else.
     @task

@@ -1,14 +1,13 @@
 """
 Import clients: one row of a file, one mapped task, one client.
 
-The story: a practice moves to Webcamconsult and brings its clients as a CSV file. Each row gets a task of its
-own, so that a row that the service refuses fails alone, with its own log, and can be mended and cleared alone.
+The story: a practice moves to Webcamconsult and brings its clients as a CSV file. Each row gets a task of
+its own: one that the service refuses fails alone, with its own log, and can be mended and cleared alone.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from airflow.providers.common.compat.sdk import dag, task
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_webcamconsult.resources import ClientAttributes
 
 
@@ -44,7 +45,7 @@ def client_with(reference_code: str) -> Callable[[Any], ClientAttributes]:
 
 
 @dag(schedule=None, catchup=False, tags=["webcamconsult"], doc_md=__doc__)
-def clients_import():
+def clients_import() -> None:
     @task
     def reference_codes() -> list[str]:
         # Keys alone: this list is stored in Airflow's database, the rows are not.

@@ -25,7 +25,7 @@ from airflow_provider_webcamconsult.operators.clients import WebcamconsultDelete
     params={"client_id": Param(type="string", minLength=1, description="The client who leaves.")},
     doc_md=__doc__,
 )
-def offboarding():
+def offboarding() -> None:
     # fields says what may be stored in Airflow's database: enough to decide, and nothing about a person.
     appointments = WebcamconsultListAppointmentsOperator(
         task_id="list_appointments",

@@ -62,6 +62,8 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     )
     ui_color = "#f3ecd6"
 
+    _last_state: str | None = None
+
     def __init__(
         self,
         *,
@@ -84,17 +86,6 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         """The hook for this sensor's connection."""
         return WebcamconsultHook(self.webcamconsult_conn_id)
 
-    def execute(self, context: Context) -> Any:
-        """
-        Wait.
-
-        :param context: the task's context.
-        :return: the state that ended the wait.
-        """
-        self._has_looked = not self.deferrable and self.reschedule and was_rescheduled(context)
-        self._state: str | None = None
-        return super().execute(context)
-
     def poke(self, context: Context) -> PokeReturnValue:
         """
         Look once; in deferrable mode, hand the wait to the trigger if it is not over.
@@ -102,7 +93,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         :param context: the task's context.
         """
         self._check()
-        state = self._look()
+        state = self._look(context)
         if state is not None and self._is_over(state):
             return PokeReturnValue(is_done=True, xcom_value=state)
         if self.deferrable:
@@ -130,19 +121,19 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 f"{', '.join(sorted(both))} is in target_states and in failed_states. Decide for one."
             )
 
-    def _look(self) -> str | None:
+    def _look(self, context: Context) -> str | None:
         """Return the state; None where it could not be had this time."""
+        began_well = self._last_state is not None or (self.reschedule and was_rescheduled(context))
         try:
             state = state_of(self.hook.appointments.get(str(self.appointment_id)))
         except WebcamconsultError as error:
-            if ends_wait(error) or (not self._has_looked and isinstance(error, AirflowFailException)):
+            if ends_wait(error) or (isinstance(error, AirflowFailException) and not began_well):
                 raise
             self.log.warning("%s Still waiting.", error)
             return None
-        self._has_looked = True
-        if state != self._state:
+        if state != self._last_state:
             self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
-            self._state = state
+            self._last_state = state
         return state
 
     def _is_over(self, state: str) -> bool:
