@@ -177,8 +177,10 @@ class Sandbox:
             listener.listen(128)
         except (OSError, OverflowError) as error:
             listener.close()
-            reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"
-            raise SandboxError(f"cannot listen on {HOST} port {self._wanted_port}: {reason}") from error
+            reason = getattr(error, "strerror", None) or "ports go from 0 to 65535"
+            raise SandboxError(
+                f"cannot listen on {HOST} port {self._wanted_port}: {reason} (port 0 takes a free one)"
+            ) from error
         self._port = listener.getsockname()[1]
         return listener
 

@@ -1,0 +1,167 @@
+"""``python -m airflow_provider_webcamconsult.sandbox`` as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from airflow_provider_webcamconsult.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "airflow_provider_webcamconsult.sandbox"]
+
+
+@dataclass
+class Command:
+    """A sandbox that runs as a command, and what it said when it began to listen."""
+
+    process: subprocess.Popen[str]
+    banner: str
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        name, _, value = shlex.split(self.banner.splitlines()[-1])[1].partition("=")
+        assert name == "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT"
+        connection: dict[str, Any] = json.loads(value)
+        return connection
+
+    def __call__(self, method: str, path: str, **options: Any) -> requests.Response:
+        headers = {"Authorization": f"Token token={self.connection['password']}"}
+        return requests.request(
+            method, f"{self.connection['host']}{path}", headers=headers, timeout=30, **options
+        )
+
+    def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
+        self.process.send_signal(number)
+        rest, log = self.process.communicate(timeout=30)
+        assert rest == ""
+        return self.process.returncode, log
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[Command]:
+    with subprocess.Popen(
+        [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        banner = ""
+        while not banner.startswith("export") and "\nexport" not in banner:
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            banner += line
+        try:
+            yield Command(process, banner)
+        finally:
+            process.kill()
+
+
+def refused(*arguments: str) -> str:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_it_prints_its_address_its_tokens_and_the_connection_to_paste() -> None:
+    with running() as command:
+        url = command.connection["host"]
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+        tokens = ("38826f79010b41b5aaeb4710debb09db", "eb4710debb09db38826f79010b41b5aa")
+        for shown in (url, *tokens):
+            assert shown in command.banner
+        line = {"conn_type": "webcamconsult", "host": url, "password": tokens[0]}
+        export = f"export AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT='{json.dumps(line)}'"
+        assert command.banner.splitlines()[-1] == export
+        assert command("GET", "/users.json").status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_it_quietly_even_with_connections_open(number: int) -> None:
+    with running() as command, requests.Session() as session:
+        session.get(f"{command.connection['host']}/nothing.json", timeout=30)
+        assert command.end(number) == (0, "GET /*** 404\n")
+
+
+def test_its_log_shows_neither_tokens_nor_personal_data() -> None:
+    with running() as command:
+        body = {"user": {"last_name": "Akkermans", "email": "jakkermans@example.com"}}
+        token = command.connection["password"]
+        command("POST", f"/users.json?authentication_token={token}&email=jakkermans@example.com", json=body)
+        command("GET", "/users/jakkermans@example.com.json")
+        assert command.end() == (0, "POST /users.json 200\nGET /users/*** 404\n")
+
+
+def test_its_options_reach_the_sandbox() -> None:
+    with running(
+        "--token", "one", "two", "--token", "it's", "--states", "begonnen", "--plural-paths"
+    ) as command:
+        assert command.connection["password"] == "one"
+        assert command.connection["extra"] == {"plural_paths": True}
+        assert all(f"Token: {token}\n" in command.banner for token in ("one", "two", "it's"))
+        created = command("POST", "/appointments.json", json={"appointment": {"duration": 30}}).json()
+        assert created["appointment"]["state"] == "begonnen"
+        record_id = created["appointment"]["id"]
+        assert command("GET", f"/appointments/{record_id}.json").json() == created
+        assert command("GET", f"/appointment/{record_id}.json").status_code == 404
+
+
+def test_a_data_file_survives_a_restart_even_after_a_kill(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    with running("--data", str(data)) as command:
+        created = command("POST", "/users.json", json={"user": {"last_name": "Akkermans"}}).json()["user"]
+        command.end(signal.SIGKILL)
+    with running("--data", str(data)) as command:
+        assert command("GET", f"/users/{created['id']}.json").json() == {"user": created}
+
+
+def test_a_port_in_use_is_one_clear_sentence() -> None:
+    with Sandbox() as sandbox:
+        port = sandbox.url.rpartition(":")[2]
+        error = refused("--port", port)
+    assert len(error.splitlines()) == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in error
+    assert "port 0 takes a free one" in error
+
+
+@pytest.mark.parametrize("states", ["idle,finished", "idle:5x,finished", ""])
+def test_states_that_cannot_be_read_are_one_clear_sentence(states: str) -> None:
+    error = refused("--port", "0", "--states", states)
+    assert len(error.splitlines()) == 1
+    assert "states" in error
+
+
+def test_a_damaged_data_file_is_one_clear_sentence(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_text("{")
+    error = refused("--port", "0", "--data", str(data))
+    assert len(error.splitlines()) == 1
+    assert "data.json" in error
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = (
+        "import runpy, sys; sys.modules['uvicorn'] = None;"
+        "runpy.run_module('airflow_provider_webcamconsult.sandbox', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "python -m airflow_provider_webcamconsult.sandbox: the sandbox needs uvicorn: "
+        "pip install 'airflow-provider-webcamconsult[sandbox]'"
+    ]
