@@ -428,6 +428,19 @@ class LocalAirflow:
             lambda: f"The run {run_id} of {dag_id} is not at its end:\n{self.describe_run(dag_id, run_id)}",
         )
 
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = RUN_TIMEOUT
+    ) -> None:
+        """Wait until a task that is not mapped is in a state, however short."""
+
+        def is_there() -> bool:
+            tasks = self.task_states(dag_id, run_id)
+            return any(task.task_id == task_id and task.state == state for task in tasks)
+
+        self._poll(
+            is_there, timeout, lambda: f"{task_id} is not {state}:\n{self.describe_run(dag_id, run_id)}"
+        )
+
     def run_state(self, dag_id: str, run_id: str) -> str | None:
         """Return the state of a run; None where there is no such run."""
         rows = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)

@@ -19,8 +19,6 @@ from airflow_provider_webcamconsult.sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATES = "idle:3s,started:3s,finished"
-
 AIRFLOW_2_11_PYTHON = "AIRFLOW_2_11_PYTHON"
 """The variable with the interpreter of an environment that has Airflow 2.11; `make test` sets it."""
 
@@ -67,10 +65,10 @@ def airflow_sandbox(airflow_python: str) -> Iterator[Sandbox]:
     """
     Give the Webcamconsult that `local_airflow` speaks to, one for each version of Airflow.
 
-    New appointments go through STATES by themselves. Its records stay from test to test: look for those of
-    your own run, by the ids that its tasks returned.
+    Its appointments stay idle until a test sets their state. Its records stay from test to test: look for
+    those of your own run, by the ids that its tasks returned.
     """
-    with Sandbox(states=STATES) as sandbox:
+    with Sandbox() as sandbox:
         yield sandbox
 
 
