@@ -7,7 +7,7 @@ import logging
 import re
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult import api
 from airflow_provider_webcamconsult._compat import AirflowNotFoundException, BaseHook
@@ -21,23 +21,20 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
+from airflow_provider_webcamconsult.records import Records
 from airflow_provider_webcamconsult.resources import (
     APPOINTMENT,
     CLIENT,
     USER,
     Appointment,
     AppointmentAttributes,
-    AttributesT,
     Client,
     ClientAttributes,
-    RecordT,
-    Resource,
     User,
     UserAttributes,
 )
 
 if TYPE_CHECKING:
-    import builtins
     from collections.abc import Iterator
 
     import requests
@@ -245,81 +242,6 @@ class WebcamconsultHook(BaseHook):
                     widget=BS3TextFieldWidget(),
                 )
         return widgets
-
-
-class Records(Generic[AttributesT, RecordT]):
-    """
-    The records of one kind, as ``hook.users``, ``hook.clients`` and ``hook.appointments``.
-
-    Every method raises a :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
-
-    :param hook: the hook that sends.
-    :param resource: the kind.
-    """
-
-    def __init__(self, hook: WebcamconsultHook, resource: Resource[AttributesT, RecordT]) -> None:
-        self._hook = hook
-        self._resource = resource
-
-    def list(self) -> builtins.list[RecordT]:
-        """Return all records; the service has no paging and no filter ("List All …")."""
-        records: builtins.list[RecordT] = self._hook.send(api.list_request(self._resource))
-        return records
-
-    def get(self, record_id: str) -> RecordT:
-        """
-        Return one record ("View a … detail").
-
-        :param record_id: its id.
-        """
-        api.check_id(self._resource, record_id)
-        plural_paths = self._hook.settings.plural_paths
-        record: RecordT = self._hook.send(
-            api.get_request(self._resource, record_id, plural_paths=plural_paths)
-        )
-        return record
-
-    def create(self, attributes: AttributesT | RecordT) -> RecordT:
-        """
-        Create a record and return it ("Create a New …").
-
-        It is never sent twice where the first may have been carried out: a second create is a double booking.
-
-        :param attributes: the API's own names; what is not given is not sent, None is sent as ``null``.
-            Dates are ``datetime`` or ISO 8601 text, without offset in the connection's time zone.
-        """
-        written = self._prepare(attributes)
-        record: RecordT = self._hook.send(api.create_request(self._resource, written))
-        return record
-
-    def update(self, record_id: str, attributes: AttributesT | RecordT) -> RecordT:
-        """
-        Change what is given of a record and return it ("Update a …").
-
-        :param record_id: its id.
-        :param attributes: as for :meth:`create`; what is not given stays as it is.
-        """
-        api.check_id(self._resource, record_id)
-        written = self._prepare(attributes, record_id)
-        plural_paths = self._hook.settings.plural_paths
-        request = api.update_request(self._resource, record_id, written, plural_paths=plural_paths)
-        record: RecordT = self._hook.send(request)
-        return record
-
-    def delete(self, record_id: str) -> None:
-        """
-        Delete a record ("Delete a …").
-
-        :param record_id: its id.
-        """
-        api.check_id(self._resource, record_id)
-        plural_paths = self._hook.settings.plural_paths
-        self._hook.send(api.delete_request(self._resource, record_id, plural_paths=plural_paths))
-
-    def _prepare(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
-        for warning in api.check_attributes(self._resource, attributes, record_id=record_id):
-            self._hook.log.warning(warning)
-        return api.prepare(self._resource, attributes, zone=self._hook.settings.zone)
 
 
 class _TokenAuth:
