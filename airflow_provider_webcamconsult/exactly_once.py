@@ -163,9 +163,8 @@ class Creation(Generic[RecordT]):
         else:
             self._keep(record)
             if "sent_at" in self.earlier:
-                self._only(
-                    self._matches()
-                )  # two that are sent at the same instant cannot be prevented, but told
+                # Two workers that send at the same instant cannot be prevented, but told.
+                self._only(self._matches())
             return record
         return self._ours(self._found_after(unknown))
 
@@ -221,27 +220,25 @@ class Creation(Generic[RecordT]):
             ids = [record["id"] for record in found]
             raise WebcamconsultExistsError(
                 f"There are {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
-                f"{', '.join(ids)}. "
-                "Which is meant is not for this task to guess: delete the others, and clear it.",
+                f"{', '.join(ids)}. Which is meant is not for this task to guess: delete the others, and clear it.",
                 ids=ids,
             )
         return found[0] if found else None
 
     def _ours(self, record: RecordT) -> RecordT:
         """Take what an earlier send seems to have created, unless it is somebody else's."""
-        if self.if_exists == "update":
-            return self._brought_in_line(record)
-        if self.if_exists != "adopt":
-            different = api.differences(self.resource, self.written, record)
-            # What is absent from the answer tells nothing: the service ignores what it does not know.
-            different = [name for name in different if record.get(name) not in (None, "")]
-            if different:
-                raise WebcamconsultExistsError(
-                    f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
-                    f"another {', '.join(different)}. Whether an earlier try created it is not for this task "
-                    "to guess: look at it, and decide with if_exists.",
-                    ids=[record["id"]],
-                )
+        if self.if_exists in ("adopt", "update"):
+            return self._existing(record)
+        different = api.differences(self.resource, self.written, record)
+        # What is absent from the answer tells nothing: the service ignores what it does not know.
+        different = [name for name in different if record.get(name) not in (None, "")]
+        if different:
+            raise WebcamconsultExistsError(
+                f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
+                f"another {', '.join(different)}. Whether an earlier try created it is not for this task "
+                "to guess: look at it, and decide with if_exists.",
+                ids=[record["id"]],
+            )
         self._log("is there: the create was carried out, though its answer was lost", record["id"])
         self._keep(record)
         return record
