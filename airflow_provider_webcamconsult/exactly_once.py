@@ -134,7 +134,7 @@ class Creation(Generic[RecordT]):
         return record
 
     def _sent_before(self) -> RecordT | None:
-        """Look for what an earlier try may have created, until that try's request can no longer be under way."""
+        """Look for what an earlier try may have created, until its request can no longer be under way."""
         if self.key is None:
             self.memory.write({})
             raise self._lost(WebcamconsultError(f"An earlier try may have created the {self.resource.name}."))
@@ -220,7 +220,7 @@ class Creation(Generic[RecordT]):
             ids = [record["id"] for record in found]
             raise WebcamconsultExistsError(
                 f"There are {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
-                f"{', '.join(ids)}. Which is meant is not for this task to guess: delete the others, and clear it.",
+                f"{', '.join(ids)}. Which is meant is not for this task to guess: delete the others.",
                 ids=ids,
             )
         return found[0] if found else None

@@ -186,14 +186,14 @@ class WebcamconsultHook(BaseHook):
                 allow_redirects=False,
             )
         except (requests.RequestException, HTTPError, OSError) as error:
-            cause, response = _cause(error, settings.timeout), None
+            (cause, remedy), response = _cause(error, settings.timeout), None
             attempt.may_be_done = attempt.may_be_done or attempt.was_sent
         # Raised outside of the except: the library's errors hold the URL, and so perhaps the token.
         if response is None:
             cause = f"{request.method} {request.path}: {cause}"
             if request.is_create and attempt.was_sent:
                 api.unknown_outcome(request, cause)
-            raise WebcamconsultConnectionError(cause, method=request.method, path=request.path)
+            raise WebcamconsultConnectionError(f"{cause} {remedy}", method=request.method, path=request.path)
         try:
             return api.read(
                 request,
@@ -338,8 +338,8 @@ def _pause(state: RetryCallState) -> float:
     return max(backoff(state), min(asked, RETRY_AFTER_MAX_SECONDS))
 
 
-def _cause(error: BaseException, timeout: float) -> str:
-    """Say what went wrong below HTTP, without the library's words: they hold the URL."""
+def _cause(error: BaseException, timeout: float) -> tuple[str, str]:
+    """Say what went wrong below HTTP and what to do, without the library's words: they hold the URL."""
     import ssl
 
     import requests
@@ -348,21 +348,24 @@ def _cause(error: BaseException, timeout: float) -> str:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
             return (
-                f"the server's certificate was not accepted ({link.verify_message}). Check the connection's "
-                "Host, and that this machine knows the certificate's authority."
+                f"the server's certificate was not accepted ({link.verify_message}).",
+                "Check the connection's Host, and that this machine knows the certificate's authority.",
             )
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return f"no connection within {timeout:g} s. Check the connection's Host and Port, and the way there."
+        return (
+            f"no connection within {timeout:g} s.",
+            "Check the connection's Host and Port, and the way there.",
+        )
     if isinstance(error, requests.Timeout):
-        return f"no answer within {timeout:g} s. Try again later, or raise 'timeout' in the connection."
+        return f"no answer within {timeout:g} s.", "Try again later, or raise 'timeout' in the connection."
     if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
-        return "the host's name is not known. Check the connection's Host."
+        return "the host's name is not known.", "Check the connection's Host."
     if isinstance(error, requests.exceptions.SSLError):
-        return "TLS failed: the host does not speak it there. Check the connection's Host and Port."
+        return "the host does not speak TLS there.", "Check the connection's Host and Port."
     reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
     if reason:
-        return f"the connection failed ({reason}). Check the connection's Host and Port."
-    return "the connection was lost before the answer was complete. Try again."
+        return f"the connection failed ({reason}).", "Check the connection's Host and Port."
+    return "the connection was lost before the answer was complete.", "Try again."
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
