@@ -1,9 +1,9 @@
-"""Make a virtual environment with one Airflow and everything that the tests need, or leave a good one as it is.
+"""Make a virtual environment with one Airflow and all that the tests need, or leave a good one as it is.
 
 Usage: python make_environment.py FOLDER AIRFLOW_VERSION
 
-Run by the Makefile with the interpreter that the environment shall have. Everything that is installed is pinned
-by `constraints/airflow-AIRFLOW_VERSION.txt`.
+Run by the Makefile with the interpreter that the environment shall have. Everything that is installed is
+pinned by `constraints/airflow-AIRFLOW_VERSION.txt`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +34,7 @@ def digest(*parts: bytes) -> str:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Keep two set-ups in one checkout from writing into the same folder; a lock on the checkout needs no file."""
+    """Keep two set-ups from writing into the same folder; a lock on the checkout itself needs no file."""
     handle = os.open(ROOT, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -42,7 +45,15 @@ def one_at_a_time() -> Iterator[None]:
 
 def install(python: Path, *arguments: str) -> None:
     """Run the environment's own pip, which shows only errors."""
-    command = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--progress-bar=off"]
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        "--progress-bar=off",
+    ]
     subprocess.run([*command, *arguments], check=True, cwd=ROOT)
 
 

@@ -125,7 +125,7 @@ class Sandbox:
         listener = self._listen()
         config = uvicorn.Config(
             build_app(self._service, plural_paths=self._plural_paths, note=self._note),
-            # h11 leaves "//users.json" alone; httptools, the default where installed, may take it for a host.
+            # The same parser and loop, whatever else is installed.
             http="h11",
             loop="asyncio",
             ws="none",
@@ -135,6 +135,7 @@ class Sandbox:
             log_config=None,
             log_level="critical",
             timeout_keep_alive=60,
+            # The end waits for no client: one may hold its connection for ever.
             timeout_graceful_shutdown=0,
         )
         self._server = uvicorn.Server(config)
@@ -153,7 +154,7 @@ class Sandbox:
         """Close every connection, free the port and end the thread. What was recorded stays readable."""
         if self._server is None or self._thread is None:
             return
-        self._server.should_exit = self._server.force_exit = True
+        self._server.should_exit = True
         self._thread.join()
         self._thread = None
 

@@ -325,8 +325,7 @@ class Service:
             if resource is APPOINTMENTS:
                 record["schedule"] = self._states
             organisation[resource.name][record["id"]] = record
-            self._save()
-            return self._detail(resource, record)
+            return self._written(resource, record)
 
     def update(self, resource: Resource, token: str, record_id: str, body: Mapping[str, Any]) -> Record:
         """Change the attributes that were sent, and no others; null clears."""
@@ -334,8 +333,7 @@ class Service:
             record = self._find(resource, token, record_id)
             record.update(_checked(resource, self._organisations[token], body, record_id))
             record.update(resource.at_every_write(record))
-            self._save()
-            return self._detail(resource, record)
+            return self._written(resource, record)
 
     def delete(
         self, resource: Resource, token: str, record_id: str, _body: Mapping[str, Any] | None = None
@@ -358,8 +356,7 @@ class Service:
             appointment.update(state=state, schedule=None)
             if state != "idle":
                 appointment.setdefault("started_at", answered_date(datetime.now(timezone.utc)))
-            self._save()
-            return self._detail(resource, appointment)
+            return self._written(resource, appointment)
 
     def records(self, name: str, token: str) -> list[Record]:
         """Copy what is stored, generated attributes and credentials included.
@@ -391,6 +388,11 @@ class Service:
 
     def _detail(self, resource: Resource, record: Record) -> Record:
         return {resource.envelope: _answer(resource, record, resource.detail_keys)}
+
+    def _written(self, resource: Resource, record: Record) -> Record:
+        answer = self._detail(resource, record)
+        self._save()
+        return answer
 
     def _load(self) -> dict[str, Organisation]:
         if self._file is None:

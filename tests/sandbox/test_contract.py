@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCUMENT = (Path(__file__).parent / "webcamconsult-api.txt").read_text(encoding="utf-8")
-# Not in the document's examples; the live service answers them (see the sandbox's own description).
+# Not in the document's examples, but in the answers of the live service.
 EXTRA_KEYS = {"appointments": {"token"}}
 
 
@@ -183,11 +184,14 @@ def test_takes_the_token_as_the_documented_parameter(sandbox: Sandbox, endpoint:
 @each_endpoint
 def test_takes_the_address_of_the_document_with_its_two_slashes(sandbox: Sandbox, endpoint: Endpoint) -> None:
     record_id = "" if endpoint.method == "POST" else create(endpoint, sandbox)
-    url = endpoint.url(sandbox, record_id).replace(sandbox.url, f"{sandbox.url}/")
-    headers = {"Authorization": endpoint.authorization}
-    answer = requests.request(endpoint.method, url, headers=headers, json=endpoint.request, timeout=30)
-    assert answer.status_code == 200
-    assert sandbox.requests[-1].path.startswith("//")
+    # Not by requests, some versions of which send only one of them.
+    connection = http.client.HTTPConnection(sandbox.url.removeprefix("http://"), timeout=30)
+    path = "/" + endpoint.url(sandbox, record_id).removeprefix(sandbox.url)
+    headers = {"Authorization": endpoint.authorization, "Content-Type": "application/json"}
+    connection.request(endpoint.method, path, json.dumps(endpoint.request or {}), headers)
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert sandbox.requests[-1] == (endpoint.method, path, 200)
 
 
 @each_endpoint

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +56,16 @@ class Command:
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[Command]:
     with subprocess.Popen(
-        [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As in a pipe of the user's: what is not flushed does not arrive.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     ) as process:
         assert process.stdout
+        impatience = threading.Timer(60, process.kill)
+        impatience.start()
         banner = ""
         while not banner.startswith("export") and "\nexport" not in banner:
             line = process.stdout.readline()
@@ -65,6 +74,7 @@ def running(*arguments: str) -> Iterator[Command]:
         try:
             yield Command(process, banner)
         finally:
+            impatience.cancel()
             process.kill()
 
 

@@ -41,6 +41,7 @@ def test_it_answers_from_the_start_and_its_port_is_free_after_the_end(access: ty
 
 
 def test_it_stops_with_idle_and_stalled_connections_open(access: type[Api]) -> None:
+    threads = set(threading.enumerate())
     with Sandbox() as sandbox:
         api = access(sandbox)
         api("GET", "/users.json")
@@ -48,7 +49,7 @@ def test_it_stops_with_idle_and_stalled_connections_open(access: type[Api]) -> N
         stalled = socket.create_connection(("127.0.0.1", port))
         stalled.sendall(b"POST /users.json HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         untouched = socket.create_connection(("127.0.0.1", port))
-    assert sandbox._thread is None
+    assert set(threading.enumerate()) == threads
     with Sandbox(port=port):
         pass
     for connection in (stalled, untouched):
@@ -148,11 +149,11 @@ def test_it_records_the_requests_in_order_without_queries_and_without_the_contro
         appointment = api.create("appointment")
         api("GET", "/nothing.json", params={"authentication_token": sandbox.token})
         api("PUT", f"/sandbox/appointments/{appointment['id']}/state", json={"state": "finished"})
-        api("GET", "//users.json", headers={"Authorization": None})
+        api("GET", "/users.json", headers={"Authorization": None})
         assert sandbox.requests == [
             ("POST", "/appointments.json", 200),
             ("GET", "/nothing.json", 404),
-            ("GET", "//users.json", 401),
+            ("GET", "/users.json", 401),
         ]
         assert sandbox.requests[0] == RecordedRequest(
             method="POST", path="/appointments.json", status_code=200
@@ -221,15 +222,22 @@ def test_a_data_file_keeps_everything_after_each_write(access: type[Api], tmp_pa
     data = tmp_path / "data.json"
     with Sandbox(data=data) as sandbox:
         api = access(sandbox)
+
+        def write(method: str, path: str, body: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+            assert api(method, path, json=body).status_code == 200
+            kept = {name: sandbox.records(name) for name in ("users", "clients", "appointments")}
+            # Read after each write: nothing waits for an orderly end.
+            assert json.loads(data.read_bytes())["organisations"][sandbox.token] == kept
+            return kept
+
         for kind in ("user", "client", "appointment"):
-            api.create(kind)
-        gone = api.create("user", last_name="Akkermans")["id"]
-        api("DELETE", f"/users/{gone}.json")
-        sandbox.set_state(sandbox.records("appointments")[0]["id"], "finished")
-        kept = {name: sandbox.records(name) for name in ("users", "clients", "appointments")}
-        # Read before the end: nothing waits for an orderly one.
-        stored = json.loads(data.read_bytes())["organisations"][sandbox.token]
-        assert stored == kept
+            kept = write("POST", f"/{kind}s.json", {kind: {"id": "ignored"}})
+        path = f"/users/{kept['users'][0]['id']}.json"
+        write("PUT", path, {"user": {"last_name": "Åkermans"}})
+        write("POST", "/users.json", {"user": {"last_name": "Ester"}})
+        write("DELETE", path, {})
+        control = f"/sandbox/appointments/{kept['appointments'][0]['id']}/state"
+        kept = write("PUT", control, {"state": "finished"})
     with Sandbox(data=data) as again:
         assert {name: again.records(name) for name in kept} == kept
     assert list(tmp_path.iterdir()) == [data]
@@ -257,15 +265,15 @@ def test_a_data_file_that_cannot_be_had_is_a_clear_error_at_the_start(tmp_path: 
 def test_a_write_that_cannot_be_kept_is_500_and_says_nothing_of_what_was_sent(
     access: type[Api], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with Sandbox(data=folder / "data.json") as sandbox:
-        (folder / "data.json").unlink()
-        folder.rmdir()
+    data = tmp_path / "data.json"
+    with Sandbox(data=data) as sandbox:
+        data.unlink()
+        data.mkdir()
         answer = access(sandbox)("POST", "/users.json", json={"user": {"last_name": "Akkermans"}})
         assert answer.status_code == 500
-    assert "FileNotFoundError" in caplog.text
+    assert "IsADirectoryError" in caplog.text
     assert "Akkermans" not in caplog.text
+    assert list(tmp_path.iterdir()) == [data]
 
 
 def test_ten_thousand_appointments_are_listed_and_each_is_found(access: type[Api], tmp_path: Path) -> None:

@@ -107,6 +107,16 @@ def test_the_control_endpoint_sets_any_state_and_ends_the_schedule(access: type[
         assert again == {**changed, "state": "idle"}
 
 
+def test_an_appointment_started_when_its_schedule_says_even_if_nobody_looked(access: type[Api]) -> None:
+    with Sandbox(states="idle:0.05s,started") as sandbox:
+        appointment = access(sandbox).create("appointment")
+        time.sleep(0.1)
+        sandbox.set_state(appointment["id"], "finished")
+        (record,) = sandbox.records("appointments")
+    lasted = datetime.fromisoformat(record["started_at"]) - datetime.fromisoformat(record["created_at"])
+    assert lasted == timedelta(seconds=0.05)
+
+
 def test_the_control_endpoint_asks_for_the_token_of_the_organisation(api: Api, other_api: Api) -> None:
     control = f"/sandbox/appointments/{api.create('appointment')['id']}/state"
     body = {"state": "finished"}

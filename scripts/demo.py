@@ -1,0 +1,271 @@
+"""Run the example DAG `booking` on a real Airflow against a local Webcamconsult, and tell what happens.
+
+Run by `make demo`. Everything that is made is in `.airflow/demo`, which is made anew each time and kept at
+the end; everything that is started is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from local_airflow import END_STATES, ROOT, LocalAirflow, LocalAirflowError, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DAG_ID = "booking"
+DAGS = ROOT / "example_dags"
+HOME = ROOT / ".airflow" / "demo"
+STATES = "idle:5s,started:5s,finished"
+CONNECTION = "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT"
+
+# Limits in seconds, generous: they only bound how long a failure takes on a slow machine.
+SANDBOX_TIMEOUT = 60.0
+RUN_TIMEOUT = 300.0
+STOP_TIMEOUT = 5.0
+REQUEST_TIMEOUT = 10.0
+
+POLL_INTERVAL = 0.2  # seconds
+
+BEGIN = time.monotonic()
+
+DOES = {
+    "make_sure_of_professional": "looks for the professional among the users; makes one if there is none",
+    "make_sure_of_client": "looks for the client by reference code; makes one if there is none",
+    "book_consult": "creates the appointment",
+    "wait_until_over": "looks at the appointment",
+    "go_on": "goes on with what comes after a consult",
+}
+"""What each task of the DAG does, in plain words; a task that is not named here is shown without."""
+
+DID = {
+    "make_sure_of_professional": "the professional is user {}",
+    "make_sure_of_client": "the client is client {}",
+    "book_consult": "the consult is appointment {}",
+    "wait_until_over": "the appointment is '{}'",
+}
+"""The same for what a task returned."""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def say(what: str, state: str = "", text: str = "") -> None:
+    """Print one step: after how many seconds, what, in which state, in plain words."""
+    print(f"{time.monotonic() - BEGIN:6.1f} s  {what:26} {state:9} {text}".rstrip(), flush=True)
+
+
+class SandboxProcess:
+    """The local Webcamconsult, as a process of its own: `with SandboxProcess(log) as sandbox:`."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.connection: dict[str, Any] = {}
+        self.variable = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> SandboxProcess:
+        command = [sys.executable, "-m", "airflow_provider_webcamconsult.sandbox", "--port", "0"]
+        with self.log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*command, "--states", STATES],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                # Ctrl-C in the terminal reaches only this script, which stops the others in order.
+                start_new_session=True,
+            )
+        try:
+            self.variable = self._wait_for_connection(self._process)
+            self.connection = json.loads(self.variable)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def records(self, resource: str) -> list[dict[str, Any]]:
+        """Ask for all users, clients or appointments."""
+        headers = {"Authorization": f"Token token={self.connection['password']}"}
+        request = urllib.request.Request(f"{self.connection['host']}/{resource}.json", headers=headers)  # noqa: S310
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=REQUEST_TIMEOUT) as response:
+            records: list[dict[str, Any]] = json.load(response)
+        return records
+
+    def _wait_for_connection(self, process: subprocess.Popen[bytes]) -> str:
+        """Wait for the line with the Airflow connection, and return its JSON."""
+        deadline = time.monotonic() + SANDBOX_TIMEOUT
+        while True:
+            text = self.log.read_text()
+            for line in text.splitlines(keepends=True):
+                if line.startswith(f"export {CONNECTION}=") and line.endswith("\n"):
+                    return shlex.split(line)[1].partition("=")[2]
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise DemoError(f"The local Webcamconsult did not start:\n{text}")
+            time.sleep(POLL_INTERVAL)
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Story:
+    """Tells what changes, once for each change."""
+
+    def __init__(self, airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -> None:
+        self.airflow = airflow
+        self.sandbox = sandbox
+        self.run_id = run_id
+        self._states: dict[tuple[str, int], str | None] = {}
+        self._deferred: set[tuple[str, int]] = set()
+        self._appointments: dict[str, str] = {}
+
+    def follow(self) -> str:
+        """Tell until the run is at its end, and return its state."""
+        deadline = time.monotonic() + RUN_TIMEOUT
+        while True:
+            # Asked first, so that what happens until then is told too.
+            state = self.airflow.run_state(DAG_ID, self.run_id)
+            self._tell_appointments()
+            for task in self.airflow.task_states(DAG_ID, self.run_id):
+                self._tell_task(task)
+            if state in END_STATES:
+                return str(state)
+            self.airflow.check_alive()
+            if time.monotonic() > deadline:
+                raise DemoError(f"The run is not at its end after {RUN_TIMEOUT:.0f} s.")
+            time.sleep(POLL_INTERVAL)
+
+    def _tell_task(self, task: TaskState) -> None:
+        key = (task.task_id, task.map_index)
+        before, now = self._states.get(key), task.state
+        self._states[key] = now
+        if now == before:
+            return
+        if before == "deferred":
+            say(task.task_id, "fired", "the trigger saw what it waited for: back to a worker")
+        if now == "running" and key not in self._deferred:
+            say(task.task_id, "running", DOES.get(task.task_id, ""))
+        elif now == "deferred":
+            self._deferred.add(key)
+            say(task.task_id, "deferred", "waiting, no worker slot is used")
+        elif now == "success":
+            result = self.airflow.xcom(DAG_ID, self.run_id, task.task_id, task.map_index)
+            said = DID.get(task.task_id, "") if result is not None else ""
+            say(task.task_id, "success", said.format(result))
+        elif now in ("failed", "up_for_retry", "upstream_failed", "skipped"):
+            say(task.task_id, now.replace("_", " "), f"(try {task.try_number})")
+
+    def _tell_appointments(self) -> None:
+        for appointment in self.sandbox.records("appointments"):
+            name, state = str(appointment["id"]), str(appointment["state"])
+            if self._appointments.get(name) != state:
+                self._appointments[name] = state
+                say("  in Webcamconsult", "", f"appointment {name} is '{state}'")
+
+
+def describe(record: dict[str, Any]) -> str:
+    """Return a line about a record; the people of the example are made up."""
+    if "date" in record and "duration" in record:
+        who = f"user {record['user_id']} and client {record['client_id']}"
+        return f"{who}, {record['date']}, {record['duration']} minutes, '{record['state']}'"
+    names = ("titles", "initials", "surname_prefix", "last_name")
+    return " ".join(str(record[name]) for name in names if record.get(name))
+
+
+def tell_the_end(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -> None:
+    """Print what there is now, and where to look next."""
+    print("\nIn the local Webcamconsult there is now:")
+    for resource in ("users", "clients", "appointments"):
+        for record in sandbox.records(resource):
+            print(f"  {resource[:-1]:12} {record['id']}  {describe(record)}")
+    logs = (airflow.logs / f"dag_id={DAG_ID}" / f"run_id={run_id}").relative_to(ROOT)
+    print("\nWhere to go from here:")
+    print(f"  the DAG                       {(DAGS / f'{DAG_ID}.py').relative_to(ROOT)}")
+    print(f"  what its tasks logged         {logs}")
+    print("  into your own Airflow         README.md, from 'Install' on")
+    print("  a local Webcamconsult alone   .venv/bin/python -m airflow_provider_webcamconsult.sandbox")
+
+
+def run() -> None:
+    """Run the demo from beginning to end."""
+    components = HOME / "logs" / "components"
+    components.mkdir(parents=True)
+    print("Setting up:", flush=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: say("Stopped", "", "nothing of the demo is left running"))
+        sandbox = stack.enter_context(SandboxProcess(components / "sandbox.log"))
+        stays = STATES.replace(":", " for ").replace(",", ", then ")
+        say("Local Webcamconsult", "up", f"{sandbox.connection['host']}; a new appointment is {stays}")
+        airflow = LocalAirflow(HOME, DAGS, env={CONNECTION: sandbox.variable})
+        names = ", ".join(component.name for component in airflow.components)
+        say(f"Airflow {airflow.version}", "starting", names)
+        stack.enter_context(airflow)
+        say(f"Airflow {airflow.version}", "up", f"{airflow.url}")
+        run_id = airflow.trigger(DAG_ID)
+        say(f"DAG {DAG_ID}", "started", run_id)
+        print("\nThe run:", flush=True)
+        state = Story(airflow, sandbox, run_id).follow()
+        if state != "success":
+            raise DemoError(f"The run failed.\n{airflow.describe_run(DAG_ID, run_id)}")
+        say(f"DAG {DAG_ID}", "success", "all tasks are done")
+        tell_the_end(airflow, sandbox, run_id)
+        print("\nStopping:", flush=True)
+
+
+@contextlib.contextmanager
+def the_only_one() -> Iterator[None]:
+    """Refuse to remove the folder of a demo that is running."""
+    HOME.parent.mkdir(parents=True, exist_ok=True)
+    with (HOME.parent / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoError("Another `make demo` is running in this checkout.") from None
+        shutil.rmtree(HOME, ignore_errors=True)
+        yield
+
+
+def main() -> int:
+    """Run the demo; 0 if the DAG ran to success, 1 if not, 130 after Ctrl-C."""
+    # As Ctrl-C: an exception, which stops what was started on its way.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # Where a script started this in the background, Python leaves Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with the_only_one():
+            run()
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything is stopped.", file=sys.stderr)
+        return 130
+    except (DemoError, LocalAirflowError, OSError) as error:
+        print(f"\nThe demo failed. {error}\nThe logs are kept in {os.path.relpath(HOME)}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
