@@ -276,7 +276,7 @@ def read(
     :raises WebcamconsultError: what the answer means, if not success.
     """
     if 200 <= status_code < 300:
-        if request.method == "DELETE":
+        if request.method == "DELETE" and not _HTML.match(content):
             return None
         return _read_records(request, status_code, content)
     if 300 <= status_code < 400:
@@ -495,6 +495,8 @@ def differences(
 def _comparable(resource: Resource[Any, Any], name: str, value: Any) -> Any:
     if name in resource.moments or name in resource.birthdays:
         return instant(value) or value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # what a template renders is text, and the service reads it as the number
     if isinstance(value, str):
         # The service trims, and takes e-mail addresses of any case as the same.
         return (value.strip().casefold() if name == "email" else value.strip()) or None

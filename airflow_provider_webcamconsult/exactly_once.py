@@ -124,8 +124,12 @@ class Creation(Generic[RecordT]):
         try:
             record = self.records.get(record_id)
         except WebcamconsultNotFoundError:
-            self._log("was deleted since an earlier try created it; it is created anew", record_id)
-            return None
+            # Gone, or the connection says the wrong path: the list tells.
+            there = [record for record in self.records.list() if record["id"] == record_id]
+            if not there:
+                self._log("was deleted since an earlier try created it; it is created anew", record_id)
+                return None
+            record = there[0]
         self._log("was created by an earlier try", record_id)
         if self.if_exists == "update":
             return self._brought_in_line(record)
@@ -158,7 +162,7 @@ class Creation(Generic[RecordT]):
         except WebcamconsultUnknownOutcomeError as error:
             unknown = error
         except WebcamconsultError:
-            self.memory.write({})  # surely not created
+            self.memory.write(self.earlier)  # surely not created; an earlier one perhaps
             raise
         else:
             self._keep(record)
@@ -166,7 +170,11 @@ class Creation(Generic[RecordT]):
                 # Two workers that send at the same instant cannot be prevented, but told.
                 self._only(self._matches())
             return record
-        return self._ours(self._found_after(unknown))
+        found = self._found_after(unknown)
+        if self.if_exists == "adopt":  # it was not there before
+            self._keep(found)
+            return found
+        return self._ours(found)
 
     def _found_after(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
         if self.key is None:
@@ -206,9 +214,14 @@ class Creation(Generic[RecordT]):
         matches = []
         for record in self.records.list():
             key = api.natural_key(self.resource, record, like=self.key)
-            if key == self.key or (fingerprint and self._fingerprint(key) == fingerprint):
+            if key == self.key or (fingerprint and fingerprint in self._fingerprints(record)):
                 matches.append(record)
         return matches
+
+    def _fingerprints(self, record: RecordT) -> list[str]:
+        likes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
+        keys = [api.natural_key(self.resource, record, like=like) for like in likes]
+        return [self._fingerprint(key) for key in keys if key is not None]
 
     def _fingerprint(self, key: api.NaturalKey | None) -> str:
         """Write a natural key so that it can be compared, but not read: it is stored, and a person's."""
@@ -244,6 +257,14 @@ class Creation(Generic[RecordT]):
         return record
 
     def _existing(self, record: RecordT) -> RecordT:
+        different = api.differences(self.resource, self.written, record)
+        another = [name for name in different if name in self.resource.personal and record.get(name)]
+        if another and "reference_code" not in self._key_names() and self.if_exists != "fail":
+            raise WebcamconsultExistsError(
+                f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
+                f"another {', '.join(another)}: it may be another person. Give both a reference_code.",
+                ids=[record["id"]],
+            )
         if self.if_exists == "fail":
             raise WebcamconsultExistsError(
                 f"{self.resource.name.capitalize()} {record['id']} with the same {self._key_names()} exists. "

@@ -132,6 +132,7 @@ class Resource(Generic[AttributesT, RecordT]):
     :param moments: attributes that are a date with a time of day.
     :param birthdays: attributes that are a day, at midnight.
     :param exact: other attributes that a booking goes wrong with if the service keeps something else.
+    :param personal: attributes that tell apart persons who share an e-mail address.
     :param aliases: names that some answers use, with the name that is meant.
     """
 
@@ -147,6 +148,7 @@ class Resource(Generic[AttributesT, RecordT]):
     moments: Collection[str] = ()
     birthdays: Collection[str] = ()
     exact: Collection[str] = ()
+    personal: Collection[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
@@ -192,6 +194,7 @@ CLIENT = Resource(
     natural_keys=[["reference_code"], ["email"]],
     credentials=("authentication_token",),
     birthdays=("date_of_birth",),
+    personal=("initials", "date_of_birth"),
 )
 
 APPOINTMENT = Resource(

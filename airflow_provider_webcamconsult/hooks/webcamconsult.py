@@ -328,13 +328,12 @@ def _is_worth_repeating(state: RetryCallState) -> bool:
 
 
 def _pause(state: RetryCallState) -> float:
-    from tenacity import wait_exponential_jitter
+    from tenacity import wait_exponential, wait_random
 
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after or 0.0 if isinstance(error, WebcamconsultError) else 0.0
-    backoff = wait_exponential_jitter(
-        initial=BACKOFF_SECONDS, max=BACKOFF_MAX_SECONDS, jitter=BACKOFF_SECONDS
-    )
+    # Not wait_exponential_jitter: its parameters have other names in newer releases.
+    backoff = wait_exponential(BACKOFF_SECONDS, BACKOFF_MAX_SECONDS) + wait_random(0, BACKOFF_SECONDS)
     return max(backoff(state), min(asked, RETRY_AFTER_MAX_SECONDS))
 
 

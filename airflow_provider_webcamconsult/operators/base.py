@@ -98,10 +98,16 @@ class TaskMemory:
         if kept:
             return dict(kept)
         ti: Any = self._context["ti"]
-        if self._store is None and is_automatic_retry(self._context):
+        if is_automatic_retry(self._context):
+            if self._store is not None:
+                return {}  # The try before would have noted what it sent.
             # The try before ended at least retry_delay ago.
             return {"sent_at": time.time() - ti.task.retry_delay.total_seconds()}
-        return {"cleared": True} if ti.try_number > 1 else {}
+        if ti.try_number <= 1:
+            return {}
+        cleared = {"cleared": True}
+        self.write(cleared)  # for the retries of this try
+        return cleared
 
     def write(self, value: Mapping[str, Any]) -> None:
         """Keep a value, where Airflow can."""
