@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
@@ -26,6 +28,8 @@ __all__ = [
     "Context",
     "PokeReturnValue",
     "conf",
+    "is_automatic_retry",
+    "task_state_store",
     "was_rescheduled",
 ]
 
@@ -44,3 +48,23 @@ def was_rescheduled(context: Context) -> bool:
     with create_session() as session:
         statement = TaskReschedule.stmt_for_task_instance(context["ti"])  # type: ignore[arg-type]
         return session.scalar(statement.limit(1)) is not None
+
+
+def task_state_store(context: Context) -> Any:
+    """
+    Return what keeps values over the tries of a task; None below Airflow 3.3.
+
+    :param context: the task's context.
+    """
+    return context.get("task_state_store")
+
+
+def is_automatic_retry(context: Context) -> bool:
+    """
+    Tell whether Airflow started this try after a failed one, not a person by clearing the task.
+
+    :param context: the task's context.
+    """
+    ti: Any = context["ti"]
+    first_since_clear = (ti.max_tries or 0) - (ti.task.retries or 0) + 1
+    return bool(ti.try_number > max(first_since_clear, 1))

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 from airflow_provider_webcamconsult import exceptions
-from airflow_provider_webcamconsult.dates import to_wire
+from airflow_provider_webcamconsult.dates import instant, to_wire
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultError,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 # Ids seen are 24 hexadecimal digits; no more is known, so only what could change a path is refused.
 _ID = re.compile(r"[A-Za-z0-9_-]+")
+
+#: Names and values that together find a record again.
+NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
 
 _HTML = re.compile(rb"\s*<", re.ASCII)
 
@@ -273,7 +276,7 @@ def read(
     :raises WebcamconsultError: what the answer means, if not success.
     """
     if 200 <= status_code < 300:
-        if request.method == "DELETE":
+        if request.method == "DELETE" and not _HTML.match(content):
             return None
         return _read_records(request, status_code, content)
     if 300 <= status_code < 400:
@@ -329,8 +332,7 @@ def unknown_outcome(request: Request, cause: str, *, status_code: int | None = N
     :raises WebcamconsultUnknownOutcomeError: always.
     """
     raise WebcamconsultUnknownOutcomeError(
-        f"{cause} Whether the {request.resource.name} was created is not known, so it was not sent again. "
-        "Look it up at the service; if it is not there, clear this task.",
+        f"{cause} Whether the {request.resource.name} was created is not known, so it was not sent again.",
         **_details(request, status_code),
     )
 
@@ -443,6 +445,63 @@ def _without(credentials: Any, value: Any) -> Any:
         return {name: _without(credentials, item) for name, item in value.items() if name not in credentials}
     if isinstance(value, list):
         return [_without(credentials, item) for item in value]
+    return value
+
+
+def natural_key_names(resource: Resource[Any, Any]) -> str:
+    """
+    Say what finds a record of a kind again.
+
+    :param resource: the kind.
+    """
+    return ", else by ".join(" and ".join(names) for names in resource.natural_keys)
+
+
+def natural_key(
+    resource: Resource[Any, Any], values: Mapping[str, Any], *, like: NaturalKey | None = None
+) -> NaturalKey | None:
+    """
+    Return what finds a record again, in a form that can be compared.
+
+    :param resource: its kind.
+    :param values: a record, or prepared attributes.
+    :param like: take the names of this key, not the first that are given in full.
+    :return: names and values; None if they are not given.
+    """
+    for names in [[name for name, _ in like]] if like else resource.natural_keys:
+        parts = [(name, _comparable(resource, name, values.get(name))) for name in names]
+        if all(value not in (None, "") for _, value in parts):
+            return tuple(parts)
+    return None
+
+
+def differences(
+    resource: Resource[Any, Any], written: Mapping[str, Any], record: Mapping[str, Any]
+) -> list[str]:
+    """
+    Return the names of the attributes that a record does not have as they were written.
+
+    :param resource: its kind.
+    :param written: prepared attributes.
+    :param record: the record.
+    """
+    return [
+        name
+        for name, value in written.items()
+        if _comparable(resource, name, value) != _comparable(resource, name, record.get(name))
+    ]
+
+
+def _comparable(resource: Resource[Any, Any], name: str, value: Any) -> Any:
+    if name in resource.moments or name in resource.birthdays:
+        return instant(value) or value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # what a template renders is text, and the service reads it as the number
+    if isinstance(value, str):
+        # The service trims, and takes e-mail addresses of any case as the same.
+        return (value.strip().casefold() if name == "email" else value.strip()) or None
+    if isinstance(value, list) and name.endswith("_ids"):
+        return sorted(set(map(str, value))) or None
     return value
 
 

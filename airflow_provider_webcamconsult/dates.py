@@ -56,6 +56,19 @@ def to_wire(value: object, *, name: str, zone: Timezone, day_only: bool = False)
         raise WebcamconsultInputError(f"Attribute '{name}' is a date outside the years 1 to 9999.") from None
 
 
+def instant(text: object) -> datetime.datetime | None:
+    """
+    Read a date of the service as an instant, to the millisecond; None if it is none.
+
+    :param text: the date, as the service or :func:`to_wire` wrote it.
+    """
+    match = _ISO_8601.fullmatch(text) if isinstance(text, str) else None
+    moment = _build(match) if match else None
+    if not isinstance(moment, datetime.datetime) or moment.tzinfo is None:
+        return None
+    return _exact(moment)
+
+
 def _parse(text: str, name: str) -> datetime.datetime | datetime.date:
     match = _ISO_8601.fullmatch(text.strip())
     # Built outside of this function's raise, or the exception's chain would show the text.
@@ -135,11 +148,15 @@ def _located(local: datetime.datetime, name: str, zone: Timezone) -> datetime.da
 
 
 def _format(value: datetime.datetime) -> str:
+    return _exact(value).isoformat(timespec="milliseconds")
+
+
+def _exact(value: datetime.datetime) -> datetime.datetime:
+    """Tell the same instant with an offset of whole minutes, which is all that ISO 8601 has."""
     offset = value.utcoffset() or datetime.timedelta()
-    wall = value.replace(tzinfo=None)
+    wall = value.replace(tzinfo=None, microsecond=value.microsecond // 1000 * 1000)
     if wall < _AMSTERDAM_TIME_END:
         offset = _AMSTERDAM_TIME_CUT_TO_MINUTES.get(offset, offset)
-    # ISO 8601 has no seconds in an offset: the same instant, told with the next whole minute.
     to_whole_minute = -offset % _MINUTE
     wall, offset = wall + to_whole_minute, offset + to_whole_minute
-    return wall.replace(tzinfo=datetime.timezone(offset)).isoformat(timespec="milliseconds")
+    return wall.replace(tzinfo=datetime.timezone(offset))

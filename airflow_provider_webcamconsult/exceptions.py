@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_webcamconsult._compat import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class WebcamconsultError(AirflowException):
@@ -95,9 +95,43 @@ class WebcamconsultResponseError(WebcamconsultError):
     """An answer came that cannot be read, and trying again is safe."""
 
 
-class WebcamconsultUnknownOutcomeError(WebcamconsultError, AirflowFailException):
+class WebcamconsultUnknownOutcomeError(WebcamconsultError):
     """
-    A create that the service may have carried out.
+    A create that the service may have carried out, and that could not be found there (yet).
 
-    It is never sent again blindly, and the task does not retry: a second create is a double booking.
+    It was not sent again. A retry of a create operator looks for the record before it creates; so does the
+    hook with ``if_exists`` other than ``"ignore"``. Where a retry would not look, this is an
+    ``AirflowFailException`` too: a second create is a double booking.
     """
+
+
+class WebcamconsultUnrepeatableError(WebcamconsultUnknownOutcomeError, AirflowFailException):
+    """An unknown outcome where a retry would create blindly, so that the task must not retry."""
+
+
+class WebcamconsultExistsError(WebcamconsultError, AirflowFailException):
+    """
+    A record to create exists, and which to take, or what to do with it, is not for this provider to guess.
+
+    :param ids: the ids of the records that were found.
+    """
+
+    def __init__(self, message: str, *, ids: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.ids = list(ids)
+
+
+class WebcamconsultNotKeptError(WebcamconsultError, AirflowFailException):
+    """
+    The service answered success, but keeps something else than was sent.
+
+    :param record_id: the record.
+    :param attributes: names of the attributes that it did not keep.
+    """
+
+    def __init__(
+        self, message: str, *, record_id: str | None = None, attributes: Sequence[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(message, **kwargs)
+        self.record_id = record_id
+        self.attributes = list(attributes)

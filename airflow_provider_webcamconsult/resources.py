@@ -7,7 +7,7 @@ Each :class:`Resource` follows the section of the API document that bears its na
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, TypeVar
 
@@ -128,8 +128,11 @@ class Resource(Generic[AttributesT, RecordT]):
     :param generated: what the service makes itself; left out of a write.
     :param credentials: what opens a video consult; dropped from every answer, and left out of a write.
     :param not_personal: what a log or Airflow's database may show; all else is a person's.
+    :param natural_keys: the names that together find a record again; the first that is given in full counts.
     :param moments: attributes that are a date with a time of day.
     :param birthdays: attributes that are a day, at midnight.
+    :param exact: other attributes that a booking goes wrong with if the service keeps something else.
+    :param personal: attributes that tell apart persons who share an e-mail address.
     :param aliases: names that some answers use, with the name that is meant.
     """
 
@@ -140,15 +143,26 @@ class Resource(Generic[AttributesT, RecordT]):
     record: type[RecordT]
     generated: Collection[str]
     not_personal: Collection[str]
+    natural_keys: Sequence[Sequence[str]]
     credentials: Collection[str] = ()
     moments: Collection[str] = ()
     birthdays: Collection[str] = ()
+    exact: Collection[str] = ()
+    personal: Collection[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
     def editable(self) -> Collection[str]:
         """Names of the attributes that can be written."""
         return self.attributes.__annotations__.keys()
+
+    def is_exact(self, name: str) -> bool:
+        """
+        Tell whether a booking goes wrong if the service keeps something else than was sent.
+
+        :param name: name of the attribute.
+        """
+        return name in self.moments or name in self.birthdays or name in self.exact
 
     @property
     def known(self) -> Collection[str]:
@@ -164,6 +178,7 @@ USER = Resource(
     record=User,
     generated=("id", "full_name", "roles"),
     not_personal=("id", "roles"),
+    natural_keys=[["email"]],
     credentials=("authentication_token",),
     aliases={"_id": "id", "emails": "email"},
 )
@@ -176,8 +191,10 @@ CLIENT = Resource(
     record=Client,
     generated=("id", "client_full_name"),
     not_personal=("id", "division_ids"),
+    natural_keys=[["reference_code"], ["email"]],
     credentials=("authentication_token",),
     birthdays=("date_of_birth",),
+    personal=("initials", "date_of_birth"),
 )
 
 APPOINTMENT = Resource(
@@ -202,6 +219,8 @@ APPOINTMENT = Resource(
         "started_at",
         "created_at",
     ),
+    natural_keys=[["user_id", "client_id", "date"]],
     credentials=("token", "authentication_token"),
     moments=("date",),
+    exact=("user_id", "client_id", "created_by_user_id", "division_id", "duration"),
 )

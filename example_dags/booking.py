@@ -15,8 +15,9 @@ from typing import Any
 # The same on Airflow 2.11 and 3; on Airflow 3 alone it would be "from airflow.sdk import dag, task".
 from airflow.providers.common.compat.sdk import dag, task
 
-from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
+from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 
 
@@ -28,32 +29,27 @@ def consult_request() -> dict[str, Any]:
 
 @dag(schedule=None, catchup=False, tags=["webcamconsult"], doc_md=__doc__)
 def booking() -> None:
-    # People's data stays inside the task that uses it: what a task returns is stored in Airflow's database,
-    # so these two return an id and nothing else.
-    @task
-    def make_sure_of_professional() -> str:
-        wanted = consult_request()["professional"]
-        hook = WebcamconsultHook()
-        known = [user["id"] for user in hook.users.list() if user.get("email") == wanted["email"]]
-        return known[0] if known else hook.users.create(wanted)["id"]
-
-    @task
-    def make_sure_of_client() -> str:
-        wanted = consult_request()["client"]
-        hook = WebcamconsultHook()
-        known = [
-            client["id"]
-            for client in hook.clients.list()
-            if client.get("reference_code") == wanted["reference_code"]
-        ]
-        return known[0] if known else hook.clients.create(wanted)["id"]
+    # People's data stays inside the task that uses it: attributes may be a callable, which is called in the task
+    # and whose answer is neither rendered nor stored. if_exists="adopt" looks first: a user is found by e-mail
+    # address, a client by reference code. What these tasks return, and Airflow stores, is the id alone.
+    make_sure_of_professional = WebcamconsultCreateUserOperator(
+        task_id="make_sure_of_professional",
+        attributes=lambda context: consult_request()["professional"],
+        if_exists="adopt",
+    )
+    make_sure_of_client = WebcamconsultCreateClientOperator(
+        task_id="make_sure_of_client",
+        attributes=lambda context: consult_request()["client"],
+        if_exists="adopt",
+    )
 
     # A time without offset is in the time zone of the connection: Europe/Amsterdam unless it says otherwise.
+    # Whatever happens to the task (a retry, a lost answer, a killed worker), there is one appointment in the end.
     book_consult = WebcamconsultCreateAppointmentOperator(
         task_id="book_consult",
         attributes={
-            "user_id": make_sure_of_professional(),
-            "client_id": make_sure_of_client(),
+            "user_id": make_sure_of_professional.output,
+            "client_id": make_sure_of_client.output,
             "date": "2030-03-01T09:30",
             "duration": 30,
         },

@@ -7,7 +7,7 @@ import logging
 import re
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult import api
 from airflow_provider_webcamconsult._compat import AirflowNotFoundException, BaseHook
@@ -21,23 +21,20 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
+from airflow_provider_webcamconsult.records import Records
 from airflow_provider_webcamconsult.resources import (
     APPOINTMENT,
     CLIENT,
     USER,
     Appointment,
     AppointmentAttributes,
-    AttributesT,
     Client,
     ClientAttributes,
-    RecordT,
-    Resource,
     User,
     UserAttributes,
 )
 
 if TYPE_CHECKING:
-    import builtins
     from collections.abc import Iterator
 
     import requests
@@ -189,14 +186,14 @@ class WebcamconsultHook(BaseHook):
                 allow_redirects=False,
             )
         except (requests.RequestException, HTTPError, OSError) as error:
-            cause, response = _cause(error, settings.timeout), None
+            (cause, remedy), response = _cause(error, settings.timeout), None
             attempt.may_be_done = attempt.may_be_done or attempt.was_sent
         # Raised outside of the except: the library's errors hold the URL, and so perhaps the token.
         if response is None:
             cause = f"{request.method} {request.path}: {cause}"
             if request.is_create and attempt.was_sent:
                 api.unknown_outcome(request, cause)
-            raise WebcamconsultConnectionError(cause, method=request.method, path=request.path)
+            raise WebcamconsultConnectionError(f"{cause} {remedy}", method=request.method, path=request.path)
         try:
             return api.read(
                 request,
@@ -245,81 +242,6 @@ class WebcamconsultHook(BaseHook):
                     widget=BS3TextFieldWidget(),
                 )
         return widgets
-
-
-class Records(Generic[AttributesT, RecordT]):
-    """
-    The records of one kind, as ``hook.users``, ``hook.clients`` and ``hook.appointments``.
-
-    Every method raises a :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
-
-    :param hook: the hook that sends.
-    :param resource: the kind.
-    """
-
-    def __init__(self, hook: WebcamconsultHook, resource: Resource[AttributesT, RecordT]) -> None:
-        self._hook = hook
-        self._resource = resource
-
-    def list(self) -> builtins.list[RecordT]:
-        """Return all records; the service has no paging and no filter ("List All …")."""
-        records: builtins.list[RecordT] = self._hook.send(api.list_request(self._resource))
-        return records
-
-    def get(self, record_id: str) -> RecordT:
-        """
-        Return one record ("View a … detail").
-
-        :param record_id: its id.
-        """
-        api.check_id(self._resource, record_id)
-        plural_paths = self._hook.settings.plural_paths
-        record: RecordT = self._hook.send(
-            api.get_request(self._resource, record_id, plural_paths=plural_paths)
-        )
-        return record
-
-    def create(self, attributes: AttributesT | RecordT) -> RecordT:
-        """
-        Create a record and return it ("Create a New …").
-
-        It is never sent twice where the first may have been carried out: a second create is a double booking.
-
-        :param attributes: the API's own names; what is not given is not sent, None is sent as ``null``.
-            Dates are ``datetime`` or ISO 8601 text, without offset in the connection's time zone.
-        """
-        written = self._prepare(attributes)
-        record: RecordT = self._hook.send(api.create_request(self._resource, written))
-        return record
-
-    def update(self, record_id: str, attributes: AttributesT | RecordT) -> RecordT:
-        """
-        Change what is given of a record and return it ("Update a …").
-
-        :param record_id: its id.
-        :param attributes: as for :meth:`create`; what is not given stays as it is.
-        """
-        api.check_id(self._resource, record_id)
-        written = self._prepare(attributes, record_id)
-        plural_paths = self._hook.settings.plural_paths
-        request = api.update_request(self._resource, record_id, written, plural_paths=plural_paths)
-        record: RecordT = self._hook.send(request)
-        return record
-
-    def delete(self, record_id: str) -> None:
-        """
-        Delete a record ("Delete a …").
-
-        :param record_id: its id.
-        """
-        api.check_id(self._resource, record_id)
-        plural_paths = self._hook.settings.plural_paths
-        self._hook.send(api.delete_request(self._resource, record_id, plural_paths=plural_paths))
-
-    def _prepare(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
-        for warning in api.check_attributes(self._resource, attributes, record_id=record_id):
-            self._hook.log.warning(warning)
-        return api.prepare(self._resource, attributes, zone=self._hook.settings.zone)
 
 
 class _TokenAuth:
@@ -406,18 +328,17 @@ def _is_worth_repeating(state: RetryCallState) -> bool:
 
 
 def _pause(state: RetryCallState) -> float:
-    from tenacity import wait_exponential_jitter
+    from tenacity import wait_exponential, wait_random
 
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after or 0.0 if isinstance(error, WebcamconsultError) else 0.0
-    backoff = wait_exponential_jitter(
-        initial=BACKOFF_SECONDS, max=BACKOFF_MAX_SECONDS, jitter=BACKOFF_SECONDS
-    )
+    # Not wait_exponential_jitter: its parameters have other names in newer releases.
+    backoff = wait_exponential(BACKOFF_SECONDS, BACKOFF_MAX_SECONDS) + wait_random(0, BACKOFF_SECONDS)
     return max(backoff(state), min(asked, RETRY_AFTER_MAX_SECONDS))
 
 
-def _cause(error: BaseException, timeout: float) -> str:
-    """Say what went wrong below HTTP, without the library's words: they hold the URL."""
+def _cause(error: BaseException, timeout: float) -> tuple[str, str]:
+    """Say what went wrong below HTTP and what to do, without the library's words: they hold the URL."""
     import ssl
 
     import requests
@@ -426,21 +347,24 @@ def _cause(error: BaseException, timeout: float) -> str:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
             return (
-                f"the server's certificate was not accepted ({link.verify_message}). Check the connection's "
-                "Host, and that this machine knows the certificate's authority."
+                f"the server's certificate was not accepted ({link.verify_message}).",
+                "Check the connection's Host, and that this machine knows the certificate's authority.",
             )
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return f"no connection within {timeout:g} s. Check the connection's Host and Port, and the way there."
+        return (
+            f"no connection within {timeout:g} s.",
+            "Check the connection's Host and Port, and the way there.",
+        )
     if isinstance(error, requests.Timeout):
-        return f"no answer within {timeout:g} s. Try again later, or raise 'timeout' in the connection."
+        return f"no answer within {timeout:g} s.", "Try again later, or raise 'timeout' in the connection."
     if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
-        return "the host's name is not known. Check the connection's Host."
+        return "the host's name is not known.", "Check the connection's Host."
     if isinstance(error, requests.exceptions.SSLError):
-        return "TLS failed: the host does not speak it there. Check the connection's Host and Port."
+        return "the host does not speak TLS there.", "Check the connection's Host and Port."
     reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
     if reason:
-        return f"the connection failed ({reason}). Check the connection's Host and Port."
-    return "the connection was lost before the answer was complete. Try again."
+        return f"the connection failed ({reason}).", "Check the connection's Host and Port."
+    return "the connection was lost before the answer was complete.", "Try again."
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -20,33 +20,46 @@ if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
     from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.exactly_once import IfExists
     from airflow_provider_webcamconsult.resources import AppointmentAttributes
 
 
 class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
     """
-    Create an appointment (API document, "Create a New Appointment"); the task returns the id.
+    Create an appointment (API document, "Create a New Appointment").
+
+    Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
 
     :param attributes: what to write, under the API's own names (templated); or a callable that takes the
         context and returns that: it is called in the task, and its answer is neither rendered nor stored.
         What is not given is not sent; None is sent as ``null``. ``date`` is a ``datetime`` or ISO 8601 text,
         without offset in the connection's time zone.
+    :param if_exists: what to do if an appointment exists that has the same ``user_id``,
+        ``client_id`` and ``date`` (templated).
+        ``"ignore"`` creates without looking; ``"adopt"`` returns its id; ``"update"`` brings the attributes
+        that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
+    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
+        a duration or an id that it did not keep always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
     resource = APPOINTMENT
-    template_fields: Sequence[str] = ("attributes", "webcamconsult_conn_id")
+    template_fields: Sequence[str] = ("attributes", "if_exists", "webcamconsult_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
 
     def __init__(
         self,
         *,
         attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
+        if_exists: IfExists = "ignore",
+        strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.attributes = attributes
+        self.if_exists = if_exists
+        self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
@@ -59,6 +72,8 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
         context and returns that: it is called in the task, and its answer is neither rendered nor stored.
         What is not given stays as it is; None clears. ``date`` is a ``datetime`` or ISO 8601 text,
         without offset in the connection's time zone.
+    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
+        a duration or an id that it did not keep always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -71,12 +86,14 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
         *,
         appointment_id: str | XComArg,
         attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
+        strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.appointment_id = appointment_id
         self.attributes = attributes
+        self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
@@ -85,6 +102,7 @@ class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):
     Delete an appointment (API document, "Delete an Appointment"); the task returns nothing.
 
     :param appointment_id: id of the appointment (templated).
+    :param ignore_missing: whether an appointment that is not there is a success. On a retry it always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -95,11 +113,13 @@ class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):
         self,
         *,
         appointment_id: str | XComArg,
+        ignore_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.appointment_id = appointment_id
+        self.ignore_missing = ignore_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

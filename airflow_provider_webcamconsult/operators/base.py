@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult._compat import BaseOperator
-from airflow_provider_webcamconsult.hooks.webcamconsult import Records, WebcamconsultHook
+from airflow_provider_webcamconsult._compat import BaseOperator, is_automatic_retry, task_state_store
+from airflow_provider_webcamconsult.exceptions import WebcamconsultNotFoundError
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.exactly_once import IfExists
+    from airflow_provider_webcamconsult.records import Records
     from airflow_provider_webcamconsult.resources import Resource
 
 
@@ -74,8 +78,50 @@ class _WithAttributes(WebcamconsultBaseOperator):
         return self.attributes
 
 
+class TaskMemory:
+    """
+    What survives of a create in a task: Airflow 3.3 keeps it; before, the number of the try tells something.
+
+    :param context: the task's context.
+    """
+
+    survives = True
+    _KEY = "webcamconsult_create"
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._store = task_state_store(context)
+
+    def read(self) -> Mapping[str, Any]:
+        """Return what is known of earlier tries."""
+        kept = self._store.get(self._KEY) if self._store is not None else None
+        if kept:
+            return dict(kept)
+        ti: Any = self._context["ti"]
+        if is_automatic_retry(self._context):
+            if self._store is not None:
+                return {}  # The try before would have noted what it sent.
+            # The try before ended at least retry_delay ago.
+            return {"sent_at": time.time() - ti.task.retry_delay.total_seconds()}
+        if ti.try_number <= 1:
+            return {}
+        cleared = {"cleared": True}
+        self.write(cleared)  # for the retries of this try
+        return cleared
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        """Keep a value, where Airflow can."""
+        if self._store is not None and value:
+            self._store.set(self._KEY, dict(value))
+        elif self._store is not None:
+            self._store.delete(self._KEY)
+
+
 class BaseCreateOperator(_WithAttributes):
-    """Creates a record."""
+    """Creates a record, exactly once."""
+
+    if_exists: IfExists
+    strict: bool
 
     def execute(self, context: Context) -> str:
         """
@@ -84,8 +130,14 @@ class BaseCreateOperator(_WithAttributes):
         :param context: the task's context.
         :return: its id.
         """
-        record_id: str = self.records.create(self._attributes_now(context))["id"]
-        self.log.info("Created %s %s.", self.resource.name, record_id)
+        record = self.records.create(
+            self._attributes_now(context),
+            if_exists=self.if_exists,
+            strict=self.strict,
+            memory=TaskMemory(context),
+        )
+        record_id: str = record["id"]
+        self.log.info("The %s is %s.", self.resource.name, record_id)
         return record_id
 
 
@@ -93,6 +145,8 @@ class BaseUpdateOperator(_WithAttributes):
     """Changes a record."""
 
     ui_color = "#e3ecf7"
+
+    strict: bool
 
     def execute(self, context: Context) -> str:
         """
@@ -103,7 +157,7 @@ class BaseUpdateOperator(_WithAttributes):
         """
         record_id = self.record_id
         api.check_id(self.resource, record_id)
-        self.records.update(record_id, self._attributes_now(context))
+        self.records.update(record_id, self._attributes_now(context), strict=self.strict)
         self.log.info("Updated %s %s.", self.resource.name, record_id)
         return record_id
 
@@ -113,14 +167,24 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
 
     ui_color = "#f6e3e1"
 
+    ignore_missing: bool
+
     def execute(self, context: Context) -> None:
         """
         Delete the record.
 
         :param context: the task's context.
         """
-        self.records.delete(self.record_id)
-        self.log.info("Deleted %s %s.", self.resource.name, self.record_id)
+        try:
+            self.records.delete(self.record_id)
+        except WebcamconsultNotFoundError:
+            # On a later try, an earlier one may have deleted it without hearing so.
+            ti: Any = context["ti"]
+            if not self.ignore_missing and ti.try_number <= 1:
+                raise
+            self.log.info("There is no %s %s any more.", self.resource.name, self.record_id)
+        else:
+            self.log.info("Deleted %s %s.", self.resource.name, self.record_id)
 
 
 class _WithFields(WebcamconsultBaseOperator):

@@ -20,32 +20,45 @@ if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
     from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.exactly_once import IfExists
     from airflow_provider_webcamconsult.resources import ClientAttributes
 
 
 class WebcamconsultCreateClientOperator(BaseCreateOperator):
     """
-    Create a client, a patient (API document, "Create a New Client"); the task returns the id.
+    Create a client, a patient (API document, "Create a New Client").
+
+    Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
 
     :param attributes: what to write, under the API's own names (templated); or a callable that takes the
         context and returns that: it is called in the task, and its answer is neither rendered nor stored.
         What is not given is not sent; None is sent as ``null``. ``date_of_birth`` is a day or a moment.
+    :param if_exists: what to do if a client exists that has the same ``reference_code``, else
+        by ``email`` (templated).
+        ``"ignore"`` creates without looking; ``"adopt"`` returns its id; ``"update"`` brings the attributes
+        that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
+    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
+        a duration or an id that it did not keep always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
     resource = CLIENT
-    template_fields: Sequence[str] = ("attributes", "webcamconsult_conn_id")
+    template_fields: Sequence[str] = ("attributes", "if_exists", "webcamconsult_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
 
     def __init__(
         self,
         *,
         attributes: ClientAttributes | Callable[[Context], ClientAttributes] | XComArg,
+        if_exists: IfExists = "ignore",
+        strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.attributes = attributes
+        self.if_exists = if_exists
+        self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
@@ -57,6 +70,8 @@ class WebcamconsultUpdateClientOperator(BaseUpdateOperator):
     :param attributes: what to write, under the API's own names (templated); or a callable that takes the
         context and returns that: it is called in the task, and its answer is neither rendered nor stored.
         What is not given stays as it is; None clears. ``date_of_birth`` is a day or a moment.
+    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
+        a duration or an id that it did not keep always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -69,12 +84,14 @@ class WebcamconsultUpdateClientOperator(BaseUpdateOperator):
         *,
         client_id: str | XComArg,
         attributes: ClientAttributes | Callable[[Context], ClientAttributes] | XComArg,
+        strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.client_id = client_id
         self.attributes = attributes
+        self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
@@ -83,6 +100,7 @@ class WebcamconsultDeleteClientOperator(BaseDeleteOperator):
     Delete a client, a patient (API document, "Delete a Client"); the task returns nothing.
 
     :param client_id: id of the client (templated).
+    :param ignore_missing: whether a client that is not there is a success. On a retry it always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -93,11 +111,13 @@ class WebcamconsultDeleteClientOperator(BaseDeleteOperator):
         self,
         *,
         client_id: str | XComArg,
+        ignore_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.client_id = client_id
+        self.ignore_missing = ignore_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

@@ -20,32 +20,44 @@ if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
     from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.exactly_once import IfExists
     from airflow_provider_webcamconsult.resources import UserAttributes
 
 
 class WebcamconsultCreateUserOperator(BaseCreateOperator):
     """
-    Create a user, a professional (API document, "Create a New User"); the task returns the id.
+    Create a user, a professional (API document, "Create a New User").
+
+    Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
 
     :param attributes: what to write, under the API's own names (templated); or a callable that takes the
         context and returns that: it is called in the task, and its answer is neither rendered nor stored.
         What is not given is not sent; None is sent as ``null``.
+    :param if_exists: what to do if a user exists that has the same ``email`` (templated).
+        ``"ignore"`` creates without looking; ``"adopt"`` returns its id; ``"update"`` brings the attributes
+        that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
+    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
+        a duration or an id that it did not keep always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
     resource = USER
-    template_fields: Sequence[str] = ("attributes", "webcamconsult_conn_id")
+    template_fields: Sequence[str] = ("attributes", "if_exists", "webcamconsult_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
 
     def __init__(
         self,
         *,
         attributes: UserAttributes | Callable[[Context], UserAttributes] | XComArg,
+        if_exists: IfExists = "ignore",
+        strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.attributes = attributes
+        self.if_exists = if_exists
+        self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
@@ -57,6 +69,8 @@ class WebcamconsultUpdateUserOperator(BaseUpdateOperator):
     :param attributes: what to write, under the API's own names (templated); or a callable that takes the
         context and returns that: it is called in the task, and its answer is neither rendered nor stored.
         What is not given stays as it is; None clears.
+    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
+        a duration or an id that it did not keep always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -69,12 +83,14 @@ class WebcamconsultUpdateUserOperator(BaseUpdateOperator):
         *,
         user_id: str | XComArg,
         attributes: UserAttributes | Callable[[Context], UserAttributes] | XComArg,
+        strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.user_id = user_id
         self.attributes = attributes
+        self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
@@ -83,6 +99,7 @@ class WebcamconsultDeleteUserOperator(BaseDeleteOperator):
     Delete a user, a professional (API document, "Delete a User"); the task returns nothing.
 
     :param user_id: id of the user (templated).
+    :param ignore_missing: whether a user that is not there is a success. On a retry it always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -93,11 +110,13 @@ class WebcamconsultDeleteUserOperator(BaseDeleteOperator):
         self,
         *,
         user_id: str | XComArg,
+        ignore_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.user_id = user_id
+        self.ignore_missing = ignore_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

@@ -1,0 +1,316 @@
+"""
+A create leaves exactly one record, whatever happens to the answer, the worker or the task.
+
+The service creates again each time it is sent a create. So the intent is noted before it is sent and the id
+after; where an earlier send may have been carried out, the record is looked for by its natural key, and only
+if it is not there is a create sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
+
+from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultError,
+    WebcamconsultExistsError,
+    WebcamconsultInputError,
+    WebcamconsultNotFoundError,
+    WebcamconsultUnknownOutcomeError,
+    WebcamconsultUnrepeatableError,
+)
+from airflow_provider_webcamconsult.resources import RecordT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_webcamconsult.records import Records
+
+#: What a create does with a record that has the same natural key.
+IfExists = Literal["ignore", "adopt", "update", "fail"]
+IF_EXISTS = ("ignore", "adopt", "update", "fail")
+
+#: Seconds before each look for a record whose creation has an unknown outcome.
+LOOK_AFTER_SECONDS = (0.0, 1.0, 3.0)
+
+
+class Memory(Protocol):
+    """What survives of a create when its process does not."""
+
+    #: Whether the next try looks at this memory before it creates.
+    survives: bool
+
+    def read(self) -> Mapping[str, Any]:
+        """
+        Return what is known of earlier tries.
+
+        Empty: there was none. With ``sent_at``: when a create was sent at the latest, in seconds since the
+        epoch. With ``id``: the record that was created or taken. Anything else: there was one, perhaps.
+        """
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        """Keep a value; an empty one forgets."""
+
+
+class NoMemory:
+    """For a create outside of an operator: each run begins anew."""
+
+    survives = False
+
+    def read(self) -> Mapping[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        """Keep nothing."""
+
+
+class Creation(Generic[RecordT]):
+    """
+    One record to create.
+
+    :param records: where.
+    :param written: its prepared attributes.
+    :param if_exists: what to do with a record that has the same natural key.
+    :param strict: whether an attribute that the service did not keep is an error.
+    :param memory: what survives of an earlier try.
+    """
+
+    def __init__(
+        self,
+        records: Records[Any, RecordT],
+        written: dict[str, Any],
+        if_exists: IfExists,
+        strict: bool,
+        memory: Memory,
+    ) -> None:
+        if if_exists not in IF_EXISTS:
+            raise WebcamconsultInputError(f"if_exists must be one of {', '.join(IF_EXISTS)}.")
+        self.records = records
+        self.resource = records.resource
+        self.written = written
+        self.if_exists = if_exists
+        self.strict = strict
+        self.memory = memory
+        self.earlier = memory.read()
+        self.key = api.natural_key(self.resource, written)
+        if self.key is None and if_exists != "ignore":
+            raise WebcamconsultInputError(
+                f"if_exists='{if_exists}' needs what a {self.resource.name} is found by: "
+                f"{api.natural_key_names(self.resource)}."
+            )
+
+    def run(self) -> RecordT:
+        """Return the one record."""
+        if "id" in self.earlier:
+            remembered = self._remembered(self.earlier["id"])
+            if remembered is not None:
+                return remembered
+        if "sent_at" in self.earlier:
+            found = self._sent_before()
+        elif self.key is not None and (self.earlier or self.if_exists != "ignore"):
+            found = self._only(self._matches())
+        else:
+            found = None
+        if found is None:
+            return self._create()
+        return self._ours(found) if self.earlier else self._existing(found)
+
+    def _remembered(self, record_id: str) -> RecordT | None:
+        try:
+            record = self.records.get(record_id)
+        except WebcamconsultNotFoundError:
+            # Gone, or the connection says the wrong path: the list tells.
+            there = [record for record in self.records.list() if record["id"] == record_id]
+            if not there:
+                self._log("was deleted since an earlier try created it; it is created anew", record_id)
+                return None
+            record = there[0]
+        self._log("was created by an earlier try", record_id)
+        if self.if_exists == "update":
+            return self._brought_in_line(record)
+        if not self.earlier.get("kept"):
+            self._keep(record)
+        return record
+
+    def _sent_before(self) -> RecordT | None:
+        """Look for what an earlier try may have created, until its request can no longer be under way."""
+        if self.key is None:
+            self.memory.write({})
+            raise self._lost(WebcamconsultError(f"An earlier try may have created the {self.resource.name}."))
+        settled_at = self.earlier["sent_at"] + self.records.hook.settings.timeout
+        while True:
+            found = self._only(self._matches(self.earlier.get("fingerprint")))
+            pause = settled_at - time.time()
+            if found is not None or pause <= 0:
+                return found
+            self.records.hook.log.info(
+                "An earlier try may still be creating the %s; looking again in %.0f s.",
+                self.resource.name,
+                pause,
+            )
+            time.sleep(pause)
+
+    def _create(self) -> RecordT:
+        self.memory.write({"sent_at": time.time(), "fingerprint": self._fingerprint(self.key)})
+        try:
+            record = self.records.post(self.written)
+        except WebcamconsultUnknownOutcomeError as error:
+            unknown = error
+        except WebcamconsultError:
+            self.memory.write(self.earlier)  # surely not created; an earlier one perhaps
+            raise
+        else:
+            self._keep(record)
+            if "sent_at" in self.earlier:
+                # Two workers that send at the same instant cannot be prevented, but told.
+                self._only(self._matches())
+            return record
+        found = self._found_after(unknown)
+        if self.if_exists == "adopt":  # it was not there before
+            self._keep(found)
+            return found
+        return self._ours(found)
+
+    def _found_after(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
+        if self.key is None:
+            self.memory.write({})
+            raise self._lost(unknown)
+        for seconds in LOOK_AFTER_SECONDS:
+            time.sleep(seconds)
+            try:
+                found = self._only(self._matches())
+            except WebcamconsultExistsError:
+                raise
+            except WebcamconsultError as error:
+                self.records.hook.log.warning("%s", error)
+                continue
+            if found is not None:
+                return found
+        if self.memory.survives or self.if_exists != "ignore":
+            raise _again(
+                unknown, WebcamconsultUnknownOutcomeError, "A retry looks for it before it creates one."
+            )
+        raise _again(
+            unknown,
+            WebcamconsultUnrepeatableError,
+            "Look whether it is at the service before you run this again.",
+        )
+
+    def _lost(self, unknown: WebcamconsultError) -> WebcamconsultError:
+        return _again(
+            unknown,
+            WebcamconsultUnrepeatableError,
+            f"It cannot be looked for: a {self.resource.name} is found by "
+            f"{api.natural_key_names(self.resource)}. If it is not at the service, clear this task.",
+        )
+
+    def _matches(self, fingerprint: str | None = None) -> list[RecordT]:
+        """Find by natural key; by that of an earlier try too, which may have had another."""
+        matches = []
+        for record in self.records.list():
+            key = api.natural_key(self.resource, record, like=self.key)
+            if key == self.key or (fingerprint and fingerprint in self._fingerprints(record)):
+                matches.append(record)
+        return matches
+
+    def _fingerprints(self, record: RecordT) -> list[str]:
+        likes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
+        keys = [api.natural_key(self.resource, record, like=like) for like in likes]
+        return [self._fingerprint(key) for key in keys if key is not None]
+
+    def _fingerprint(self, key: api.NaturalKey | None) -> str:
+        """Write a natural key so that it can be compared, but not read: it is stored, and a person's."""
+        token = self.records.hook.settings.token.encode()
+        return hmac.new(token, json.dumps(key, default=_utc).encode(), hashlib.sha256).hexdigest()
+
+    def _only(self, found: list[RecordT]) -> RecordT | None:
+        if len(found) > 1:
+            ids = [record["id"] for record in found]
+            raise WebcamconsultExistsError(
+                f"There are {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
+                f"{', '.join(ids)}. Which is meant is not for this task to guess: delete the others.",
+                ids=ids,
+            )
+        return found[0] if found else None
+
+    def _ours(self, record: RecordT) -> RecordT:
+        """Take what an earlier send seems to have created, unless it is somebody else's."""
+        if self.if_exists in ("adopt", "update"):
+            return self._existing(record)
+        different = api.differences(self.resource, self.written, record)
+        # What is absent from the answer tells nothing: the service ignores what it does not know.
+        different = [name for name in different if record.get(name) not in (None, "")]
+        if different:
+            raise WebcamconsultExistsError(
+                f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
+                f"another {', '.join(different)}. Whether an earlier try created it is not for this task "
+                "to guess: look at it, and decide with if_exists.",
+                ids=[record["id"]],
+            )
+        self._log("is there: the create was carried out, though its answer was lost", record["id"])
+        self._keep(record)
+        return record
+
+    def _existing(self, record: RecordT) -> RecordT:
+        different = api.differences(self.resource, self.written, record)
+        another = [name for name in different if name in self.resource.personal and record.get(name)]
+        if another and "reference_code" not in self._key_names() and self.if_exists != "fail":
+            raise WebcamconsultExistsError(
+                f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
+                f"another {', '.join(another)}: it may be another person. Give both a reference_code.",
+                ids=[record["id"]],
+            )
+        if self.if_exists == "fail":
+            raise WebcamconsultExistsError(
+                f"{self.resource.name.capitalize()} {record['id']} with the same {self._key_names()} exists. "
+                "Use if_exists='adopt' to take it, or 'update' to bring it in line.",
+                ids=[record["id"]],
+            )
+        if self.if_exists == "update":
+            return self._brought_in_line(record)
+        self._log("exists and is taken", record["id"])
+        self.memory.write({"id": record["id"], "kept": True})
+        return record
+
+    def _brought_in_line(self, record: RecordT) -> RecordT:
+        different = api.differences(self.resource, self.written, record)
+        if different:
+            self._log(f"is brought in line in {', '.join(different)}", record["id"])
+            record = self.records.put(record["id"], {name: self.written[name] for name in different})
+            self._keep(record)
+        else:
+            self.memory.write({"id": record["id"], "kept": True})
+        return record
+
+    def _keep(self, record: RecordT) -> None:
+        """Note the id, and whether the service kept what was sent: where not, a retry says so again."""
+        self.memory.write({"id": record["id"]})
+        self.records.check_kept(record, self.written, strict=self.strict)
+        self.memory.write({"id": record["id"], "kept": True})
+
+    def _key_names(self) -> str:
+        return " and ".join(name for name, _ in self.key or ())
+
+    def _log(self, what: str, record_id: str) -> None:
+        self.records.hook.log.info("%s %s %s.", self.resource.name.capitalize(), record_id, what)
+
+
+def _utc(value: Any) -> str:
+    return str(value.timestamp())
+
+
+def _again(
+    unknown: WebcamconsultError, error_class: type[WebcamconsultError], remedy: str
+) -> WebcamconsultError:
+    return error_class(
+        f"{unknown} {remedy}",
+        method=unknown.method,
+        path=unknown.path,
+        status_code=unknown.status_code,
+        reason=unknown.reason,
+    )

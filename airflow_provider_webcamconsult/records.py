@@ -1,0 +1,148 @@
+"""What can be done with the records of one kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic
+
+from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult.exactly_once import Creation, IfExists, Memory, NoMemory
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotKeptError
+from airflow_provider_webcamconsult.resources import AttributesT, RecordT, Resource
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping
+
+    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+
+
+class Records(Generic[AttributesT, RecordT]):
+    """
+    The records of one kind, as ``hook.users``, ``hook.clients`` and ``hook.appointments``.
+
+    Every method raises a :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
+
+    :param hook: the hook that sends.
+    :param resource: the kind.
+    """
+
+    def __init__(self, hook: WebcamconsultHook, resource: Resource[AttributesT, RecordT]) -> None:
+        self.hook = hook
+        self.resource = resource
+
+    def list(self) -> builtins.list[RecordT]:
+        """Return all records; the service has no paging and no filter ("List All …")."""
+        records: builtins.list[RecordT] = self.hook.send(api.list_request(self.resource))
+        return records
+
+    def get(self, record_id: str) -> RecordT:
+        """
+        Return one record ("View a … detail").
+
+        :param record_id: its id.
+        """
+        api.check_id(self.resource, record_id)
+        plural_paths = self.hook.settings.plural_paths
+        record: RecordT = self.hook.send(api.get_request(self.resource, record_id, plural_paths=plural_paths))
+        return record
+
+    def find(self, attributes: AttributesT | RecordT) -> builtins.list[RecordT]:
+        """
+        Return the records with the natural key that is in the attributes; costs a list.
+
+        Users are found by ``email``; clients by ``reference_code``, else by ``email``; appointments by
+        ``user_id``, ``client_id`` and the instant of ``date``.
+
+        :param attributes: with the natural key, and perhaps more.
+        """
+        written = self._prepare(attributes)
+        key = api.natural_key(self.resource, written)
+        if key is None:
+            raise WebcamconsultInputError(
+                f"A {self.resource.name} is found by {api.natural_key_names(self.resource)}. Give it."
+            )
+        records = self.list()
+        return [record for record in records if api.natural_key(self.resource, record, like=key) == key]
+
+    def create(
+        self,
+        attributes: AttributesT | RecordT,
+        *,
+        if_exists: IfExists = "ignore",
+        strict: bool = False,
+        memory: Memory | None = None,
+    ) -> RecordT:
+        """
+        Create a record and return it ("Create a New …").
+
+        It is sent once. Where its outcome is unknown, the record is looked for by its natural key; see
+        :mod:`~airflow_provider_webcamconsult.exactly_once`.
+
+        :param attributes: the API's own names; what is not given is not sent, None is sent as ``null``.
+            Dates are ``datetime`` or ISO 8601 text, without offset in the connection's time zone.
+        :param if_exists: what to do if a record with the natural key exists: ``"ignore"`` creates without
+            looking; ``"adopt"`` returns it; ``"update"`` brings the attributes that differ in line, and
+            returns it; ``"fail"`` raises. The last three cost a list.
+        :param strict: whether an attribute that the service did not keep is an error, not a warning.
+        :param memory: what survives of an earlier try; the operators give the task's.
+        """
+        return Creation(self, self._prepare(attributes), if_exists, strict, memory or NoMemory()).run()
+
+    def update(self, record_id: str, attributes: AttributesT | RecordT, *, strict: bool = False) -> RecordT:
+        """
+        Change what is given of a record and return it ("Update a …").
+
+        :param record_id: its id.
+        :param attributes: as for :meth:`create`; what is not given stays as it is.
+        :param strict: whether an attribute that the service did not keep is an error, not a warning.
+        """
+        api.check_id(self.resource, record_id)
+        written = self._prepare(attributes, record_id)
+        record = self.put(record_id, written)
+        self.check_kept(record, written, strict=strict)
+        return record
+
+    def delete(self, record_id: str) -> None:
+        """
+        Delete a record ("Delete a …").
+
+        :param record_id: its id.
+        """
+        api.check_id(self.resource, record_id)
+        plural_paths = self.hook.settings.plural_paths
+        self.hook.send(api.delete_request(self.resource, record_id, plural_paths=plural_paths))
+
+    def _prepare(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
+        for warning in api.check_attributes(self.resource, attributes, record_id=record_id):
+            self.hook.log.warning(warning)
+        return api.prepare(self.resource, attributes, zone=self.hook.settings.zone)
+
+    def post(self, written: dict[str, Any]) -> RecordT:
+        """Send a create, once; ``written`` is prepared."""
+        record: RecordT = self.hook.send(api.create_request(self.resource, written))
+        return record
+
+    def put(self, record_id: str, written: dict[str, Any]) -> RecordT:
+        """Send an update; ``written`` is prepared."""
+        plural_paths = self.hook.settings.plural_paths
+        request = api.update_request(self.resource, record_id, written, plural_paths=plural_paths)
+        record: RecordT = self.hook.send(request)
+        return record
+
+    def check_kept(self, record: RecordT, written: Mapping[str, Any], *, strict: bool) -> None:
+        """
+        Hold an answer against what was sent: the service answers success to what it ignores or changes.
+
+        :raises WebcamconsultNotKeptError: if a date, a duration or an id differs; with ``strict``, anything.
+        """
+        different = api.differences(self.resource, written, record)
+        wrong = [name for name in different if strict or self.resource.is_exact(name)]
+        what = f"The service answered success, but {self.resource.name} {record['id']} does not have"
+        if wrong:
+            raise WebcamconsultNotKeptError(
+                f"{what} what was sent as {', '.join(wrong)}. Look at it there, and update or delete it.",
+                record_id=record["id"],
+                attributes=wrong,
+            )
+        if different:
+            self.hook.log.warning("%s what was sent as %s.", what, ", ".join(different))
