@@ -30,6 +30,7 @@ __all__ = [
     "conf",
     "is_automatic_retry",
     "task_state_store",
+    "try_number",
     "was_rescheduled",
 ]
 
@@ -59,12 +60,24 @@ def task_state_store(context: Context) -> Any:
     return context.get("task_state_store")
 
 
+def try_number(context: Context) -> int:
+    """
+    Return which try of the task this is, from 1; 1 where the context is a test's and does not say.
+
+    :param context: the task's context.
+    """
+    ti: Any = context.get("ti")
+    return 1 if ti is None else int(ti.try_number)
+
+
 def is_automatic_retry(context: Context) -> bool:
     """
     Tell whether Airflow started this try after a failed one, not a person by clearing the task.
 
     :param context: the task's context.
     """
-    ti: Any = context["ti"]
+    ti: Any = context.get("ti")
+    if ti is None:
+        return False
     first_since_clear = (ti.max_tries or 0) - (ti.task.retries or 0) + 1
     return bool(ti.try_number > max(first_since_clear, 1))

@@ -169,12 +169,12 @@ def check_attributes(
     """
     if not isinstance(attributes, Mapping):
         raise WebcamconsultInputError(
-            f"attributes of a {resource.name} must be a dict, not {type(attributes).__name__}. To pass what "
+            f"attributes of {_a(resource)} must be a dict, not {type(attributes).__name__}. To pass what "
             "another task returned use its .output, or render_template_as_native_obj=True on the DAG."
         )
     if unusable := [name for name in attributes if not isinstance(name, str)]:
         raise WebcamconsultInputError(
-            f"attributes of a {resource.name} has {len(unusable)} keys that are no text."
+            f"attributes of {_a(resource)} has {len(unusable)} keys that are no text."
         )
     for name, meant in resource.aliases.items():
         if meant == "id" and record_id is not None:
@@ -186,7 +186,7 @@ def check_attributes(
                     )
     if not any(_is_written(resource, name) for name in attributes):
         raise WebcamconsultInputError(
-            f"attributes of a {resource.name} has nothing that can be written. "
+            f"attributes of {_a(resource)} has nothing that can be written. "
             f"Give at least one of: {', '.join(resource.editable)}."
         )
     warnings = []
@@ -205,10 +205,14 @@ def _is_written(resource: Resource[Any, Any], name: str) -> bool:
     return name not in resource.generated and name not in resource.credentials
 
 
+def _a(resource: Resource[Any, Any]) -> str:
+    return f"{'an' if resource.name[0] in 'aeio' else 'a'} {resource.name}"
+
+
 def _unknown(resource: Resource[Any, Any], name: str) -> str:
     nearest = difflib.get_close_matches(name, resource.known, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"A {resource.name} has no attribute '{name}' in the API document.{hint}"
+    return f"{_a(resource).capitalize()} has no attribute '{name}' in the API document.{hint}"
 
 
 def prepare(resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone: Timezone) -> dict[str, Any]:
@@ -237,7 +241,7 @@ def prepare(resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone
 def _refuse_unsendable(name: str, value: object) -> None:
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         pass
     else:
         return
@@ -358,10 +362,13 @@ def _said(request: Request, status_code: int) -> str:
 
 
 def _raise_redirect(request: Request, status_code: int, location: str) -> NoReturn:
-    target = urlsplit(location)
-    # Never the query: it can hold the token.
-    address = f"{target.scheme}://{target.hostname or ''}{f':{target.port}' if target.port else ''}"
-    elsewhere = f"to {address}" if target.netloc else "to another path"
+    try:
+        target = urlsplit(location)
+        # Never the query: it can hold the token.
+        address = f"{target.scheme}://{target.hostname or ''}{f':{target.port}' if target.port else ''}"
+        elsewhere = f"to {address}" if target.netloc else "to another path"
+    except ValueError:
+        elsewhere = "to an address that is none"
     raise WebcamconsultConfigurationError(
         f"{_said(request, status_code)} The host sends requests on {elsewhere}; nothing was carried out. "
         "Put the address that is meant into the connection's Host.",
@@ -399,7 +406,7 @@ def _retry_after(headers: Mapping[str, str], now: datetime.datetime | None) -> f
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,6 @@ from airflow_provider_webcamconsult.exceptions import WebcamconsultConfiguration
 from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pendulum import Timezone
 
 DEFAULT_HOST = "https://eapi.webcamconsult.com"
@@ -64,7 +63,7 @@ class Settings:
         :raises WebcamconsultConfigurationError: if it is not usable; the message says what to enter where.
         """
         where = f"Connection '{connection.conn_id}'"
-        extras = _Extras(where, connection.extra_dejson)
+        extras = _Extras(where, connection.extra)
         return cls(
             base_url=_base_url(where, connection.host, connection.port),
             token=_token(where, connection.password),
@@ -98,6 +97,10 @@ def _base_url(where: str, host: str | None, port: int | None) -> str:
         port = port or url.port
     except ValueError:
         url = None
+    if port is not None and not 0 <= port <= 65535:
+        raise WebcamconsultConfigurationError(
+            f"{where} has a Port that is none. Enter it, or leave it empty."
+        )
     if not url or url.scheme not in ("http", "https") or not url.hostname or re.search(r"\s", host):
         raise WebcamconsultConfigurationError(wrong)
     if url.username is not None or url.query or url.fragment:
@@ -122,9 +125,17 @@ def _is_loopback(host: str) -> bool:
 class _Extras:
     """Reads extras that are JSON types, text, a browser's ``"y"``, or have Airflow 2's long names."""
 
-    def __init__(self, where: str, extras: Mapping[str, Any]) -> None:
+    def __init__(self, where: str, extra: str | None) -> None:
         self.where = where
-        self.extras = extras
+        # Not extra_dejson: it takes what it cannot read for nothing, and dates get another time zone.
+        try:
+            self.extras = json.loads(extra) if extra and extra.strip() else {}
+        except ValueError:
+            self.extras = None
+        if not isinstance(self.extras, dict):
+            raise WebcamconsultConfigurationError(
+                f'{where} has an Extra that is no JSON object. Enter it as in {{"timezone": "UTC"}}.'
+            )
 
     def _get(self, name: str) -> Any:
         for key in (name, f"extra__webcamconsult__{name}"):
@@ -150,9 +161,10 @@ class _Extras:
         except (TypeError, ValueError):
             number = float("nan")
         whole = "integer" not in schema["type"] or number == number // 1
-        if not (schema["minimum"] <= number < float("inf") and whole):
+        if not (schema["minimum"] <= number <= schema["maximum"] and whole):
             kind = "a whole number" if "integer" in schema["type"] else "a number"
-            raise self._wrong(name, f"not {kind} of {schema['minimum']} or more: enter one")
+            limits = f"from {schema['minimum']} to {schema['maximum']}"
+            raise self._wrong(name, f"not {kind} {limits}: enter one")
         return number
 
     def zone(self, name: str) -> Timezone:

@@ -24,6 +24,7 @@ _ISO_8601 = re.compile(
 
 _MIDNIGHT = datetime.time()
 _MINUTE = datetime.timedelta(minutes=1)
+_DAY = datetime.timedelta(days=1)
 
 #: Amsterdam's own time until July 1937, with and without summer time. The service answers the offset cut
 #: to the minute; sent back like that, a birth date moves by 32 seconds each time.
@@ -31,6 +32,9 @@ _AMSTERDAM_TIME_CUT_TO_MINUTES = {
     datetime.timedelta(minutes=19): datetime.timedelta(minutes=19, seconds=32),
     datetime.timedelta(minutes=79): datetime.timedelta(minutes=79, seconds=32),
 }
+_AMSTERDAM_WINTER_TIME = datetime.timezone(datetime.timedelta(minutes=19, seconds=32))
+_AMSTERDAM_AS_BRUSSELS = datetime.datetime(1940, 5, 17)
+_LONG_AGO = datetime.datetime(1930, 1, 1)
 _AMSTERDAM_TIME_END = datetime.datetime(1937, 7, 1)
 
 
@@ -118,8 +122,16 @@ def _moment(value: datetime.date, name: str, zone: Timezone, day_only: bool) -> 
     local = datetime.datetime.combine(value.date(), value.time())
     if day_only and local.time() == _MIDNIGHT:
         # A day has a midnight even where the clock skips it, as in Amsterdam on 16 May 1940.
-        return local.replace(tzinfo=zone)
+        return local.replace(tzinfo=_own_zone(local, zone))
     return _located(local, name, zone)
+
+
+def _own_zone(local: datetime.datetime, zone: Timezone) -> datetime.tzinfo:
+    # Some builds of the time zone data give Amsterdam the time of Brussels before 1940, by which a birthday
+    # moves to the day before. With Amsterdam's winter time it stays on its day, in summer too.
+    long_ago = zone.utcoffset(_LONG_AGO) or datetime.timedelta()
+    is_merged = zone.name == "Europe/Amsterdam" and not long_ago % _MINUTE
+    return _AMSTERDAM_WINTER_TIME if is_merged and local < _AMSTERDAM_AS_BRUSSELS else zone
 
 
 def _refuse_skipped(value: datetime.datetime, name: str) -> datetime.datetime:
@@ -158,5 +170,7 @@ def _exact(value: datetime.datetime) -> datetime.datetime:
     if wall < _AMSTERDAM_TIME_END:
         offset = _AMSTERDAM_TIME_CUT_TO_MINUTES.get(offset, offset)
     to_whole_minute = -offset % _MINUTE
+    if offset + to_whole_minute >= _DAY:
+        to_whole_minute -= _MINUTE
     wall, offset = wall + to_whole_minute, offset + to_whole_minute
     return wall.replace(tzinfo=datetime.timezone(offset))

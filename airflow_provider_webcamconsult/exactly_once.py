@@ -258,7 +258,7 @@ class Creation(Generic[RecordT]):
 
     def _existing(self, record: RecordT) -> RecordT:
         different = api.differences(self.resource, self.written, record)
-        another = [name for name in different if name in self.resource.personal and record.get(name)]
+        another = [name for name in different if name in self.resource.tells_apart and record.get(name)]
         if another and "reference_code" not in self._key_names() and self.if_exists != "fail":
             raise WebcamconsultExistsError(
                 f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "

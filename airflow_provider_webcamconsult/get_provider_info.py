@@ -14,12 +14,12 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "timeout": {
         "label": "Timeout (seconds)",
         "description": "How long to wait for a connection, and for an answer.",
-        "schema": {"type": ["number", "null"], "default": 30, "minimum": 0.1},
+        "schema": {"type": ["number", "null"], "default": 30, "minimum": 0.1, "maximum": 3600},
     },
     "retries": {
         "label": "Retries",
         "description": "How often a request that is safe to repeat is tried again.",
-        "schema": {"type": ["integer", "null"], "default": 3, "minimum": 0},
+        "schema": {"type": ["integer", "null"], "default": 3, "minimum": 0, "maximum": 100},
     },
     "auth_as_parameter": {
         "label": "Send the API key as a parameter",

@@ -136,7 +136,8 @@ class Records(Generic[AttributesT, RecordT]):
         :raises WebcamconsultNotKeptError: if a date, a duration or an id differs; with ``strict``, anything.
         """
         different = api.differences(self.resource, written, record)
-        wrong = [name for name in different if strict or self.resource.is_exact(name)]
+        # What is absent from the answer was not told, which is not the same as kept otherwise.
+        wrong = [name for name in different if strict or (self.resource.is_exact(name) and name in record)]
         what = f"The service answered success, but {self.resource.name} {record['id']} does not have"
         if wrong:
             raise WebcamconsultNotKeptError(

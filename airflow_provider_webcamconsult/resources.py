@@ -112,6 +112,9 @@ class Appointment(_AppointmentBase, _Identified, total=False):
     created_at: str | None
 
 
+#: What opens a video consult or a person's account, wherever it stands in an answer.
+CREDENTIALS = ("authentication_token", "token")
+
 AttributesT = TypeVar("AttributesT", bound=Mapping[str, Any])
 RecordT = TypeVar("RecordT", bound=Mapping[str, Any])
 
@@ -132,7 +135,7 @@ class Resource(Generic[AttributesT, RecordT]):
     :param moments: attributes that are a date with a time of day.
     :param birthdays: attributes that are a day, at midnight.
     :param exact: other attributes that a booking goes wrong with if the service keeps something else.
-    :param personal: attributes that tell apart persons who share an e-mail address.
+    :param tells_apart: attributes that tell persons apart who share an e-mail address.
     :param aliases: names that some answers use, with the name that is meant.
     """
 
@@ -148,7 +151,7 @@ class Resource(Generic[AttributesT, RecordT]):
     moments: Collection[str] = ()
     birthdays: Collection[str] = ()
     exact: Collection[str] = ()
-    personal: Collection[str] = ()
+    tells_apart: Collection[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
@@ -179,7 +182,7 @@ USER = Resource(
     generated=("id", "full_name", "roles"),
     not_personal=("id", "roles"),
     natural_keys=[["email"]],
-    credentials=("authentication_token",),
+    credentials=CREDENTIALS,
     aliases={"_id": "id", "emails": "email"},
 )
 
@@ -192,9 +195,9 @@ CLIENT = Resource(
     generated=("id", "client_full_name"),
     not_personal=("id", "division_ids"),
     natural_keys=[["reference_code"], ["email"]],
-    credentials=("authentication_token",),
+    credentials=CREDENTIALS,
     birthdays=("date_of_birth",),
-    personal=("initials", "date_of_birth"),
+    tells_apart=("initials", "date_of_birth"),
 )
 
 APPOINTMENT = Resource(
@@ -220,7 +223,7 @@ APPOINTMENT = Resource(
         "created_at",
     ),
     natural_keys=[["user_id", "client_id", "date"]],
-    credentials=("token", "authentication_token"),
+    credentials=CREDENTIALS,
     moments=("date",),
     exact=("user_id", "client_id", "created_by_user_id", "division_id", "duration"),
 )

@@ -29,9 +29,9 @@ def consult_request() -> dict[str, Any]:
 
 @dag(schedule=None, catchup=False, tags=["webcamconsult"], doc_md=__doc__)
 def booking() -> None:
-    # People's data stays inside the task that uses it: attributes may be a callable, which is called in the task
-    # and whose answer is neither rendered nor stored. if_exists="adopt" looks first: a user is found by e-mail
-    # address, a client by reference code. What these tasks return, and Airflow stores, is the id alone.
+    # People's data stays inside the task that uses it: attributes may be a callable, which is called in the
+    # task and whose answer is neither rendered nor stored. if_exists="adopt" looks first: a user is found by
+    # e-mail address, a client by reference code. What these tasks return, and Airflow stores, is the id.
     make_sure_of_professional = WebcamconsultCreateUserOperator(
         task_id="make_sure_of_professional",
         attributes=lambda context: consult_request()["professional"],
@@ -44,7 +44,8 @@ def booking() -> None:
     )
 
     # A time without offset is in the time zone of the connection: Europe/Amsterdam unless it says otherwise.
-    # Whatever happens to the task (a retry, a lost answer, a killed worker), there is one appointment in the end.
+    # Whatever happens to the task (a retry, a lost answer, a killed worker), there is one
+    # appointment in the end.
     book_consult = WebcamconsultCreateAppointmentOperator(
         task_id="book_consult",
         attributes={

@@ -98,7 +98,8 @@ class WebcamconsultHook(BaseHook):
         if connection is None:
             raise WebcamconsultConfigurationError(
                 f"There is no connection '{self.webcamconsult_conn_id}'. Create it in Airflow under Admin, "
-                "Connections, of type Webcamconsult, or name one that exists in webcamconsult_conn_id."
+                "Connections, of type Webcamconsult, or name one that exists in webcamconsult_conn_id. (One "
+                "that is in the environment, but cannot be read, is told as missing too.)"
             )
         settings = Settings.of(connection)
         if settings.is_plain_text:
@@ -116,7 +117,10 @@ class WebcamconsultHook(BaseHook):
 
     @cached_property
     def _session(self) -> requests.Session:
-        return self.get_conn()
+        session = self.get_conn()
+        # A redirect is never followed; requests would look where to, and stumble over what is no address.
+        session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
+        return session
 
     def get_conn(self) -> requests.Session:
         """
@@ -131,7 +135,12 @@ class WebcamconsultHook(BaseHook):
         session = requests.Session()
         session.headers["Accept"] = "application/json"
         session.auth = _TokenAuth(self.settings)
-        session.verify = not self.settings.insecure
+        if self.settings.insecure:
+            merge = session.merge_environment_settings
+            # The session's own "verify" would be outvoted by REQUESTS_CA_BUNDLE; that of a request is not.
+            session.merge_environment_settings = lambda url, proxies, stream, verify, cert: merge(  # type: ignore[method-assign]
+                url, proxies, stream, False if verify is None else verify, cert
+            )
         return session
 
     def test_connection(self) -> tuple[bool, str]:
@@ -182,15 +191,17 @@ class WebcamconsultHook(BaseHook):
                 data=body,
                 headers={"Content-Type": "application/json"} if body else None,
                 timeout=settings.timeout,
-                verify=not settings.insecure,  # given here too, since the environment outvotes the session's
                 allow_redirects=False,
             )
-        except (requests.RequestException, HTTPError, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             (cause, remedy), response = _cause(error, settings.timeout), None
             attempt.may_be_done = attempt.may_be_done or attempt.was_sent
+            is_no_url = isinstance(error, requests.exceptions.InvalidURL)
         # Raised outside of the except: the library's errors hold the URL, and so perhaps the token.
         if response is None:
             cause = f"{request.method} {request.path}: {cause}"
+            if is_no_url:
+                raise WebcamconsultConfigurationError(f"{cause} Check the connection's Host.")
             if request.is_create and attempt.was_sent:
                 api.unknown_outcome(request, cause)
             raise WebcamconsultConnectionError(f"{cause} {remedy}", method=request.method, path=request.path)
@@ -248,13 +259,17 @@ class _TokenAuth:
     """Gives the token to the connection's address, as the header or as the parameter."""
 
     def __init__(self, settings: Settings) -> None:
+        import requests
+
         self._settings = settings
+        # As requests writes it: it puts "~" for "%7E", and takes "/../" away.
+        self._address = str(requests.Request("GET", f"{settings.base_url}/").prepare().url)
         if settings.auth_as_parameter:
             logging.getLogger("urllib3.connectionpool").addFilter(_hide_token_parameter)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         settings = self._settings
-        if not (request.url or "").startswith(f"{settings.base_url}/"):
+        if not (request.url or "").startswith(self._address):
             return request
         if not settings.auth_as_parameter:
             request.headers["Authorization"] = f"Token token={settings.token}"
@@ -343,6 +358,8 @@ def _cause(error: BaseException, timeout: float) -> tuple[str, str]:
 
     import requests
 
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return "the host's name cannot be one.", "Check the connection's Host."
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
@@ -368,6 +385,9 @@ def _cause(error: BaseException, timeout: float) -> tuple[str, str]:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """Walk an error and all that it wraps: the libraries put it into causes, contexts and arguments."""
+    if error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        for inner in {id(link): link for link in (error.__cause__, error.__context__, *error.args)}.values():
+            if isinstance(inner, BaseException):
+                yield from _chain(inner)

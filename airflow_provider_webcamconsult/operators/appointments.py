@@ -1,4 +1,4 @@
-"""Operators for appointments (consults)."""
+"""Operators for appointments, the consults."""
 
 from __future__ import annotations
 

@@ -7,7 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult._compat import BaseOperator, is_automatic_retry, task_state_store
+from airflow_provider_webcamconsult._compat import (
+    BaseOperator,
+    is_automatic_retry,
+    task_state_store,
+    try_number,
+)
 from airflow_provider_webcamconsult.exceptions import WebcamconsultNotFoundError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
@@ -97,13 +102,12 @@ class TaskMemory:
         kept = self._store.get(self._KEY) if self._store is not None else None
         if kept:
             return dict(kept)
-        ti: Any = self._context["ti"]
         if is_automatic_retry(self._context):
             if self._store is not None:
                 return {}  # The try before would have noted what it sent.
             # The try before ended at least retry_delay ago.
-            return {"sent_at": time.time() - ti.task.retry_delay.total_seconds()}
-        if ti.try_number <= 1:
+            return {"sent_at": time.time() - self._context["ti"].task.retry_delay.total_seconds()}
+        if try_number(self._context) <= 1:
             return {}
         cleared = {"cleared": True}
         self.write(cleared)  # for the retries of this try
@@ -179,8 +183,7 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
             self.records.delete(self.record_id)
         except WebcamconsultNotFoundError:
             # On a later try, an earlier one may have deleted it without hearing so.
-            ti: Any = context["ti"]
-            if not self.ignore_missing and ti.try_number <= 1:
+            if not self.ignore_missing and try_number(context) <= 1:
                 raise
             self.log.info("There is no %s %s any more.", self.resource.name, self.record_id)
         else:

@@ -1,4 +1,4 @@
-"""Operators for clients (a patients)."""
+"""Operators for clients, the patients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators for users (a professionals)."""
+"""Operators for users, the professionals."""
 
 from __future__ import annotations
 

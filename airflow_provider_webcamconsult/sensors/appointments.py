@@ -182,8 +182,14 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         :param event: from the trigger.
         :return: the state that ended the wait.
         """
+        if not isinstance(event, dict):
+            raise _not_understood()
         if event.get("error"):
-            raise restore(event["error"])
+            try:
+                error: Exception = restore(event["error"])
+            except Exception:
+                error = _not_understood()
+            raise error
         state = event.get("state")
         if event.get("timed_out"):
             raise AirflowSensorTimeout(
@@ -196,3 +202,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             )
         self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
         return state
+
+
+def _not_understood() -> AirflowFailException:
+    return AirflowFailException("The trigger's event was not understood, so it does not count as success.")

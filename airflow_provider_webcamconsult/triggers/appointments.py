@@ -106,9 +106,12 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         """Look once an interval until the wait is over; the only event says how it ended."""
         hook = WebcamconsultHook(self.webcamconsult_conn_id)
         state = None
-        while (remaining := self.deadline - time.time()) > 0:
-            await asyncio.sleep(min(self.poke_interval, remaining))
+        remaining = self.deadline - time.time()
+        is_last = False
+        while not is_last:
+            await asyncio.sleep(min(self.poke_interval, max(remaining, 0)))
             remaining = self.deadline - time.time()
+            is_last = remaining <= 0  # a last look, however long the triggerer was away
             try:
                 # In a thread: one transport serves the whole provider, and the event loop is never held up.
                 look = asyncio.to_thread(hook.appointments.get, self.appointment_id)
@@ -156,8 +159,10 @@ def restore(description: dict[str, Any]) -> WebcamconsultError:
     Make the error again that :func:`describe` wrote.
 
     :param description: from :func:`describe`.
+    :raises Exception: of any kind, if it is not.
     """
-    arguments = dict(description)
-    error_class = getattr(exceptions, arguments.pop("type"))
-    error: WebcamconsultError = error_class(arguments.pop("message"), **arguments)
-    return error
+    error_class = getattr(exceptions, str(description["type"]))
+    if not (isinstance(error_class, type) and issubclass(error_class, WebcamconsultError)):
+        raise ValueError("no error of this provider")
+    names = ("method", "path", "status_code", "reason")
+    return error_class(str(description["message"]), **{name: description.get(name) for name in names})
