@@ -51,7 +51,9 @@ DAG_TIMEOUT = 120.0
 RUN_TIMEOUT = 600.0
 
 STOP_TIMEOUT = 5.0
-"""Then what is left is killed, which loses nothing: Airflow 3's triggerer takes 10 s once it has run a trigger."""
+"""Then what is left is killed, which loses nothing; Airflow 3's triggerer takes 10 s if it had a trigger."""
+
+KILL_TIMEOUT = 30.0
 
 # Other rhythms in seconds.
 POLL_INTERVAL = 0.2
@@ -326,22 +328,27 @@ class LocalAirflow:
                 time.sleep(POLL_INTERVAL)
                 self._census()
             # Tasks have groups of their own, and may outlive the component that started them.
-            self._census()
-            alive = {process.pid: process for process in _processes()}
-            for seen in self._seen.values():
-                now = alive.get(seen.pid)
-                if now is not None and now.started == seen.started:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(seen.pid, signal.SIGKILL)
+            self._kill_what_is_left()
             for process in running:
-                if process.poll() is None:
-                    process.kill()
                 process.wait()
             self._processes.clear()
             self._seen.clear()
         if self._old_sigterm is not None:
             signal.signal(signal.SIGTERM, self._old_sigterm)
             self._old_sigterm = None
+
+    def _kill_what_is_left(self) -> None:
+        deadline = time.monotonic() + KILL_TIMEOUT
+        while True:
+            self._census()
+            if not self._seen:
+                return
+            if time.monotonic() > deadline:
+                raise LocalAirflowError(f"These processes could not be killed: {sorted(self._seen)}")
+            for pid in self._seen:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL_INTERVAL)
 
     def _census(self) -> None:
         """
@@ -373,6 +380,10 @@ class LocalAirflow:
             return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_signal)
+
+    def pid(self, component: str) -> int:
+        """Return the process id of a component, also the id of its process group."""
+        return self._processes[component].pid
 
     # -- Running DAGs ----------------------------------------------------------------------------------------
 
@@ -415,6 +426,19 @@ class LocalAirflow:
             lambda: state if (state := self.run_state(dag_id, run_id)) in END_STATES else None,
             timeout,
             lambda: f"The run {run_id} of {dag_id} is not at its end:\n{self.describe_run(dag_id, run_id)}",
+        )
+
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = RUN_TIMEOUT
+    ) -> None:
+        """Wait until a task that is not mapped is in a state, however short."""
+
+        def is_there() -> bool:
+            tasks = self.task_states(dag_id, run_id)
+            return any(task.task_id == task_id and task.state == state for task in tasks)
+
+        self._poll(
+            is_there, timeout, lambda: f"{task_id} is not {state}:\n{self.describe_run(dag_id, run_id)}"
         )
 
     def run_state(self, dag_id: str, run_id: str) -> str | None:
@@ -461,7 +485,9 @@ class LocalAirflow:
         )
         if not rows or rows[0][0] is None:
             return None
-        return json.loads(rows[0][0])
+        value = rows[0][0]
+        # SQLite takes JSON that is a number, in a column of Airflow 3's type, for the number.
+        return json.loads(value) if isinstance(value, str | bytes) else value
 
     def import_errors(self) -> dict[str, str]:
         """Return the DAG files that could not be imported, each with its traceback."""
@@ -603,12 +629,16 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _processes() -> list[_Process]:
-    """Return all processes of this machine."""
-    command = ["ps", "-A", "-o", "pid=,ppid=,pgid=,lstart="]
+    """Return all processes of this machine, but those that have ended and wait for their parent to notice."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart="]
     environment = {**os.environ, "LC_ALL": "C"}
     listing = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    rows = (line.split(maxsplit=3) for line in listing.stdout.splitlines())
-    return [_Process(int(row[0]), int(row[1]), int(row[2]), row[3].strip()) for row in rows]
+    rows = (line.split(maxsplit=4) for line in listing.stdout.splitlines())
+    return [
+        _Process(int(pid), int(parent), int(group), started.strip())
+        for pid, parent, group, state, started in rows
+        if not state.startswith("Z")
+    ]
 
 
 def _exit_on_signal(number: int, _: FrameType | None) -> None:
