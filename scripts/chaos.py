@@ -6,7 +6,7 @@ killed with SIGKILL at chosen and at random moments, and Airflow retries them. T
 provider's operator and of `HttpOperator` of apache-airflow-providers-http alike. Fails where a kill, or a
 lost answer of this provider's operator, left two records or none::
 
-    python scripts/chaos.py --kills 117 --lost 100 .venv/bin/python .venv-airflow-2.11/bin/python
+    python scripts/chaos.py --kills 135 --lost 100 .venv/bin/python .venv-airflow-2.11/bin/python
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -282,17 +283,14 @@ class Result:
                 yield f"| {loss.operator} | {loss.lost} | {loss.duplicates} | {rate:.0f} | {loss.missing} |"
 
 
-def prepare(
-    folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequence[int] = (), **changes: object
-) -> None:
+def prepare(folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequence[int] = ()) -> list[Path]:
     """
-    Put the DAGs into a DAGs folder.
+    Put the DAGs into a DAGs folder, and return the files.
 
     :param folder: the folder.
     :param sandbox: the service, with two organisations.
     :param proxy: what the DAGs speak to.
     :param lost: the numbers of the tasks whose answers are lost.
-    :param changes: to what the DAGs read.
     """
     plan = {
         "url": proxy.url,
@@ -303,8 +301,9 @@ def prepare(
         "kills": list(proxy.plan),
         "lost": list(lost),
     }
-    (folder / "chaos.json").write_text(json.dumps({**plan, **changes}))
-    shutil.copy(DAG_FILE, folder)
+    file = folder / "chaos.json"
+    file.write_text(json.dumps(plan))
+    return [file, Path(shutil.copy(DAG_FILE, folder))]
 
 
 def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> list[Kills]:
@@ -371,7 +370,9 @@ def lose_answers(
 def _records_by_number(sandbox: Sandbox, token: str) -> dict[int, list[str]]:
     records: dict[int, list[str]] = {}
     for record in sandbox.records("appointments", token):
-        records.setdefault(int(record["client_id"].removeprefix("c")), []).append(record["id"])
+        number = re.fullmatch(r"c(\d+)", record["client_id"] or "")
+        if number:
+            records.setdefault(int(number[1]), []).append(record["id"])
     return records
 
 
@@ -424,7 +425,7 @@ def main() -> int:
     parser.add_argument(
         "pythons", nargs="*", default=[sys.executable], help="interpreters, each with an Airflow"
     )
-    parser.add_argument("--kills", type=int, default=117, help="tasks that are killed (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=135, help="tasks that are killed (default: %(default)s)")
     parser.add_argument(
         "--lost", type=int, default=100, help="answers lost of each operator (default: %(default)s)"
     )
