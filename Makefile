@@ -4,6 +4,7 @@
 PYTHON ?= python3
 UV ?= uv
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 AIRFLOW := 3.3.2
 AIRFLOW_2 := 2.11.2
@@ -12,7 +13,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test check constraints clean environment environment-2 python
+.PHONY: help demo test chaos check constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -37,6 +38,10 @@ test: environment environment-2 ## run all tests, on both Airflows
 	echo "== Tests on Airflow $(AIRFLOW), and with real schedulers of both"; \
 	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
+
+chaos: environment environment-2 ## kill workers while they create, lose answers, and count what is left
+	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
+	$(VENV)/bin/python scripts/chaos.py $(CHAOS_ARGS) $(VENV)/bin/python $$python_2
 
 check: environment ## lint, check the format and the types
 	@$(VENV)/bin/ruff check

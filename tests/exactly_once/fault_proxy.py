@@ -342,7 +342,7 @@ class FaultProxy(Proxy):
         if fault.kind == "hold":
             exchange.wait_until_client_leaves()
             return
-        exchange.answer(fault.replacement or _part_of(answer, fault.part))
+        exchange.answer(fault.replacement or part_of(answer, fault.part))
         if fault.kind == "reset":
             exchange.reset()
 
@@ -356,7 +356,8 @@ class FaultProxy(Proxy):
         self._nothing_late.set()
 
 
-def _part_of(answer: bytes, part: Part) -> bytes:
+def part_of(answer: bytes, part: Part) -> bytes:
+    """Return the beginning of an answer."""
     head, separator, body = answer.partition(b"\r\n\r\n")
     if part == "half the headers":
         return head[: len(head) // 2]

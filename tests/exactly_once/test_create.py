@@ -209,7 +209,8 @@ def test_update_brings_in_line_what_differs(service: Service, connect: Connect, 
     changes: list[bytes] = []
     with Listening(service.url) as proxy:
         hook = connect(proxy.url, service.token)
-        there = hook.appointments.create({**CONSULT, "duration": 20})["id"]
+        shorter: Any = {**CONSULT, "duration": 20}
+        there = hook.appointments.create(shorter)["id"]
         assert create(task, CONSULT, if_exists="update") == there
         assert changes == [b'{"appointment": {"duration": 30}}']
         assert create(TaskInstance(has_store=False), CONSULT, if_exists="update") == there
@@ -280,7 +281,8 @@ def test_does_not_take_a_record_that_has_no_key_for_one_that_has(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str
 ) -> None:
     hook.clients.create(NAMELESS)
-    hook.clients.create({**CLIENT, "reference_code": "DL-2"})
+    other: Any = {**CLIENT, "reference_code": "DL-2"}
+    hook.clients.create(other)
     create(task, CLIENT, "client", if_exists=if_exists)
     assert len(ids(service, "client")) == 3
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import requests
 
 from airflow_provider_webcamconsult import exactly_once
 from airflow_provider_webcamconsult._compat import AirflowFailException
@@ -239,12 +240,10 @@ def tables() -> Iterator[dict[str, Table]]:
 
 
 @pytest.fixture(scope="module")
-def organisations() -> Iterator[tuple[Sandbox, Iterator[str]]]:
-    """One organisation of the service for each cell of the table: none sees what another left."""
+def sandbox() -> Iterator[Sandbox]:
     logging.getLogger("airflow_provider_webcamconsult.sandbox").setLevel(logging.WARNING)
-    tokens = [f"token-of-cell-{number}" for number in range(2000)]
-    with Sandbox(tokens=tokens) as sandbox:
-        yield sandbox, iter(tokens)
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)
@@ -257,27 +256,37 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Service:
     """
-    One organisation of the service, behind a proxy.
+    The service, behind a proxy.
 
     :param sandbox: the service.
-    :param token: the organisation's.
     :param monkeypatch: to set the connection.
     """
 
-    def __init__(self, sandbox: Sandbox, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         self.url = sandbox.url
         self._sandbox = sandbox
-        self._token = token
         self._monkeypatch = monkeypatch
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        return self._sandbox.records(f"{kind}s", self._token)
+        return self._sandbox.records(f"{kind}s")
+
+    def empty(self) -> None:
+        """
+        Delete everything.
+
+        An organisation for each cell would do, but Airflow searches all logs for each token that it has met.
+        """
+        for kind, detail in {"user": "users", "client": "client", "appointment": "appointment"}.items():
+            for record in self.records(kind):
+                headers = {"Authorization": f"Token token={self._sandbox.token}"}
+                url = f"{self.url}/{detail}/{record['id']}.json"
+                requests.delete(url, headers=headers, timeout=TIMEOUT_SECONDS).raise_for_status()
 
     def connect(self, url: str, timeout: float = TIMEOUT_SECONDS) -> WebcamconsultHook:
         connection = {
             "conn_type": "webcamconsult",
             "host": url,
-            "password": self._token,
+            "password": self._sandbox.token,
             "extra": {"timeout": timeout},
         }
         self._monkeypatch.setenv("AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT", json.dumps(connection))
@@ -285,9 +294,10 @@ class Service:
 
 
 @pytest.fixture
-def service(organisations: tuple[Sandbox, Iterator[str]], monkeypatch: pytest.MonkeyPatch) -> Service:
-    sandbox, tokens = organisations
-    return Service(sandbox, next(tokens), monkeypatch)
+def service(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    service = Service(sandbox, monkeypatch)
+    yield service
+    service.empty()
 
 
 def _timeout(fault: Fault) -> float:

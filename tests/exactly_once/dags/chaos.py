@@ -1,0 +1,103 @@
+"""
+Creates that are killed, and creates whose answers are lost: for `make chaos` and the tests.
+
+What to make is in `chaos.json` beside this file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import http.client
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+
+PLAN: dict[str, Any] = json.loads(Path(__file__).with_name("chaos.json").read_text())
+START = datetime.datetime(2030, 1, 1, 9, tzinfo=datetime.timezone.utc)
+
+os.environ["AIRFLOW_CONN_CHAOS"] = json.dumps(
+    {
+        "conn_type": "webcamconsult",
+        "host": PLAN["url"],
+        "password": PLAN["token"],
+        "extra": {"timeout": PLAN["timeout"]},
+    }
+)
+os.environ["AIRFLOW_CONN_CHAOS_HTTP"] = json.dumps({"conn_type": "http", "host": PLAN["url"]})
+
+
+def tell(number: int, stage: str) -> None:
+    """Tell which process does what now; it may be killed before an answer comes."""
+    connection = http.client.HTTPConnection(urlsplit(PLAN["url"]).netloc)
+    connection.request("POST", f"/chaos/{number}/{stage}/{os.getpid()}")
+    connection.getresponse().read()
+
+
+class Telling(dict[str, Any]):
+    """Tells that it is written as JSON for the second time: checked the first time, sent the second."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number=number)
+        self.number = number
+        self.times = 0
+
+    def items(self) -> Any:
+        """Return what is in it."""
+        self.times += 1
+        if self.times == 2:
+            tell(self.number, "noted")
+        return super().items()
+
+
+def consult(number: int) -> dict[str, Any]:
+    """Return the attributes of one appointment."""
+    moment = START + datetime.timedelta(hours=number)
+    return {"user_id": "u1", "client_id": f"c{number}", "date": moment.isoformat(), "duration": 30}
+
+
+def consult_that_tells(number: int, _context: Any) -> Any:
+    """Return the same, and tell how far its creation is."""
+    tell(number, "started")
+    return {**consult(number), "inloop_json": Telling(number)}
+
+
+ARGUMENTS: dict[str, Any] = {"retries": 4, "retry_delay": datetime.timedelta(0)}
+
+with DAG("chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=16):
+    for number in PLAN["kills"]:
+        WebcamconsultCreateAppointmentOperator(
+            task_id=f"create_{number}",
+            attributes=functools.partial(consult_that_tells, number),
+            if_exists=PLAN["if_exists"][number % len(PLAN["if_exists"])],
+            webcamconsult_conn_id="chaos",
+        )
+
+if PLAN["lost"]:
+    from airflow.providers.http.operators.http import HttpOperator
+
+    with DAG("chaos_lost", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=16):
+        for number in PLAN["lost"]:
+            WebcamconsultCreateAppointmentOperator(
+                task_id=f"ours_{number}",
+                attributes=consult(number),  # type: ignore[arg-type]
+                webcamconsult_conn_id="chaos",
+            )
+            HttpOperator(
+                task_id=f"theirs_{number}",
+                http_conn_id="chaos_http",
+                endpoint="/appointments.json",
+                method="POST",
+                headers={
+                    "Authorization": f"Token token={PLAN['other_token']}",
+                    "Content-Type": "application/json",
+                },
+                data=json.dumps({"appointment": consult(number)}),
+                extra_options={"timeout": PLAN["timeout"]},
+            )
