@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import os
+import subprocess
+import sys
 from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -243,3 +246,21 @@ def test_nothing_but_an_input_error_refuses_a_date(value: Any, zone: Any, day_on
     except WebcamconsultInputError:
         return
     assert datetime.datetime.fromisoformat(wire).utcoffset() is not None
+
+
+def test_a_birthday_stays_on_its_day_where_the_time_zone_data_takes_amsterdam_for_brussels() -> None:
+    # In April 1930 Brussels had summer time and Amsterdam not: its midnight was Amsterdam's evening before.
+    code = (
+        "import pendulum; from airflow_provider_webcamconsult.dates import to_wire;"
+        "zone = pendulum.timezone('Europe/Amsterdam');"
+        "print(zone.utcoffset(__import__('datetime').datetime(1930, 5, 1)));"
+        "print(to_wire('1930-05-01', name='date_of_birth', zone=zone, day_only=True))"
+    )
+    # Without the system's data, that of the package tzdata is used, which is such a build.
+    environment = {**os.environ, "PYTHONTZPATH": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    offset, written = result.stdout.split()[-2:]
+    assert offset == "1:00:00"
+    assert written == "1930-05-01T00:00:28.000+00:20"
