@@ -43,9 +43,9 @@ DAG_FILE = ROOT / "tests" / "exactly_once" / "dags" / "chaos.py"
 # All in seconds.
 CONNECTION_TIMEOUT = 2.0
 """The `timeout` of the connection; a retry waits as long for a request that may still be under way."""
-RANDOM_SPAN = 0.8
-"""From when a task begins to create until it has ended, as a rule."""
-NOTING_SPAN = 0.2
+RANDOM_SPAN = 0.3
+"""From when a task begins to create until it has the answer, as a rule."""
+NOTING_SPAN = 0.1
 CARRIED_OUT_AFTER_DEATH = 0.3
 DEATH_TIMEOUT = 30.0
 ZOMBIE_INTERVAL = 20.0
