@@ -142,7 +142,9 @@ class Creation(Generic[RecordT]):
         if self.key is None:
             self.memory.write({})
             raise self._lost(WebcamconsultError(f"An earlier try may have created the {self.resource.name}."))
-        settled_at = self.earlier["sent_at"] + self.records.hook.settings.timeout
+        timeout = self.records.hook.settings.timeout
+        # At the most from now, whatever the clock of the other worker said.
+        settled_at = min(self.earlier["sent_at"], time.time()) + timeout
         while True:
             found = self._only(self._matches(self.earlier.get("fingerprint")))
             pause = settled_at - time.time()
@@ -156,9 +158,14 @@ class Creation(Generic[RecordT]):
             time.sleep(pause)
 
     def _create(self) -> RecordT:
-        self.memory.write({"sent_at": time.time(), "fingerprint": self._fingerprint(self.key)})
+        fingerprint = self._fingerprint(self.key)
+
+        def intend() -> None:
+            # Each time: a 429 can put the request off for longer than a retry waits for it.
+            self.memory.write({"sent_at": time.time(), "fingerprint": fingerprint})
+
         try:
-            record = self.records.post(self.written)
+            record = self.records.post(self.written, intend)
         except WebcamconsultUnknownOutcomeError as error:
             unknown = error
         except WebcamconsultError:

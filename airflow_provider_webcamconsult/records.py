@@ -11,7 +11,7 @@ from airflow_provider_webcamconsult.resources import AttributesT, RecordT, Resou
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
@@ -117,9 +117,10 @@ class Records(Generic[AttributesT, RecordT]):
             self.hook.log.warning(warning)
         return api.prepare(self.resource, attributes, zone=self.hook.settings.zone)
 
-    def post(self, written: dict[str, Any]) -> RecordT:
-        """Send a create, once; ``written`` is prepared."""
-        record: RecordT = self.hook.send(api.create_request(self.resource, written))
+    def post(self, written: dict[str, Any], before_each: Callable[[], None]) -> RecordT:
+        """Send a create until it may have been carried out; ``written`` is prepared."""
+        request = api.create_request(self.resource, written)
+        record: RecordT = self.hook.send(request, before_each=before_each)
         return record
 
     def put(self, record_id: str, written: dict[str, Any]) -> RecordT:

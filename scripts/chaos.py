@@ -43,11 +43,13 @@ DAG_FILE = ROOT / "tests" / "exactly_once" / "dags" / "chaos.py"
 # All in seconds.
 CONNECTION_TIMEOUT = 2.0
 """The `timeout` of the connection; a retry waits as long for a request that may still be under way."""
-RANDOM_SPAN = 0.8
-"""From when a task begins to create until it has ended, as a rule."""
-NOTING_SPAN = 0.2
+RANDOM_SPAN = 0.3
+"""From when a task begins to create until it has the answer, as a rule."""
+NOTING_SPAN = 0.1
 CARRIED_OUT_AFTER_DEATH = 0.3
 DEATH_TIMEOUT = 30.0
+ZOMBIE_INTERVAL = 20.0
+"""How often Airflow 2 looks for dead tasks: after it has dealt with those that it found the last time."""
 RUN_TIMEOUT = 3600.0
 
 BEFORE_INTENT = "before the intent is noted"
@@ -412,7 +414,10 @@ def run(python: str, kills: int, lost: int) -> Result:
                 # Airflow 2 refuses more than one task at a time on SQLite, unless it is told not to look.
                 "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
             },
-            config={"core": {"executor": "LocalExecutor"}},
+            config={
+                "core": {"executor": "LocalExecutor"},
+                "scheduler": {"zombie_detection_interval": str(ZOMBIE_INTERVAL)},
+            },
         ) as airflow:
             killed = kill_workers(airflow, sandbox, proxy) if kills else []
             losses = lose_answers(airflow, sandbox, proxy, numbers) if lost else []

@@ -35,7 +35,7 @@ from airflow_provider_webcamconsult.resources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import requests
     from tenacity import RetryCallState
@@ -154,17 +154,18 @@ class WebcamconsultHook(BaseHook):
             f"Connected to {self.settings.base_url}: the token's organisation has {len(users)} users.",
         )
 
-    def send(self, request: api.Request) -> Any:
+    def send(self, request: api.Request, *, before_each: Callable[[], None] | None = None) -> Any:
         """
         Send a request, again where that is safe, and read the answer.
 
         :param request: from :mod:`~airflow_provider_webcamconsult.api`.
+        :param before_each: is called each time before it is sent.
         :return: a record, a list of records, or None for a delete.
         :raises WebcamconsultError: if it did not succeed.
         """
         from tenacity import Retrying, stop_after_attempt, stop_before_delay
 
-        attempt = _Attempt(request)
+        attempt = _Attempt(request, before_each)
         retrying = Retrying(
             retry=_is_worth_repeating,
             stop=stop_after_attempt(1 + self.settings.retries) | stop_before_delay(RETRY_TOTAL_SECONDS),
@@ -183,6 +184,8 @@ class WebcamconsultHook(BaseHook):
         from urllib3.exceptions import HTTPError
 
         request, settings = attempt.request, self.settings
+        if attempt.before_each:
+            attempt.before_each()
         body = attempt.new_body(settings)
         try:
             response = self._session.request(
@@ -305,10 +308,12 @@ class _Attempt:
     What is known of a request over its attempts.
 
     :param request: the request.
+    :param before_each: is called each time before it is sent.
     """
 
-    def __init__(self, request: api.Request) -> None:
+    def __init__(self, request: api.Request, before_each: Callable[[], None] | None = None) -> None:
         self.request = request
+        self.before_each = before_each
         self.may_be_done = False
         self._body: _Body | None = None
 

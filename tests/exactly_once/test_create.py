@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultUnknownOutcomeError,
     WebcamconsultUnrepeatableError,
 )
+from airflow_provider_webcamconsult.hooks import webcamconsult
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.operators.clients import (
     WebcamconsultCreateClientOperator,
@@ -419,16 +421,26 @@ def test_finds_it_after_the_token_was_changed(service: Service, connect: Connect
 # -- An outcome that is not known ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("busy_at_first", [False, True], ids=["", "after a 429"])
 def test_waits_until_a_lost_create_can_no_longer_be_under_way(
-    service: Service, connect: Connect, task: TaskInstance
+    service: Service,
+    connect: Connect,
+    task: TaskInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    busy_at_first: bool,
 ) -> None:
     settle_seconds = 1.0
+    # Counted from when the create was sent, not from when it was first meant to be.
+    monkeypatch.setattr(webcamconsult, "RETRY_AFTER_MAX_SECONDS", 1.2 * settle_seconds)
     task.task.retry_delay = AT_ONCE
 
     class Slow(Proxy):
         """Loses the client, and passes its request on only after the retry has looked for the record."""
 
         def meet(self, exchange: Exchange) -> None:
+            if exchange.method == "POST" and busy_at_first and self.count("POST") == 1:
+                exchange.answer(make_answer(429, headers={"Retry-After": "30"}))
+                return
             if exchange.method == "POST":
                 exchange.read()
                 exchange.leave()
@@ -446,8 +458,25 @@ def test_waits_until_a_lost_create_can_no_longer_be_under_way(
             create(task, CONSULT)
         task.retry(after=AT_ONCE)
         created = create(task, CONSULT)
-        assert proxy.count("POST") == 1
+        assert proxy.count("POST") == 1 + busy_at_first
     assert ids(service) == [created]
+
+
+def test_waits_no_longer_than_that_whatever_the_clock_of_the_other_worker_says(
+    hook: WebcamconsultHook, service: Service, task_33: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WaitingError(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        assert seconds <= hook.settings.timeout
+        raise WaitingError
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    task_33.store.set("webcamconsult_create", {"sent_at": time.time() + 3600, "fingerprint": "unknown"})
+    task_33.retry(after=AT_ONCE)
+    with pytest.raises(WaitingError):
+        create(task_33, CONSULT)
 
 
 def test_finds_it_on_the_retry_where_the_look_ups_fail_too(

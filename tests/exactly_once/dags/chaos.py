@@ -68,9 +68,12 @@ def consult_that_tells(number: int, _context: Any) -> Any:
     return {**consult(number), "inloop_json": Telling(number)}
 
 
-ARGUMENTS: dict[str, Any] = {"retries": 4, "retry_delay": datetime.timedelta(0)}
+# Airflow 2 may find the same dead task several times, and takes a try from it each time.
+ARGUMENTS: dict[str, Any] = {"retries": 10, "retry_delay": datetime.timedelta(0)}
+# There, a dead task takes a place until it is found.
+PLACES = 1000
 
-with DAG("chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=16):
+with DAG("chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=PLACES):
     for number in PLAN["kills"]:
         WebcamconsultCreateAppointmentOperator(
             task_id=f"create_{number}",
@@ -82,7 +85,7 @@ with DAG("chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, ma
 if PLAN["lost"]:
     from airflow.providers.http.operators.http import HttpOperator
 
-    with DAG("chaos_lost", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=16):
+    with DAG("chaos_lost", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=PLACES):
         for number in PLAN["lost"]:
             WebcamconsultCreateAppointmentOperator(
                 task_id=f"ours_{number}",
