@@ -117,7 +117,7 @@ class Records(Generic[AttributesT, RecordT]):
             self.hook.log.warning(warning)
         return api.prepare(self.resource, attributes, zone=self.hook.settings.zone)
 
-    def post(self, written: dict[str, Any], before_each: Callable[[], None]) -> RecordT:
+    def post(self, written: dict[str, Any], before_each: Callable[[], None] | None = None) -> RecordT:
         """Send a create until it may have been carried out; ``written`` is prepared."""
         request = api.create_request(self.resource, written)
         record: RecordT = self.hook.send(request, before_each=before_each)
