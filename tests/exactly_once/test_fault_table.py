@@ -241,9 +241,11 @@ def tables() -> Iterator[dict[str, Table]]:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    logging.getLogger("airflow_provider_webcamconsult.sandbox").setLevel(logging.WARNING)
+    logger = logging.getLogger("airflow_provider_webcamconsult.sandbox")
+    logger.setLevel(logging.WARNING)  # a line for each of some thousand requests helps nobody
     with Sandbox() as sandbox:
         yield sandbox
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
