@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 # Ids seen are 24 hexadecimal digits; no more is known, so only what could change a path is refused.
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
+# What a template renders to where there is no value.
+_NO_VALUE = ("", "None")
+
 #: Names and values that together find a record again.
 NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
 
@@ -136,11 +139,8 @@ def check_id(resource: Resource[Any, Any], record_id: object) -> None:
         change the request's path.
     """
     name = f"{resource.name}_id"
-    if record_id is None or record_id in ("", "None"):
-        raise WebcamconsultInputError(
-            f"{name} is {record_id!r}: a template or an XCom gave no value. "
-            "Check that the task that it comes from ran and returned an id."
-        )
+    if record_id is None or record_id in _NO_VALUE:
+        raise _no_value(name, record_id)
     if not isinstance(record_id, str):
         raise WebcamconsultInputError(f"{name} is a {type(record_id).__name__}. Give the id as text.")
     if not _ID.fullmatch(record_id):
@@ -148,6 +148,13 @@ def check_id(resource: Resource[Any, Any], record_id: object) -> None:
             f"{name} has characters that no id has (only letters, digits, - and _ can be). "
             "Give the id alone, not a path or a URL."
         )
+
+
+def _no_value(name: str, value: object) -> WebcamconsultInputError:
+    return WebcamconsultInputError(
+        f"{name} is {value!r}: a template or an XCom gave no value. "
+        "Check that the task that it comes from ran and returned an id."
+    )
 
 
 def _detail_path(resource: Resource[Any, Any], record_id: str, plural_paths: bool) -> str:
@@ -169,12 +176,13 @@ def check_attributes(
     """
     if not isinstance(attributes, Mapping):
         raise WebcamconsultInputError(
-            f"attributes of {_a(resource)} must be a dict, not {type(attributes).__name__}. To pass what "
-            "another task returned use its .output, or render_template_as_native_obj=True on the DAG."
+            f"attributes of {with_article(resource)} must be a dict, not {type(attributes).__name__}. "
+            "To pass what another task returned use its .output, or render_template_as_native_obj=True on "
+            "the DAG."
         )
     if unusable := [name for name in attributes if not isinstance(name, str)]:
         raise WebcamconsultInputError(
-            f"attributes of {_a(resource)} has {len(unusable)} keys that are no text."
+            f"attributes of {with_article(resource)} has {len(unusable)} keys that are no text."
         )
     for name, meant in resource.aliases.items():
         if meant == "id" and record_id is not None:
@@ -186,7 +194,7 @@ def check_attributes(
                     )
     if not any(_is_written(resource, name) for name in attributes):
         raise WebcamconsultInputError(
-            f"attributes of {_a(resource)} has nothing that can be written. "
+            f"attributes of {with_article(resource)} has nothing that can be written. "
             f"Give at least one of: {', '.join(resource.editable)}."
         )
     warnings = []
@@ -205,14 +213,19 @@ def _is_written(resource: Resource[Any, Any], name: str) -> bool:
     return name not in resource.generated and name not in resource.credentials
 
 
-def _a(resource: Resource[Any, Any]) -> str:
+def with_article(resource: Resource[Any, Any]) -> str:
+    """
+    Name a kind of record in a sentence.
+
+    :param resource: the kind.
+    """
     return f"{'an' if resource.name[0] in 'aeio' else 'a'} {resource.name}"
 
 
 def _unknown(resource: Resource[Any, Any], name: str) -> str:
     nearest = difflib.get_close_matches(name, resource.known, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"{_a(resource).capitalize()} has no attribute '{name}' in the API document.{hint}"
+    return f"{with_article(resource).capitalize()} has no attribute '{name}' in the API document.{hint}"
 
 
 def prepare(resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone: Timezone) -> dict[str, Any]:
@@ -232,6 +245,8 @@ def prepare(resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone
         name = resource.aliases.get(alias, alias)
         if value is not None and (name in resource.moments or name in resource.birthdays):
             value = to_wire(value, name=name, zone=zone, day_only=name in resource.birthdays)
+        elif name.endswith("_id") and value in _NO_VALUE:
+            raise _no_value(f"Attribute '{name}'", value)
         else:
             _refuse_unsendable(name, value)
         written[name] = value

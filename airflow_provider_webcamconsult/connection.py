@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import json
 import re
@@ -122,6 +123,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+# In front of an extra's name where Airflow 2's form wrote it.
+_LONG_PREFIX = "extra__webcamconsult__"
+
+
 class _Extras:
     """Reads extras that are JSON types, text, a browser's ``"y"``, or have Airflow 2's long names."""
 
@@ -137,8 +142,22 @@ class _Extras:
                 f'{where} has an Extra that is no JSON object. Enter it as in {{"timezone": "UTC"}}.'
             )
 
+        for key in self.extras:
+            name = key.removeprefix(_LONG_PREFIX)
+            if name not in CONNECTION_FIELDS:
+                nearest = difflib.get_close_matches(name.lower(), CONNECTION_FIELDS, n=1)
+                hint = (
+                    f"Did you mean '{nearest[0]}'?"
+                    if nearest
+                    else f"There are {', '.join(CONNECTION_FIELDS)}."
+                )
+                # Passed over in silence, a misspelt time zone books at another hour.
+                raise WebcamconsultConfigurationError(
+                    f"{where} has an extra '{name}' that is not known. {hint}"
+                )
+
     def _get(self, name: str) -> Any:
-        for key in (name, f"extra__webcamconsult__{name}"):
+        for key in (name, _LONG_PREFIX + name):
             value = self.extras.get(key)
             value = value.strip() if isinstance(value, str) else value
             if value is not None and value != "":

@@ -52,7 +52,7 @@ def to_wire(value: object, *, name: str, zone: Timezone, day_only: bool = False)
         value = _parse(value, name)
     if not isinstance(value, datetime.date) or value != value:  # pandas' NaT is a date, but not itself
         raise WebcamconsultInputError(
-            f"Attribute '{name}' is a {type(value).__name__}. Give a datetime, or text in ISO 8601."
+            f"Attribute '{name}' is of type {type(value).__name__}. Give a datetime, or text in ISO 8601."
         )
     try:
         return _format(_moment(value, name, zone, day_only))
@@ -74,6 +74,8 @@ def instant(text: object) -> datetime.datetime | None:
 
 
 def _parse(text: str, name: str) -> datetime.datetime | datetime.date:
+    if text.strip() in ("", "None"):
+        raise WebcamconsultInputError(f"Attribute '{name}' is empty: a template or an XCom gave no value.")
     match = _ISO_8601.fullmatch(text.strip())
     # Built outside of this function's raise, or the exception's chain would show the text.
     result = _build(match) if match else None

@@ -100,7 +100,7 @@ class Creation(Generic[RecordT]):
         self.key = api.natural_key(self.resource, written)
         if self.key is None and if_exists != "ignore":
             raise WebcamconsultInputError(
-                f"if_exists='{if_exists}' needs what a {self.resource.name} is found by: "
+                f"if_exists='{if_exists}' needs what {api.with_article(self.resource)} is found by: "
                 f"{api.natural_key_names(self.resource)}."
             )
 
@@ -212,7 +212,7 @@ class Creation(Generic[RecordT]):
         return _again(
             unknown,
             WebcamconsultUnrepeatableError,
-            f"It cannot be looked for: a {self.resource.name} is found by "
+            f"It cannot be looked for: {api.with_article(self.resource)} is found by "
             f"{api.natural_key_names(self.resource)}. If it is not at the service, clear this task.",
         )
 
@@ -281,6 +281,13 @@ class Creation(Generic[RecordT]):
         if self.if_exists == "update":
             return self._brought_in_line(record)
         self._log("exists and is taken", record["id"])
+        if different:
+            self.records.hook.log.warning(
+                "%s %s has another %s than was given; if_exists='update' brings it in line.",
+                self.resource.name.capitalize(),
+                record["id"],
+                ", ".join(different),
+            )
         self.memory.write({"id": record["id"], "kept": True})
         return record
 

@@ -59,7 +59,8 @@ class Records(Generic[AttributesT, RecordT]):
         key = api.natural_key(self.resource, written)
         if key is None:
             raise WebcamconsultInputError(
-                f"A {self.resource.name} is found by {api.natural_key_names(self.resource)}. Give it."
+                f"{api.with_article(self.resource).capitalize()} is found by "
+                f"{api.natural_key_names(self.resource)}. Give it."
             )
         records = self.list()
         return [record for record in records if api.natural_key(self.resource, record, like=key) == key]

@@ -230,6 +230,13 @@ def test_extras_that_are_no_json_object_are_not_taken_for_none(extra: object, re
         read(extra=extra)
 
 
+@pytest.mark.parametrize("name", ["time_zone", "Timezone", "extra__webcamconsult__time_zone"])
+def test_a_misspelt_extra_is_refused_and_the_nearest_named(name: str, read: Read) -> None:
+    # Passed over, the dates that are meant in this zone would be sent in another.
+    with pytest.raises(WebcamconsultConfigurationError, match=r"is not known\. Did you mean 'timezone'"):
+        read(extra={name: "Europe/London"})
+
+
 @pytest.mark.parametrize("password", [None, "", "  "])
 def test_a_missing_token_is_said(password: str | None, read: Read) -> None:
     with pytest.raises(WebcamconsultConfigurationError, match=r"has no token\. Put .* into its Password"):

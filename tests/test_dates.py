@@ -119,12 +119,12 @@ def test_the_second_of_an_hour_that_exists_twice_is_told_by_the_offset() -> None
         ("20260301T0930", "ISO 8601"),
         ("tomorrow", "ISO 8601"),
         ("٢٠٢٦-03-01T09:30", "ISO 8601"),
-        ("None", "ISO 8601"),
-        ("", "ISO 8601"),
-        (True, "is a bool"),
-        (1767225600, "is a int"),
-        (datetime.time(9, 30), "is a time"),
-        ({"date": "2026-03-01"}, "is a dict"),
+        ("None", "is empty"),
+        ("", "is empty"),
+        (True, "is of type bool"),
+        (1767225600, "is of type int"),
+        (datetime.time(9, 30), "is of type time"),
+        ({"date": "2026-03-01"}, "is of type dict"),
     ],
 )
 def test_what_is_no_moment_is_refused_by_its_name(given: object, problem: str) -> None:

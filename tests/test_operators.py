@@ -259,6 +259,17 @@ def test_attributes_that_are_nothing_to_write_are_refused(
     assert service.requests == []
 
 
+@pytest.mark.parametrize("name", ["user_id", "client_id", "created_by_user_id", "division_id"])
+@pytest.mark.parametrize("value", ["", "None"])
+def test_a_consult_for_nobody_is_refused(
+    name: str, value: str, hook: WebcamconsultHook, service: Service
+) -> None:
+    operator = make(CREATE["appointment"], attributes={name: value, "date": "2030-03-01T09:30"})
+    with pytest.raises(WebcamconsultInputError, match=f"Attribute '{name}' is {value!r}: a template"):
+        operator.execute({})
+    assert service.requests == []
+
+
 @pytest.mark.parametrize("operator", UPDATE.values())
 def test_the_attributes_of_another_record_are_refused(
     operator: Any, hook: WebcamconsultHook, service: Service
