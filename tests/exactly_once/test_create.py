@@ -201,6 +201,14 @@ def test_adopt_takes_it(hook: WebcamconsultHook, service: Service, task: TaskIns
     assert ids(service, kind) == [there]
 
 
+def test_adopt_names_what_the_record_has_otherwise(
+    hook: WebcamconsultHook, connect: Connect, task: TaskInstance, log: Log
+) -> None:
+    there = hook.appointments.create({**CONSULT, "duration": 20})["id"]
+    assert create(task, CONSULT, if_exists="adopt") == there
+    assert any(f"{there} has another duration than was given" in warning for warning in log.warnings)
+
+
 def test_update_brings_in_line_what_differs(service: Service, connect: Connect, task: TaskInstance) -> None:
     class Listening(Proxy):
         def meet(self, exchange: Exchange) -> None:
