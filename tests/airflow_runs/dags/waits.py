@@ -12,7 +12,9 @@ from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultApp
 # The deferrable ones first: a poking one keeps the only worker of a small Airflow until its end.
 MODES: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
-    "reschedule": {"mode": "reschedule", "priority_weight": 2},
+    # Rescheduled within a second, a task is queued again before the scheduler has read the end of its last look,
+    # and is taken for killed.
+    "reschedule": {"mode": "reschedule", "priority_weight": 2, "poke_interval": 5},
     "deferrable": {"deferrable": True, "priority_weight": 3},
 }
 NO_SUCH_APPOINTMENT = "0" * 24
