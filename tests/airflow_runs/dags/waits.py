@@ -12,8 +12,8 @@ from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultApp
 # The deferrable ones first: a poking one keeps the only worker of a small Airflow until its end.
 MODES: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
-    # Rescheduled within a second, a task is queued again before the scheduler has read the end of its last look,
-    # and is taken for killed.
+    # Rescheduled within a second, a task can be queued again before the scheduler has read the end of its
+    # last look, and is then taken for killed.
     "reschedule": {"mode": "reschedule", "priority_weight": 2, "poke_interval": 5},
     "deferrable": {"deferrable": True, "priority_weight": 3},
 }
