@@ -204,7 +204,7 @@ class WebcamconsultHook(BaseHook):
         if response is None:
             cause = f"{request.method} {request.path}: {cause}"
             if is_no_url:
-                raise WebcamconsultConfigurationError(f"{cause} Check the connection's Host.")
+                raise WebcamconsultConfigurationError(f"{cause} {remedy}")
             if request.is_create and attempt.was_sent:
                 api.unknown_outcome(request, cause)
             raise WebcamconsultConnectionError(f"{cause} {remedy}", method=request.method, path=request.path)
