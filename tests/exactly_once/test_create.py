@@ -204,7 +204,8 @@ def test_adopt_takes_it(hook: WebcamconsultHook, service: Service, task: TaskIns
 def test_adopt_names_what_the_record_has_otherwise(
     hook: WebcamconsultHook, connect: Connect, task: TaskInstance, log: Log
 ) -> None:
-    there = hook.appointments.create({**CONSULT, "duration": 20})["id"]
+    shorter: Any = {**CONSULT, "duration": 20}
+    there = hook.appointments.create(shorter)["id"]
     assert create(task, CONSULT, if_exists="adopt") == there
     assert any(f"{there} has another duration than was given" in warning for warning in log.warnings)
 
