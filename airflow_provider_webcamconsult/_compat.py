@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
+from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowNotFoundException,
     AirflowSensorTimeout,
+    AirflowTaskTimeout,
     BaseHook,
     BaseOperator,
     BaseSensorOperator,
@@ -17,22 +20,33 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
 __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
+    "AirflowTaskTimeout",
     "BaseHook",
     "BaseOperator",
     "BaseSensorOperator",
     "Context",
     "PokeReturnValue",
     "conf",
+    "can_end_from_trigger",
     "is_automatic_retry",
     "task_state_store",
+    "task_success",
+    "try_began",
     "try_number",
     "was_rescheduled",
 ]
+
+XCOM_RETURN_KEY = "return_value"
+
+_IS_AIRFLOW_2 = airflow_version.startswith("2.")
 
 
 def was_rescheduled(context: Context) -> bool:
@@ -49,6 +63,57 @@ def was_rescheduled(context: Context) -> bool:
     with create_session() as session:
         statement = TaskReschedule.stmt_for_task_instance(context["ti"])  # type: ignore[arg-type]
         return session.scalar(statement.limit(1)) is not None
+
+
+def try_began(context: Context) -> float:
+    """
+    Return when this try of a sensor began, in seconds since the epoch; in reschedule mode, its first process.
+
+    :param context: the task's context.
+    """
+    ti: Any = context.get("ti")
+    began = None
+    if _IS_AIRFLOW_2 and ti is not None:
+        began = ti.start_date
+    elif context.get("task_reschedule_count"):
+        began = ti.get_first_reschedule_date(context)
+    return time.time() if began is None else float(began.timestamp())
+
+
+def can_end_from_trigger() -> bool:
+    """Tell whether a trigger can end a task with success and return a value for it."""
+    if _IS_AIRFLOW_2:
+        return True
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    return hasattr(BaseXCom, "aset")
+
+
+async def task_success(task_instance: Any, value: Any, *, do_xcom_push: bool) -> TriggerEvent:
+    """
+    Return the event with which a trigger ends its task with success.
+
+    :param task_instance: the trigger's.
+    :param value: what the task returns.
+    :param do_xcom_push: whether what it returns is kept.
+    """
+    from airflow.triggers.base import TaskSuccessEvent
+
+    if _IS_AIRFLOW_2:
+        return TaskSuccessEvent(xcoms={XCOM_RETURN_KEY: value} if do_xcom_push else None)
+    if do_xcom_push:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        # Not TaskSuccessEvent(xcoms=...): Airflow 3.3 stores that as JSON in JSON.
+        await XCom.aset(
+            key=XCOM_RETURN_KEY,
+            value=value,
+            dag_id=task_instance.dag_id,
+            task_id=task_instance.task_id,
+            run_id=task_instance.run_id,
+            map_index=task_instance.map_index,
+        )
+    return TaskSuccessEvent()
 
 
 def task_state_store(context: Context) -> Any:

@@ -69,6 +69,21 @@ class Request:
         return self.method == "POST"
 
 
+@dataclass(frozen=True)
+class Answer:
+    """
+    What a look at the service brought.
+
+    :param value: a record or a list of records; None where nothing changed since the ETag that was sent.
+    :param etag: the answer's ETag, to send with the next look; None where the service gives none.
+    :param size: bytes of its body.
+    """
+
+    value: Any
+    etag: str | None
+    size: int
+
+
 def list_request(resource: Resource[Any, Any]) -> Request:
     """
     Build the request for all records of a kind.

@@ -24,6 +24,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultRequestError,
 )
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
+from airflow_provider_webcamconsult.triggers import poller
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 ID = "1234567890abcdef12345678"
 AIRFLOW_2 = airflow.__version__.startswith("2.")
+
+
+@pytest.fixture(autouse=True)
+def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "POKE_INTERVAL_MIN_SECONDS", 0)
 
 
 def seen(state: object) -> Step:
@@ -346,6 +352,10 @@ def test_a_wait_that_is_not_over_is_handed_to_the_trigger(step: Step, connect: C
         "failed_states": ["cancelled"],
         "webcamconsult_conn_id": "webcamconsult_default",
         "poke_interval": 7.5,
+        "limit": "timeout",
+        "state": "idle" if "body" in step else None,
+        "end_from_trigger": False,
+        "do_xcom_push": True,
     }
     assert stopped.method_name == "execute_complete"
 

@@ -7,6 +7,7 @@ import logging
 import re
 from datetime import datetime, timezone
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult import api
@@ -101,13 +102,7 @@ class WebcamconsultHook(BaseHook):
                 "Connections, of type Webcamconsult, or name one that exists in webcamconsult_conn_id. (One "
                 "that is in the environment, but cannot be read, is told as missing too.)"
             )
-        settings = Settings.of(connection)
-        if settings.is_plain_text:
-            self.log.warning(
-                "Connection '%s' uses plain http: token and patients' data cross the network unencrypted.",
-                self.webcamconsult_conn_id,
-            )
-        return settings
+        return Settings.of(connection)
 
     def _find_connection(self) -> Any:
         try:
@@ -132,6 +127,11 @@ class WebcamconsultHook(BaseHook):
         """
         import requests
 
+        if self.settings.is_plain_text:
+            self.log.warning(
+                "Connection '%s' uses plain http: token and patients' data cross the network unencrypted.",
+                self.webcamconsult_conn_id,
+            )
         session = requests.Session()
         session.headers["Accept"] = "application/json"
         session.auth = _TokenAuth(self.settings)
@@ -173,31 +173,71 @@ class WebcamconsultHook(BaseHook):
             before_sleep=self._log_repetition,
             reraise=True,
         )
-        return retrying(self._exchange, attempt)
+        return retrying(self._carry_out, attempt)
+
+    def look(
+        self, request: api.Request, *, etag: str | None = None, timeout: float | None = None
+    ) -> api.Answer:
+        """
+        Send a read once: for who looks again anyway, after an error too.
+
+        :param request: a read, from :mod:`~airflow_provider_webcamconsult.api`.
+        :param etag: of an earlier answer; the service then tells whether anything changed since.
+        :param timeout: seconds, where they are fewer than the connection's.
+        :return: the answer.
+        :raises WebcamconsultError: if it did not succeed.
+        """
+        response = self._exchange(_Attempt(request), etag=etag, timeout=timeout)
+        is_unchanged = etag is not None and response.status_code == HTTPStatus.NOT_MODIFIED
+        return api.Answer(
+            value=None if is_unchanged else self._read(request, response),
+            etag=etag if is_unchanged else response.headers.get("ETag"),
+            size=len(response.content),
+        )
 
     def _log_repetition(self, state: RetryCallState) -> None:
         self.log.warning("%s Trying again in %.1f s.", state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr]
 
-    def _exchange(self, attempt: _Attempt) -> Any:
+    def _carry_out(self, attempt: _Attempt) -> Any:
+        """Send once and read the answer, in the light of the attempts before."""
+        if attempt.before_each:
+            attempt.before_each()
+        response = self._exchange(attempt)
+        try:
+            return self._read(attempt.request, response)
+        except WebcamconsultNotFoundError:
+            # Gone: an earlier attempt deleted it, though its answer was lost.
+            if attempt.request.method == "DELETE" and attempt.may_be_done:
+                return None
+            raise
+        except WebcamconsultServerError:
+            attempt.may_be_done = True
+            raise
+
+    def _exchange(
+        self, attempt: _Attempt, *, etag: str | None = None, timeout: float | None = None
+    ) -> requests.Response:
         """Send once."""
         import requests
         from urllib3.exceptions import HTTPError
 
         request, settings = attempt.request, self.settings
-        if attempt.before_each:
-            attempt.before_each()
+        timeout = settings.timeout if timeout is None else min(timeout, settings.timeout)
         body = attempt.new_body(settings)
+        headers = {"Content-Type": "application/json"} if body else {}
+        if etag is not None:
+            headers["If-None-Match"] = etag
         try:
             response = self._session.request(
                 request.method,
                 settings.base_url + request.path,
                 data=body,
-                headers={"Content-Type": "application/json"} if body else None,
-                timeout=settings.timeout,
+                headers=headers,
+                timeout=timeout,
                 allow_redirects=False,
             )
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            (cause, remedy), response = _cause(error, settings.timeout), None
+            (cause, remedy), response = _cause(error, timeout), None
             attempt.may_be_done = attempt.may_be_done or attempt.was_sent
             is_no_url = isinstance(error, requests.exceptions.InvalidURL)
         # Raised outside of the except: the library's errors hold the URL, and so perhaps the token.
@@ -208,22 +248,17 @@ class WebcamconsultHook(BaseHook):
             if request.is_create and attempt.was_sent:
                 api.unknown_outcome(request, cause)
             raise WebcamconsultConnectionError(f"{cause} {remedy}", method=request.method, path=request.path)
-        try:
-            return api.read(
-                request,
-                response.status_code,
-                response.headers,
-                response.content,
-                now=datetime.now(timezone.utc),
-            )
-        except WebcamconsultNotFoundError:
-            # Gone: an earlier attempt deleted it, though its answer was lost.
-            if request.method == "DELETE" and attempt.may_be_done:
-                return None
-            raise
-        except WebcamconsultServerError:
-            attempt.may_be_done = True
-            raise
+        return response
+
+    @staticmethod
+    def _read(request: api.Request, response: requests.Response) -> Any:
+        return api.read(
+            request,
+            response.status_code,
+            response.headers,
+            response.content,
+            now=datetime.now(timezone.utc),
+        )
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

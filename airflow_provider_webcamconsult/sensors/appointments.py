@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,12 @@ from airflow_provider_webcamconsult import api
 from airflow_provider_webcamconsult._compat import (
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
+    can_end_from_trigger,
     conf,
+    try_began,
     was_rescheduled,
 )
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
@@ -22,9 +25,14 @@ from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
-    ends_wait,
+    awaited,
     is_reached,
     restore,
+)
+from airflow_provider_webcamconsult.triggers.poller import (
+    LAST_LOOK_SECONDS,
+    ends_wait,
+    pause_seconds,
     state_of,
 )
 
@@ -35,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Seconds after the deadline at which Airflow ends a deferred wait whose trigger did not (no triggerer runs).
 DEFERRAL_GRACE_SECONDS = 60
+#: Seconds before the deadline from which a rescheduled wait stays on its worker: to come back takes a while.
+LAST_LEG_SECONDS = 15
 
 
 class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
@@ -44,7 +54,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     The task returns the state that ended the wait. It fails at once, without a retry, in a failed state,
     when the appointment is gone, or when the service refuses the token; it survives everything else until
     ``timeout``. The outcome is the same with ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``.
-    ``poke_interval``, ``timeout`` (both in seconds), ``soft_fail`` and ``mode`` are Airflow's own.
+    ``poke_interval``, ``timeout`` (both in seconds), ``soft_fail`` and ``mode`` are Airflow's own. In each of
+    them ``execution_timeout`` too ends the wait in time, counted from the start of the try; that is a failure
+    which Airflow may retry, and which ``soft_fail`` does not turn into a skip.
 
     :param appointment_id: id of the appointment (templated).
     :param target_states: states that are awaited; by default any but ``idle``, the only one that the API
@@ -52,6 +64,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     :param failed_states: states that end the wait as a failure (templated).
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     :param deferrable: whether to wait in the triggerer, without a worker slot.
+    :param end_from_trigger: whether a deferred wait that ends well ends in the triggerer, without a worker
+        slot for its end. What a worker does at the end of a task is not done then: it is refused where that
+        would lose ``outlets`` or ``on_success_callback``; ``post_execute`` and listeners do not hear of it.
     """
 
     template_fields: Sequence[str] = (
@@ -62,7 +77,10 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     )
     ui_color = "#f3ecd6"
 
+    _began: float | None = None
     _last_state: str | None = None
+    _last_error: WebcamconsultError | None = None
+    _failures = 0
 
     def __init__(
         self,
@@ -72,6 +90,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         failed_states: Collection[str] = (),
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -80,6 +99,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         self.failed_states = failed_states
         self.webcamconsult_conn_id = webcamconsult_conn_id
         self.deferrable = deferrable
+        self.end_from_trigger = end_from_trigger
 
     @cached_property
     def hook(self) -> WebcamconsultHook:
@@ -93,12 +113,50 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         :param context: the task's context.
         """
         self._check()
-        state = self._look(context)
-        if state is not None and self._is_over(state):
-            return PokeReturnValue(is_done=True, xcom_value=state)
-        if self.deferrable:
-            self._defer()
-        return PokeReturnValue(is_done=False)
+        if self._began is None:
+            self._began = try_began(context)
+        began_well = self.reschedule and was_rescheduled(context)
+        while True:
+            state = self._look(began_well=began_well)
+            if state is not None and self._is_over(state):
+                return PokeReturnValue(is_done=True, xcom_value=state)
+            if self.deferrable:
+                self._defer()
+            remaining = self._deadline - time.time()
+            if not self.reschedule or not 0 < remaining <= LAST_LEG_SECONDS:
+                return PokeReturnValue(is_done=False)
+            time.sleep(min(self._pause, remaining))
+
+    def _get_next_poke_interval(
+        self, started_at: Any, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        """Keep the pause after a failure, and Airflow's to the deadline."""
+        remaining = self._deadline - time.time()
+        if remaining <= 0 and self._limit == "execution_timeout":
+            raise self._timed_out(self._last_state)
+        pause = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._pause)
+        if self.reschedule:
+            remaining -= LAST_LEG_SECONDS
+        # Not without any: the clocks of the base class and of this one are not the same.
+        return max(min(pause, remaining), 0.01)
+
+    @property
+    def _pause(self) -> float:
+        return pause_seconds(self.poke_interval, self._failures, self._last_error)
+
+    @property
+    def _limit(self) -> str:
+        """Name of the limit that comes first; Airflow ignores ``execution_timeout`` of deferred tasks."""
+        if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
+            return "execution_timeout"
+        return "timeout"
+
+    @property
+    def _deadline(self) -> float:
+        limit: Any = getattr(self, self._limit)
+        return (self._began or time.time()) + (
+            limit.total_seconds() if isinstance(limit, timedelta) else limit
+        )
 
     def _check(self) -> None:
         api.check_id(APPOINTMENT, self.appointment_id)
@@ -120,17 +178,39 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             raise WebcamconsultInputError(
                 f"{', '.join(sorted(both))} is in target_states and in failed_states. Decide for one."
             )
+        if self.deferrable and self.end_from_trigger:
+            self._check_end_from_trigger()
 
-    def _look(self, context: Context) -> str | None:
+    def _check_end_from_trigger(self) -> None:
+        lost = [name for name in ("outlets", "on_success_callback") if getattr(self, name)]
+        if lost:
+            raise WebcamconsultInputError(
+                f"end_from_trigger would lose {' and '.join(lost)}: they take a worker at the end of the "
+                "task. Leave out one or the other."
+            )
+        if not can_end_from_trigger():
+            raise WebcamconsultInputError(
+                "On this version of Airflow a trigger cannot return a value. Leave end_from_trigger out."
+            )
+
+    def _look(self, *, began_well: bool) -> str | None:
         """Return the state; None where it could not be had this time."""
-        began_well = self._last_state is not None or (self.reschedule and was_rescheduled(context))
+        api.check_id(APPOINTMENT, self.appointment_id)
         try:
-            state = state_of(self.hook.appointments.get(str(self.appointment_id)))
+            request = api.get_request(
+                APPOINTMENT, str(self.appointment_id), plural_paths=self.hook.settings.plural_paths
+            )
+            # Once: the next look is the repetition. And not far beyond the deadline.
+            remaining = max(self._deadline - time.time(), LAST_LOOK_SECONDS)
+            state = state_of(self.hook.look(request, timeout=remaining).value)
         except WebcamconsultError as error:
+            began_well = began_well or self._last_state is not None
             if ends_wait(error) or (isinstance(error, AirflowFailException) and not began_well):
                 raise
+            self._failures, self._last_error = self._failures + 1, error
             self.log.warning("%s Still waiting.", error)
             return None
+        self._failures, self._last_error = 0, None
         if state != self._last_state:
             self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
             self._last_state = state
@@ -140,26 +220,15 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         if state in self.failed_states:
             raise AirflowFailException(
                 f"Appointment {self.appointment_id} is '{state}', one of failed_states; "
-                f"waited for {self._awaited}."
+                f"waited for {awaited(self.target_states)}."
             )
         return is_reached(state, self.target_states)
 
-    @property
-    def _awaited(self) -> str:
-        if self.target_states is None:
-            return f"any state but '{INITIAL_STATE}'"
-        return " or ".join(f"'{state}'" for state in self.target_states)
-
     def _defer(self) -> None:
-        limits = [self.timeout]
-        if self.execution_timeout is not None:  # Airflow 3 ignores it while a task is deferred
-            limits.append(self.execution_timeout.total_seconds())
-        seconds = min(limits)
+        deadline = self._deadline
+        seconds = max(deadline - time.time(), 0)
         self.log.info(
-            "Waiting in the triggerer for %s; looking every %g s, for %g s at the most.",
-            self._awaited,
-            self.poke_interval,
-            seconds,
+            "Waiting in the triggerer for %s, for %.0f s at the most.", awaited(self.target_states), seconds
         )
         self.defer(
             trigger=WebcamconsultAppointmentStateTrigger(
@@ -168,10 +237,23 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 failed_states=list(self.failed_states),
                 webcamconsult_conn_id=self.webcamconsult_conn_id,
                 poke_interval=self.poke_interval,
-                deadline=time.time() + seconds,
+                deadline=deadline,
+                limit=self._limit,
+                state=self._last_state,
+                end_from_trigger=self.end_from_trigger,
+                do_xcom_push=self.do_xcom_push,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=seconds + DEFERRAL_GRACE_SECONDS),
+        )
+
+    def _timed_out(self, state: str | None, limit: str | None = None) -> BaseException:
+        limit = limit or self._limit
+        error_class = AirflowTaskTimeout if limit == "execution_timeout" else AirflowSensorTimeout
+        seen = f"last seen '{state}'" if state else "never seen"
+        return error_class(
+            f"The {limit} is over. Appointment {self.appointment_id} was {seen}; "
+            f"waited for {awaited(self.target_states)}."
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
@@ -192,14 +274,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             raise error
         state = event.get("state")
         if event.get("timed_out"):
-            raise AirflowSensorTimeout(
-                f"The time is over. Appointment {self.appointment_id} was last seen '{state}'; "
-                f"waited for {self._awaited}."
-            )
+            raise self._timed_out(state, event["timed_out"])
         if not isinstance(state, str) or not self._is_over(state):
-            raise AirflowFailException(
-                "The trigger's event was not understood, so it does not count as success."
-            )
+            raise _not_understood()
         self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
         return state
 

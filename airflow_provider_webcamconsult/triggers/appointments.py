@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_webcamconsult import exceptions
-from airflow_provider_webcamconsult._compat import AirflowFailException
-from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
-    WebcamconsultError,
-    WebcamconsultResponseError,
-)
-from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-from airflow_provider_webcamconsult.resources import INITIAL_STATE, Appointment
+from airflow_provider_webcamconsult._compat import task_success
+from airflow_provider_webcamconsult.exceptions import WebcamconsultError
+from airflow_provider_webcamconsult.resources import INITIAL_STATE
+from airflow_provider_webcamconsult.triggers.poller import Poller, ends_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
 
-#: Seconds beyond the deadline that the last look may take.
-LAST_LOOK_SECONDS = 1.0
-
-
-def state_of(appointment: Appointment) -> str:
-    """
-    Return an appointment's state.
-
-    :param appointment: the appointment.
-    :raises WebcamconsultResponseError: if it has none; what is not understood never counts as success.
-    """
-    state = appointment.get("state")
-    if not isinstance(state, str) or not state:
-        raise WebcamconsultResponseError(f"Appointment {appointment['id']} came without a state. Try again.")
-    return state
+    from airflow_provider_webcamconsult.triggers.poller import Wait
 
 
 def is_reached(state: str, target_states: Collection[str] | None) -> bool:
@@ -48,20 +28,24 @@ def is_reached(state: str, target_states: Collection[str] | None) -> bool:
     return state != INITIAL_STATE if target_states is None else state in target_states
 
 
-def ends_wait(error: WebcamconsultError) -> bool:
+def awaited(target_states: Collection[str] | None) -> str:
     """
-    Tell whether an error ends a wait that has begun well.
+    Say what is awaited.
 
-    :param error: what a look at the appointment raised.
+    :param target_states: the states that are awaited; None: any but the initial one.
     """
-    # A web page in place of an answer is then a pause of the service, not a wrong Host.
-    passing = isinstance(error, WebcamconsultConfigurationError) and error.status_code is not None
-    return isinstance(error, AirflowFailException) and not passing
+    if target_states is None:
+        return f"anything but '{INITIAL_STATE}'"
+    return " or ".join(f"'{state}'" for state in target_states)
 
 
 class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     """
     Fire when an appointment reaches a state, or cannot any more.
+
+    All triggers of a connection in a triggerer share one poll; see
+    :mod:`~airflow_provider_webcamconsult.triggers.poller`. The payload of its only event says how the wait
+    ended: ``{"state": …}``, with ``"error"`` or ``"timed_out"`` if not well.
 
     :param appointment_id: id of the appointment.
     :param target_states: states that are awaited; None: any but ``idle``.
@@ -69,6 +53,10 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     :param webcamconsult_conn_id: id of the Airflow connection.
     :param poke_interval: seconds between two looks.
     :param deadline: when the wait times out, in seconds since the epoch.
+    :param limit: name of the sensor's limit that the deadline stands for.
+    :param state: the state that was seen last, if any.
+    :param end_from_trigger: whether to end the task with success here, without a worker; see the sensor.
+    :param do_xcom_push: whether the state is then kept as what the task returns.
     """
 
     def __init__(
@@ -79,6 +67,10 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         webcamconsult_conn_id: str,
         poke_interval: float,
         deadline: float,
+        limit: str = "timeout",
+        state: str | None = None,
+        end_from_trigger: bool = False,
+        do_xcom_push: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.appointment_id = appointment_id
@@ -87,6 +79,11 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         self.webcamconsult_conn_id = webcamconsult_conn_id
         self.poke_interval = poke_interval
         self.deadline = deadline
+        self.limit = limit
+        self.state = state
+        self.end_from_trigger = end_from_trigger
+        self.do_xcom_push = do_xcom_push
+        self._wait: Wait | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
@@ -99,39 +96,67 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                 "webcamconsult_conn_id": self.webcamconsult_conn_id,
                 "poke_interval": self.poke_interval,
                 "deadline": self.deadline,
+                "limit": self.limit,
+                "state": self.state,
+                "end_from_trigger": self.end_from_trigger,
+                "do_xcom_push": self.do_xcom_push,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look once an interval until the wait is over; the only event says how it ended."""
-        hook = WebcamconsultHook(self.webcamconsult_conn_id)
-        state = None
-        remaining = self.deadline - time.time()
-        is_last = False
-        while not is_last:
-            await asyncio.sleep(min(self.poke_interval, max(remaining, 0)))
-            remaining = self.deadline - time.time()
-            is_last = remaining <= 0  # a last look, however long the triggerer was away
-            try:
-                # In a thread: one transport serves the whole provider, and the event loop is never held up.
-                look = asyncio.to_thread(hook.appointments.get, self.appointment_id)
-                appointment = await asyncio.wait_for(look, timeout=max(remaining, 0) + LAST_LOOK_SECONDS)
-                new_state = state_of(appointment)
-            except asyncio.TimeoutError:
-                break
-            except WebcamconsultError as error:
-                if ends_wait(error):
-                    yield _event(state, error=describe(error))
+        """Wait until it is over; the only event says how it ended."""
+        state = self.state
+        self._wait = wait = Poller.join(self.webcamconsult_conn_id, self.appointment_id, self.poke_interval)
+        try:
+            self.log.info(
+                "Waiting for appointment %s to be %s. It looks again in %.0f s.",
+                self.appointment_id,
+                awaited(self.target_states),
+                wait.seconds_to_next_look,
+            )
+            while (news := await wait.next(self.deadline)) is not None:
+                if isinstance(news, WebcamconsultError):
+                    if ends_wait(news):
+                        yield _event(state, error=describe(news))
+                        return
+                    self.log.warning(
+                        "%s Still waiting; it looks again in %.0f s.", news, wait.seconds_to_next_look
+                    )
+                    continue
+                old, state = state, news
+                if state in self.failed_states:
+                    yield _event(state)
                     return
-                self.log.warning("%s Still waiting.", error)
-                continue
-            if new_state != state:
-                self.log.info("Appointment %s is '%s'.", self.appointment_id, new_state)
-                state = new_state
-            if state in self.failed_states or is_reached(state, self.target_states):
-                yield _event(state)
-                return
-        yield _event(state, timed_out=True)
+                if is_reached(state, self.target_states):
+                    yield await self._success(state)
+                    return
+                if state != old:
+                    self.log.info(
+                        "Appointment %s is '%s'. It looks again in %.0f s.",
+                        self.appointment_id,
+                        state,
+                        wait.seconds_to_next_look,
+                    )
+            yield _event(state, timed_out=self.limit)
+        finally:
+            wait.leave()
+
+    async def _success(self, state: str) -> TriggerEvent:
+        # Without a task instance, as in dag.test(), nobody would end the task.
+        if not self.end_from_trigger or self.task_instance is None:
+            return _event(state)
+        try:
+            event = await task_success(self.task_instance, state, do_xcom_push=self.do_xcom_push)
+        except Exception as error:
+            self.log.warning("The task goes on in a worker: %s here.", type(error).__name__)
+            return _event(state)
+        self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
+        return event
+
+    async def cleanup(self) -> None:
+        """Leave the poll, even where Airflow never came to the end of :meth:`run`."""
+        if self._wait:
+            self._wait.leave()
 
 
 def _event(state: str | None, **how: Any) -> TriggerEvent:

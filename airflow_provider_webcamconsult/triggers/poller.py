@@ -1,0 +1,509 @@
+"""
+One poll for all waits of a connection in a triggerer process.
+
+A triggerer runs thousands of triggers in one event loop. Those of one connection share a :class:`Poller`:
+few waits are looked at one by one over one session, many in one list, whichever costs less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult._compat import AirflowFailException
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultConnectionError,
+    WebcamconsultError,
+    WebcamconsultRequestError,
+    WebcamconsultResponseError,
+    WebcamconsultServerError,
+)
+from airflow_provider_webcamconsult.hooks.webcamconsult import RETRY_AFTER_MAX_SECONDS, WebcamconsultHook
+from airflow_provider_webcamconsult.resources import APPOINTMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from airflow_provider_webcamconsult.resources import Appointment
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds between two looks at the least, whatever ``poke_interval`` says.
+POKE_INTERVAL_MIN_SECONDS = 1.0
+#: Part of the interval after which a first look comes at the earliest; at random, to keep triggerers apart.
+FIRST_LOOK_MIN_PART = 0.5
+#: Seconds that the pause after failures grows to at the most, where the interval is not longer.
+FAILURE_PAUSE_MAX_SECONDS = 60.0
+#: Seconds beyond its deadline for which a wait's last look may take.
+LAST_LOOK_SECONDS = 1.0
+#: Seconds after which the connection is read again, for a new token or address.
+CONNECTION_SECONDS = 60.0
+#: Seconds after which a look that neither ends nor times out is given up.
+LOOK_MAX_SECONDS = 300.0
+#: How many looks have to be due before a list whose cost is not known is tried.
+LIST_TRIAL_LOOKS = 10
+#: How many answers in a row may be odd (500, not readable) before the others who are due have to wait.
+ODD_ANSWERS_MAX = 2
+#: Seconds for which a list that fails where single looks succeed is not tried again.
+LIST_BARRED_SECONDS = 600.0
+#: Seconds after which half of a list's observed cost is forgotten, so that it is tried again some day.
+LIST_HALF_LIFE_SECONDS = 3600.0
+#: What a second is worth in bytes, to add up what a request costs.
+BYTES_PER_SECOND = 10e6
+#: What a single look is taken to cost before one was observed, in seconds.
+SINGLE_LOOK_COST_SECONDS = 0.05
+
+
+def state_of(appointment: Appointment) -> str:
+    """
+    Return an appointment's state.
+
+    :param appointment: the appointment.
+    :raises WebcamconsultResponseError: if it has none; what is not understood never counts as success.
+    """
+    state = appointment.get("state")
+    if not isinstance(state, str) or not state:
+        raise WebcamconsultResponseError(f"Appointment {appointment['id']} came without a state. Try again.")
+    return state
+
+
+def ends_wait(error: WebcamconsultError) -> bool:
+    """
+    Tell whether an error ends a wait that has begun well.
+
+    :param error: what a look at the appointment raised.
+    """
+    # A web page in place of an answer is then a pause of the service, not a wrong Host.
+    passing = isinstance(error, WebcamconsultConfigurationError) and error.status_code is not None
+    return isinstance(error, AirflowFailException) and not passing
+
+
+def pause_seconds(poke_interval: float, failures: int, error: WebcamconsultError | None) -> float:
+    """
+    Return the seconds to the next look: the interval, longer after failures in a row.
+
+    :param poke_interval: seconds between two looks that succeed.
+    :param failures: how many looks in a row have failed.
+    :param error: the last failure.
+    """
+    longest = max(poke_interval, FAILURE_PAUSE_MAX_SECONDS)
+    pause: float = min(poke_interval * 2.0 ** min(failures, 32), longest)
+    if failures:
+        pause *= random.uniform(1, 1.1)  # noqa: S311
+    asked = min(error.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS) if error else 0.0
+    return max(pause, asked)
+
+
+class Wait:
+    """
+    One trigger's place in the poll.
+
+    :param poller: the poll.
+    :param appointment_id: id of the appointment.
+    :param poke_interval: seconds between two looks.
+    """
+
+    def __init__(self, poller: Poller, appointment_id: str, poke_interval: float) -> None:
+        self.appointment_id = appointment_id
+        self.poke_interval = max(poke_interval, POKE_INTERVAL_MIN_SECONDS)
+        self.looked_at = poller.time()
+        self.due = self.looked_at + self.poke_interval * random.uniform(FIRST_LOOK_MIN_PART, 1)  # noqa: S311
+        self.failures = 0
+        self._poller = poller
+        self._state: str | None = None
+        self._news: str | WebcamconsultError | None = None
+        self._failure: RuntimeError | None = None
+        self._has_news = asyncio.Event()
+        self._is_last_look = False
+
+    @property
+    def seconds_to_next_look(self) -> float:
+        """When it is looked at next, if nothing else brings a look before."""
+        return max(0.0, self.due - self._poller.time())
+
+    async def next(self, deadline: float) -> str | WebcamconsultError | None:
+        """
+        Wait for a state that is new, or for an error.
+
+        :param deadline: when to return None, after a last look, in seconds since the epoch.
+        :return: the news, or None.
+        :raises RuntimeError: if the poll itself failed.
+        """
+        remaining = deadline - time.time()
+        if not await self._wait_for_news(remaining) and not self.failures:
+            self._is_last_look = True
+            self._poller.look_now(self)
+            await self._wait_for_news(max(deadline - time.time(), 0) + LAST_LOOK_SECONDS)
+        if self._failure:
+            raise self._failure
+        news, self._news = self._news, None
+        self._has_news.clear()
+        return news
+
+    async def _wait_for_news(self, seconds: float) -> bool:
+        if not self._has_news.is_set() and seconds > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._has_news.wait(), seconds)
+        return self._has_news.is_set()
+
+    def fail(self, cause: Exception | None) -> None:
+        """End the wait, since nobody looks any more."""
+        self._failure = RuntimeError("The poll of this wait's connection has ended.")
+        self._failure.__cause__ = cause
+        self._has_news.set()
+
+    def see(self, sight: str | WebcamconsultError, looked_at: float) -> None:
+        """
+        Take in what a look saw; only news wakes the trigger.
+
+        :param sight: the state, or an error.
+        :param looked_at: when the look began.
+        """
+        error = sight if isinstance(sight, WebcamconsultError) else None
+        self.failures = self.failures + 1 if error else 0
+        self.looked_at = looked_at
+        # After an error from its end: however long a failure takes, there is a pause.
+        begin = self._poller.time() if error else looked_at
+        self.due = begin + pause_seconds(self.poke_interval, self.failures, error)
+        if sight != self._state or self._is_last_look:
+            self._news = sight
+            self._has_news.set()
+        if isinstance(sight, str):
+            self._state = sight
+
+    def leave(self) -> None:
+        """End the wait; the poll ends with its last one."""
+        self._poller.remove(self)
+
+
+class _Cost:
+    """What a request costs as observed, in seconds; half of it is what was observed last."""
+
+    seconds: float | None = None
+
+    def add(self, seconds: float, size: int) -> None:
+        cost = seconds + size / BYTES_PER_SECOND
+        self.seconds = cost if self.seconds is None else (self.seconds + cost) / 2
+
+
+@dataclass
+class _Seen:
+    """What the service has answered, for as long as the connection stays the same."""
+
+    singles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """ETag and state of each appointment that was looked at alone."""
+    single_cost: _Cost = field(default_factory=_Cost)
+    listed: dict[str, str | WebcamconsultError] = field(default_factory=dict)
+    """What the last list said of the appointments that were waited for."""
+    list_wanted: frozenset[str] = frozenset()
+    """Those appointments, also where it said nothing of them."""
+    list_etag: str | None = None
+    list_cost: _Cost = field(default_factory=_Cost)
+    list_looked_at: float = 0.0
+    list_barred_until: float = 0.0
+    has_list_failed: bool = False
+
+
+class Poller:
+    """
+    Looks at the appointments of all waits of one connection, one request at a time.
+
+    :param webcamconsult_conn_id: id of the Airflow connection.
+    """
+
+    def __init__(self, webcamconsult_conn_id: str) -> None:
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+        loop = asyncio.get_running_loop()
+        self.time = loop.time
+        self._waits: dict[str, dict[Wait, None]] = {}
+        self._changed = asyncio.Event()
+        # A thread of its own: a service that hangs holds up neither the loop nor another connection.
+        self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
+        self._hook: WebcamconsultHook | None = None
+        self._hook_until = 0.0
+        self._not_before = 0.0
+        self._failures = 0
+        self._plural_paths = False
+        self._seen = _Seen()
+        # In an empty context, else what is logged here ends up in the log of the first wait's task.
+        self._task = Context().run(loop.create_task, self._run())
+
+    @classmethod
+    def join(cls, webcamconsult_conn_id: str, appointment_id: str, poke_interval: float) -> Wait:
+        """
+        Begin a wait.
+
+        :param webcamconsult_conn_id: id of the Airflow connection.
+        :param appointment_id: id of the appointment.
+        :param poke_interval: seconds between two looks.
+        """
+        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
+        poller = pollers.get(webcamconsult_conn_id)
+        if poller is None:
+            poller = pollers[webcamconsult_conn_id] = cls(webcamconsult_conn_id)
+        wait = Wait(poller, appointment_id, poke_interval)
+        poller._waits.setdefault(appointment_id, {})[wait] = None
+        poller._changed.set()
+        return wait
+
+    def remove(self, wait: Wait) -> None:
+        """Forget a wait."""
+        waits = self._waits.get(wait.appointment_id, {})
+        waits.pop(wait, None)
+        if not waits:
+            self._waits.pop(wait.appointment_id, None)
+            self._seen.singles.pop(wait.appointment_id, None)
+        if not self._waits:
+            self._changed.set()
+
+    def look_now(self, wait: Wait) -> None:
+        """Let the next look at a wait's appointment be now."""
+        wait.due = self.time()
+        self._changed.set()
+
+    def _all_waits(self) -> list[Wait]:
+        return [wait for waits in self._waits.values() for wait in waits]
+
+    # -- The task --------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        logger.info("Polling begins for connection '%s'.", self.webcamconsult_conn_id)
+        failure: Exception | None = None
+        try:
+            while self._waits:
+                self._changed.clear()
+                next_due = max(min(wait.due for wait in self._all_waits()), self._not_before)
+                pause = next_due - self.time()
+                if pause <= 0:
+                    await self._poll()
+                    continue
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), pause)
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            # Without a pause between the last look at the waits and this: who joins later begins anew.
+            _POLLERS[asyncio.get_running_loop()].pop(self.webcamconsult_conn_id, None)
+            for wait in self._all_waits():
+                wait.fail(failure)
+            self._thread.shutdown(wait=False)
+            logger.info("Polling ends for connection '%s'.", self.webcamconsult_conn_id)
+
+    async def _poll(self) -> None:
+        """Look once at all that is due."""
+        now = self.time()
+        due = [
+            appointment_id
+            for appointment_id, waits in self._waits.items()
+            if any(wait.due <= now for wait in waits)
+        ]
+        try:
+            try:
+                await self._read_connection()
+            except WebcamconsultError as error:
+                raise self._fail(error, due) from None
+            if self._seen.has_list_failed:
+                # Is it the service or the list? The next look tells.
+                await self._look_at(due.pop(0))
+            if self._is_list_worth_it(now):
+                due = await self._look_at_all(due)
+            odd_in_a_row = 0
+            while due:
+                odd = await self._look_at(due.pop(0))
+                odd_in_a_row = odd_in_a_row + 1 if odd else 0
+                if odd and odd_in_a_row == ODD_ANSWERS_MAX:
+                    raise self._fail(odd, [])
+        except _ServiceFailure as failure:
+            cause = failure.error
+            if cause.status_code == HTTPStatus.UNAUTHORIZED and await self._has_new_connection():
+                return
+            for appointment_id in [*self._waits] if ends_wait(cause) else failure.concerned:
+                self._tell(appointment_id, cause, now)
+
+    async def _look_at(self, appointment_id: str) -> WebcamconsultError | None:
+        """Look at one appointment; return the error if the answer was odd."""
+        request = api.get_request(APPOINTMENT, appointment_id, plural_paths=self._plural_paths)
+        etag, state = self._seen.singles.get(appointment_id, (None, ""))
+        began = self.time()
+        try:
+            answer = await self._send(request, etag)
+            if answer.value is not None:
+                state = state_of(answer.value)
+        except WebcamconsultError as error:
+            if _is_of_the_service(error):
+                raise self._fail(error, [appointment_id]) from None
+            self._tell(appointment_id, error, began)
+            return None if isinstance(error, WebcamconsultRequestError) else error
+        self._failures = 0
+        self._seen.single_cost.add(self.time() - began, answer.size)
+        if answer.etag and appointment_id in self._waits:
+            self._seen.singles[appointment_id] = (answer.etag, state)
+        self._tell(appointment_id, state, began)
+        return None
+
+    async def _look_at_all(self, due: list[str]) -> list[str]:
+        """Look at the list; return who is due and not in it, which does not mean that it is gone."""
+        wanted = frozenset(self._waits)
+        began = self.time()
+        try:
+            answer = await self._send(
+                api.list_request(APPOINTMENT),
+                self._seen.list_etag if wanted <= self._seen.list_wanted else None,
+            )
+        except WebcamconsultError as error:
+            if error.status_code == HTTPStatus.UNAUTHORIZED:
+                raise self._fail(error, wanted) from None
+            if self._seen.has_list_failed or isinstance(error, WebcamconsultRequestError):
+                self._seen.list_barred_until = self.time() + LIST_BARRED_SECONDS
+                self._seen.has_list_failed = False
+                return due
+            self._seen.has_list_failed = True
+            raise self._fail(error, wanted) from None
+        if answer.value is not None:
+            self._seen.list_etag, self._seen.list_wanted = answer.etag, wanted
+            self._seen.listed = await self._in_thread(_states, answer.value, wanted)
+        ended = self.time()
+        self._seen.has_list_failed = False
+        self._failures = 0
+        self._seen.list_cost.add(ended - began, answer.size)
+        self._seen.list_looked_at = began
+        # However long a list takes, the service has half of the time for others.
+        self._not_before = ended + (ended - began)
+        for appointment_id in wanted & self._seen.listed.keys():
+            self._tell(appointment_id, self._seen.listed[appointment_id], began)
+        # With the list, never more requests than without.
+        return [appointment_id for appointment_id in due if appointment_id not in self._seen.listed][
+            : len(due) - 1
+        ]
+
+    def _is_list_worth_it(self, now: float) -> bool:
+        """Hold what a list costs against the single looks that it saves, each as far as it is due."""
+        if len(self._waits) < 2 or now < self._seen.list_barred_until:
+            return False
+        saved = sum(
+            max(min(1.0, (now - wait.looked_at) / wait.poke_interval) for wait in waits)
+            for appointment_id, waits in self._waits.items()
+            if appointment_id in self._seen.listed or appointment_id not in self._seen.list_wanted
+        )
+        if self._seen.list_cost.seconds is None:
+            return saved >= LIST_TRIAL_LOOKS
+        kept: float = 0.5 ** ((now - self._seen.list_looked_at) / LIST_HALF_LIFE_SECONDS)
+        single = self._seen.single_cost.seconds or SINGLE_LOOK_COST_SECONDS
+        return saved * single >= self._seen.list_cost.seconds * kept
+
+    def _fail(self, error: WebcamconsultError, concerned: Iterable[str]) -> _ServiceFailure:
+        """Let the service alone for a while."""
+        self._failures += 1
+        shortest = min((wait.poke_interval for wait in self._all_waits()), default=0.0)
+        self._not_before = self.time() + pause_seconds(shortest, self._failures, error)
+        for appointment_id in concerned:
+            # To the end, so that one appointment that always fails does not keep the others waiting.
+            if appointment_id in self._waits:
+                self._waits[appointment_id] = self._waits.pop(appointment_id)
+        return _ServiceFailure(error, concerned)
+
+    def _tell(self, appointment_id: str, sight: str | WebcamconsultError, looked_at: float) -> None:
+        for wait in self._waits.get(appointment_id, ()):
+            wait.see(sight, looked_at)
+
+    # -- The connection and its thread -----------------------------------------------------------------------
+
+    async def _read_connection(self) -> None:
+        """Read the connection if it was not read lately; one that cannot be read now stays what it was."""
+        if self._hook and self.time() < self._hook_until:
+            return
+        hook = WebcamconsultHook(self.webcamconsult_conn_id)
+        try:
+            settings = await self._in_thread(lambda: hook.settings)
+        except Exception as error:
+            if self._hook is None:
+                if isinstance(error, WebcamconsultError):
+                    raise
+                raise WebcamconsultConnectionError(
+                    f"Airflow could not read the connection '{self.webcamconsult_conn_id}' "
+                    f"({type(error).__name__}). Try again."
+                ) from None
+            logger.warning(
+                "Connection '%s' could not be read again (%s); its last settings stay in use.",
+                self.webcamconsult_conn_id,
+                type(error).__name__,
+            )
+        else:
+            if self._hook is None or settings != self._hook.settings:
+                self._hook = hook
+                self._plural_paths = settings.plural_paths
+                self._seen = _Seen()
+        self._hook_until = self.time() + CONNECTION_SECONDS
+
+    async def _has_new_connection(self) -> bool:
+        """Tell whether the connection has changed since it was read, and use it then."""
+        old, self._hook_until = self._hook, 0.0
+        await self._read_connection()
+        return self._hook is not old
+
+    async def _send(self, request: api.Request, etag: str | None) -> api.Answer:
+        hook = self._hook
+        assert hook is not None  # noqa: S101
+        return await self._in_thread(lambda: hook.look(request, etag=etag))
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await asyncio.wait_for(
+                loop.run_in_executor(self._thread, function, *arguments), LOOK_MAX_SECONDS
+            )
+        except asyncio.TimeoutError:
+            # What hangs is left to itself.
+            self._thread.shutdown(wait=False)
+            self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
+            raise WebcamconsultConnectionError(
+                f"A look did not end within {LOOK_MAX_SECONDS:g} s. Try again."
+            ) from None
+
+
+_POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
+
+
+def _states(
+    appointments: Iterable[Appointment], wanted: frozenset[str]
+) -> dict[str, str | WebcamconsultError]:
+    """Return what the list says of the appointments that are waited for."""
+    states: dict[str, str | WebcamconsultError] = {}
+    for appointment in appointments:
+        if appointment["id"] in wanted:
+            try:
+                states[appointment["id"]] = state_of(appointment)
+            except WebcamconsultResponseError as error:
+                states[appointment["id"]] = error
+    return states
+
+
+class _ServiceFailure(Exception):
+    """A failure that is not about one appointment alone."""
+
+    def __init__(self, error: WebcamconsultError, concerned: Iterable[str]) -> None:
+        super().__init__(error)
+        self.error = error
+        self.concerned = concerned
+
+
+def _is_of_the_service(error: WebcamconsultError) -> bool:
+    if isinstance(error, WebcamconsultResponseError):
+        return False
+    if isinstance(error, WebcamconsultServerError):
+        return error.status_code != HTTPStatus.INTERNAL_SERVER_ERROR
+    return not isinstance(error, WebcamconsultRequestError) or error.status_code == HTTPStatus.UNAUTHORIZED
