@@ -142,8 +142,9 @@ class Wait:
         :return: the news, or None.
         :raises RuntimeError: if the poll itself failed.
         """
-        remaining = deadline - time.time()
-        if not await self._wait_for_news(remaining) and not self.failures:
+        if not await self._wait_for_news(deadline - time.time()):
+            if self._is_last_look or self.failures:
+                return None
             self._is_last_look = True
             self._poller.look_now(self)
             await self._wait_for_news(max(deadline - time.time(), 0) + LAST_LOOK_SECONDS)
