@@ -99,6 +99,7 @@ def pause_seconds(poke_interval: float, failures: int, error: WebcamconsultError
     :param failures: how many looks in a row have failed.
     :param error: the last failure.
     """
+    poke_interval = max(poke_interval, POKE_INTERVAL_MIN_SECONDS)
     longest = max(poke_interval, FAILURE_PAUSE_MAX_SECONDS)
     pause: float = min(poke_interval * 2.0 ** min(failures, 32), longest)
     if failures:
@@ -295,7 +296,7 @@ class Poller:
                     await asyncio.wait_for(self._changed.wait(), pause)
         except Exception as error:
             failure = error
-            raise
+            logger.exception("The poll for connection '%s' failed.", self.webcamconsult_conn_id)
         finally:
             # Without a pause between the last look at the waits and this: who joins later begins anew.
             _POLLERS[asyncio.get_running_loop()].pop(self.webcamconsult_conn_id, None)
@@ -320,17 +321,21 @@ class Poller:
             if self._seen.has_list_failed:
                 # Is it the service or the list? The next look tells.
                 await self._look_at(due.pop(0))
-            if self._is_list_worth_it(now):
+            if self._is_list_worth_it(due, now):
                 due = await self._look_at_all(due)
             odd_in_a_row = 0
             while due:
-                odd = await self._look_at(due.pop(0))
+                appointment_id = due.pop(0)
+                if appointment_id not in self._waits:
+                    continue  # left meanwhile
+                odd = await self._look_at(appointment_id)
                 odd_in_a_row = odd_in_a_row + 1 if odd else 0
                 if odd and odd_in_a_row == ODD_ANSWERS_MAX:
                     raise self._fail(odd, [])
         except _ServiceFailure as failure:
             cause = failure.error
             if cause.status_code == HTTPStatus.UNAUTHORIZED and await self._has_new_connection():
+                self._failures, self._not_before = 0, 0.0
                 return
             for appointment_id in [*self._waits] if ends_wait(cause) else failure.concerned:
                 self._tell(appointment_id, cause, now)
@@ -391,14 +396,15 @@ class Poller:
             : len(due) - 1
         ]
 
-    def _is_list_worth_it(self, now: float) -> bool:
+    def _is_list_worth_it(self, due: list[str], now: float) -> bool:
         """Hold what a list costs against the single looks that it saves, each as far as it is due."""
-        if len(self._waits) < 2 or now < self._seen.list_barred_until:
+        unlisted = self._seen.list_wanted - self._seen.listed.keys()
+        if len(self._waits) < 2 or unlisted.issuperset(due) or now < self._seen.list_barred_until:
             return False
         saved = sum(
             max(min(1.0, (now - wait.looked_at) / wait.poke_interval) for wait in waits)
             for appointment_id, waits in self._waits.items()
-            if appointment_id in self._seen.listed or appointment_id not in self._seen.list_wanted
+            if appointment_id not in unlisted
         )
         if self._seen.list_cost.seconds is None:
             return saved >= LIST_TRIAL_LOOKS
