@@ -211,17 +211,17 @@ def test_a_list_is_never_fetched_for_one_wait_alone(world: World) -> None:
 
 
 def test_a_list_that_costs_more_than_it_saves_is_fetched_once(world: World) -> None:
-    world.states = dict.fromkeys(ids(40), "idle")
-    world.delays[LIST] = 1.0
+    world.states = dict.fromkeys(ids(30), "idle")
+    world.delays[LIST] = 2.0
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(40)]
+        waits = [join(id) for id in ids(30)]
         await states(waits)
         await asyncio.sleep(2.5)
 
     run(scenario)
     assert Counter(world.paths)[LIST] == 1
-    assert len(world.paths) > 40
+    assert len(world.paths) > 30
 
 
 def test_a_list_is_taken_again_where_it_costs_less_than_single_looks(world: World) -> None:
