@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from airflow_provider_webcamconsult.exceptions import WebcamconsultValidationError
+
 if TYPE_CHECKING:
-    from tests.conftest import Connect, Log, Serve
+    from tests.conftest import Connect, Log, Serve, Tell
 
 TOKEN = "s3cret+token"
 #: As it is, as a part of a URL, and as JSON escapes it in a repr.
@@ -94,3 +98,113 @@ def test_the_token_is_in_no_repr(auth_as_parameter: bool, connect: Connect, serv
     hook = connect(serve({}).url, TOKEN, auth_as_parameter=auth_as_parameter)
     session = hook.get_conn()
     assert not shows_token(hook, vars(hook), hook.settings, session, vars(session), session.adapters)
+
+
+# A record in a user's own code
+
+
+PATIENT = {
+    "id": "5492ba6da19ea682ea000001",
+    "last_name": "Ester",
+    "email": "t.de.ester@example.com",
+    "date_of_birth": "1984-12-18T00:00:00.000+01:00",
+}
+
+
+@pytest.fixture
+def record(connect: Connect, serve: Serve) -> Any:
+    return connect(serve({"body": {"client": PATIENT}}).url).clients.get(PATIENT["id"])
+
+
+@pytest.mark.parametrize("show", [str, repr, "{}".format, lambda record: str([record])])
+def test_a_record_shows_its_id_alone(show: Any, record: Any) -> None:
+    assert show(record).strip("[]") == f"<Record {PATIENT['id']}>"
+
+
+def test_the_records_of_a_list_show_their_ids_alone(connect: Connect, serve: Serve) -> None:
+    records = connect(serve({"body": [PATIENT]}).url).clients.list()
+    assert repr(records) == f"[<Record {PATIENT['id']}>]"
+
+
+def test_a_record_is_a_dict_to_compute_with(record: Any) -> None:
+    assert record == PATIENT
+    assert dict(record) == PATIENT
+    assert json.loads(json.dumps(record)) == PATIENT
+    assert {**record, "last_name": "x"}["email"] == PATIENT["email"]
+    assert repr(pickle.loads(pickle.dumps(record))) == repr(record)  # noqa: S301
+
+
+def test_a_record_goes_into_an_xcom_whole_where_the_user_returns_it(record: Any) -> None:
+    try:
+        from airflow.sdk.serde import serialize
+    except ImportError:  # Airflow 2
+        from airflow.serialization.serde import serialize  # type: ignore[no-redef,import-not-found]
+    assert serialize(record) == PATIENT
+
+
+@pytest.mark.parametrize("kind", ["users", "clients", "appointments"])
+@pytest.mark.parametrize("name", ["token", "authentication_token"])
+def test_a_credential_is_dropped_at_any_depth(kind: str, name: str, connect: Connect, serve: Serve) -> None:
+    deep = [{"deeper": [[{name: TOKEN, "more": {name: {"even": TOKEN}}}]]}]
+    item = {"id": PATIENT["id"], name: TOKEN, "inloop_json": {name: TOKEN, "deep": deep}}
+    (record,) = getattr(connect(serve({"body": [item]}).url), kind).list()
+    assert TOKEN not in json.dumps(record)
+
+
+# What the service says of what was sent
+
+
+def refused(
+    connect: Connect, serve: Serve, errors: Any, attributes: dict[str, Any], **extra: Any
+) -> WebcamconsultValidationError:
+    hook = connect(serve({"status": 422, "body": {"errors": errors}}).url, TOKEN, **extra)
+    with pytest.raises(WebcamconsultValidationError) as caught:
+        hook.clients.create(attributes)  # type: ignore[arg-type]
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message", "told_message"),
+    [
+        ({"email": "T.Ester@example.com"}, "t.ester@example.com is taken", "*** is taken"),
+        ({"last_name": "Ester"}, "'Ester' is van een ander", "'***' is van een ander"),
+        ({"last_name": "Ester"}, "klant Esters bestaat", "klant ***s bestaat"),
+        ({"last_name": "Ester", "initials": "Est"}, "Est. Ester", "***. ***"),
+        ({"initials": "T"}, "niet toegestaan: T", "niet toegestaan: ***"),
+        ({"date_of_birth": "1984-12-18"}, "1984-12-18 is te oud", "*** is te oud"),
+        ({"date_of_birth": "1984-12-18"}, "1984-12-18T00:00:00.000+01:00 is te oud", "*** is te oud"),
+        ({"external": {"deep": ["secret"]}}, "secret kan niet", "*** kan niet"),
+        ({"external": 123456}, "123456 kan niet", "*** kan niet"),
+        ({"last_name": "E.*r"}, "E.*r of Ester", "*** of Ester"),
+        ({"last_name": "Ester", "external": True, "initials": " "}, "is true te lang", "is true te lang"),
+    ],
+)
+def test_a_message_of_the_service_is_told_without_the_values_that_were_sent(
+    attributes: dict[str, Any], message: str, told_message: str, connect: Connect, serve: Serve, told: Tell
+) -> None:
+    error = refused(connect, serve, {"email": [message]}, attributes)
+    assert error.errors == {"email": [told_message]}
+    assert f"email: {told_message}." in str(error)
+
+
+def test_values_are_masked_wherever_the_service_repeats_them(
+    connect: Connect, serve: Serve, told: Tell
+) -> None:
+    errors = {"Ester": ["x"], "base": {"Ester": "Ester"}, "last_name": "Ester", "email": None}
+    error = refused(connect, serve, errors, {"last_name": "Ester"})
+    assert error.errors == {"***": ["x"], "base": {"***": "***"}, "last_name": "***", "email": None}
+    assert "Ester" not in told(error)
+
+
+def test_a_name_of_an_attribute_stays_though_a_value_is_the_same(connect: Connect, serve: Serve) -> None:
+    assert refused(connect, serve, {"email": ["x"]}, {"last_name": "email"}).errors == {"email": ["x"]}
+
+
+@TOKEN_AS
+def test_a_token_that_the_service_repeats_is_masked(
+    auth_as_parameter: bool, connect: Connect, serve: Serve, told: Tell
+) -> None:
+    errors = {"base": [f"authentication_token={TOKEN} kan niet"]}
+    error = refused(connect, serve, errors, {"last_name": "x"}, auth_as_parameter=auth_as_parameter)
+    assert error.errors == {"base": ["authentication_token=*** kan niet"]}
+    assert not shows_token(told(error))

@@ -203,6 +203,7 @@ class WebcamconsultHook(BaseHook):
                 response.headers,
                 response.content,
                 now=datetime.now(timezone.utc),
+                token=settings.token,
             )
         except WebcamconsultNotFoundError:
             # Gone: an earlier attempt deleted it, though its answer was lost.
