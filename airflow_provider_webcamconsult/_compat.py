@@ -14,8 +14,14 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
     Context,
     PokeReturnValue,
+    XComArg,
     conf,
 )
+
+try:
+    from airflow.sdk.definitions._internal.mixins import ResolveMixin
+except ImportError:  # Airflow 2
+    from airflow.utils.mixins import ResolveMixin  # type: ignore[no-redef,import-not-found]
 
 __all__ = [
     "AirflowException",
@@ -27,6 +33,8 @@ __all__ = [
     "BaseSensorOperator",
     "Context",
     "PokeReturnValue",
+    "ResolveMixin",
+    "XComArg",
     "conf",
     "is_automatic_retry",
     "task_state_store",

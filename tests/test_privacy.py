@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from airflow.providers.common.compat.sdk import DAG
+from airflow.serialization.helpers import serialize_template_field
 
 from airflow_provider_webcamconsult.exceptions import WebcamconsultValidationError
+from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 
 if TYPE_CHECKING:
-    from tests.conftest import Connect, Log, Serve, Tell
+    from tests.conftest import Connect, Log, Serve, Service, Tell
 
 TOKEN = "s3cret+token"
 #: As it is, as a part of a URL, and as JSON escapes it in a repr.
@@ -208,3 +212,115 @@ def test_a_token_that_the_service_repeats_is_masked(
     error = refused(connect, serve, errors, {"last_name": "x"}, auth_as_parameter=auth_as_parameter)
     assert error.errors == {"base": ["authentication_token=*** kan niet"]}
     assert not shows_token(told(error))
+
+
+# What Airflow stores of the attributes
+
+
+def stored(operator: Any) -> str:
+    return json.dumps(serialize_template_field(operator.attributes, "attributes"))
+
+
+def serialized(dag: DAG) -> str:
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization as Serialization
+    except ImportError:  # Airflow 2
+        from airflow.serialization.serialized_objects import SerializedDAG as Serialization  # type: ignore
+    return json.dumps(Serialization.to_dict(dag))
+
+
+def create(attributes: Any, **arguments: Any) -> Any:
+    arguments.setdefault("task_id", "task")
+    return WebcamconsultCreateClientOperator(attributes=attributes, **arguments)
+
+
+@pytest.mark.usefixtures("hook")
+def test_of_rendered_attributes_the_names_are_stored_and_the_values_sent(service: Service) -> None:
+    operator = create({"last_name": "{{ name }}", "division_ids": ["{{ division }}"]})
+    operator.render_template_fields({"name": "Ester", "division": "d1"})
+    assert all(shown in stored(operator) for shown in ("last_name", "***", "division_ids", "d1"))
+    assert "Ester" not in f"{stored(operator)} {operator.attributes} {operator.attributes!r}"
+    operator.execute({})
+    (client,) = service.records("clients")
+    assert (client["last_name"], client["division_ids"]) == ("Ester", ["d1"])
+
+
+def test_of_an_appointment_the_ids_and_the_date_are_stored_and_what_it_is_about_is_not() -> None:
+    attributes: Any = {
+        "client_id": "c1",
+        "date": "2030-03-01T09:30",
+        "duration": 30,
+        "inloop_json": {"complaint": "cough"},
+        "misspelt": "headache",
+    }
+    shown = stored(WebcamconsultCreateAppointmentOperator(task_id="task", attributes=attributes))
+    assert all(value in shown for value in ("c1", "2030-03-01T09:30", "30", "inloop_json", "misspelt"))
+    assert not any(value in shown for value in ("complaint", "cough", "headache"))
+
+
+@pytest.mark.parametrize(
+    "rendered", ["{'last_name': 'Ester'}", [{"last_name": "Ester"}], {"last_name": {"deep": ["Ester"]}}]
+)
+def test_attributes_of_any_type_are_stored_masked(rendered: Any) -> None:
+    assert "Ester" not in stored(create(rendered))
+
+
+def test_a_dag_is_serialized_without_the_values() -> None:
+    with DAG("serialized", schedule=None) as dag:
+        create({"last_name": "Ester", "email": "{{ params.email }}"})
+    assert "last_name" in serialized(dag)
+    assert "Ester" not in serialized(dag)
+    # Airflow 2 renders what is serialized, for whoever looks at a task before it runs.
+    assert "params.email" not in serialized(dag)
+
+
+def test_a_dag_is_serialized_the_same_each_time() -> None:
+    def parsed() -> str:
+        with DAG("serialized", schedule=None) as dag:
+            create(lambda context: {"last_name": "Ester"})
+        return serialized(dag)
+
+    assert parsed() == parsed()
+
+
+def test_attributes_that_cannot_be_rendered_are_logged_without_the_values(log: Log) -> None:
+    operator = create({"last_name": "Ester", "email": "{{ nothing.there }}"})
+    with pytest.raises(Exception, match="nothing"):
+        operator.render_template_fields({})
+    assert "attributes" in log.text
+    assert "Ester" not in log.text
+
+
+def test_each_run_of_a_task_is_rendered_anew() -> None:
+    with DAG("anew", schedule=None):
+        operator = create({"last_name": "{{ name }}"})
+    for name in ("Ester", "Akkermans"):
+        run = operator.prepare_for_execution()
+        run.render_template_fields({"name": name})
+        assert run.attributes == {"last_name": name}
+
+
+def test_what_was_read_from_an_xcom_is_not_rendered_again() -> None:
+    # As Airflow renders a mapped task: what came from an XCom is told by its identity.
+    row = {"last_name": "{{ name }}"}
+    operator = create(row)
+    rendered = operator.render_template(operator.attributes, {"name": "Ester"}, None, {id(row)})
+    assert rendered == row
+
+
+def test_attributes_can_be_given_anew_and_read_by_who_extends_an_operator() -> None:
+    operator = create({"last_name": "Ester"})
+    operator.attributes = {**operator.attributes.value, "initials": "T"}
+    assert operator.attributes == {"last_name": "Ester", "initials": "T"}
+    assert operator.attributes == create({"last_name": "Ester", "initials": "T"}).attributes
+    assert operator.attributes != {"last_name": "Ester"}
+
+
+def test_the_tasks_whose_xcoms_are_in_the_attributes_come_before() -> None:
+    with DAG("order", schedule=None):
+        first = create({"last_name": "x"}, task_id="first")
+        second = create({"last_name": "y"}, task_id="second").output
+        nested = create({"division_ids": [first.output]}, task_id="nested")
+        whole = create(second, task_id="whole")
+    assert nested.upstream_task_ids == {"first"}
+    assert whole.upstream_task_ids == {"second"}
