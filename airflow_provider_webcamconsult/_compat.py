@@ -17,8 +17,14 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
     Context,
     PokeReturnValue,
+    XComArg,
     conf,
 )
+
+try:
+    from airflow.sdk.definitions._internal.mixins import ResolveMixin
+except ImportError:  # Airflow 2
+    from airflow.utils.mixins import ResolveMixin  # type: ignore[no-redef,import-not-found]
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -34,6 +40,8 @@ __all__ = [
     "BaseSensorOperator",
     "Context",
     "PokeReturnValue",
+    "ResolveMixin",
+    "XComArg",
     "conf",
     "can_end_from_trigger",
     "is_automatic_retry",

@@ -28,6 +28,7 @@ from airflow_provider_webcamconsult.exceptions import (
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Collection, Iterator
 
     from pendulum import Timezone
 
@@ -43,6 +44,14 @@ _NO_VALUE = ("", "None")
 NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
 
 _HTML = re.compile(rb"\s*<", re.ASCII)
+
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T", re.ASCII)
+
+#: What stands in the place of a person's data.
+MASK = "***"
+
+#: Characters from which on a value that was sent is masked inside of other words too.
+MASKED_IN_WORDS_FROM = 4
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,13 @@ class Answer:
     value: Any
     etag: str | None
     size: int
+
+
+class Record(dict[str, Any]):
+    """A record of the service. It shows its id alone, since what is shown ends up in logs."""
+
+    def __repr__(self) -> str:
+        return f"<Record {self.get('id')}>"
 
 
 def list_request(resource: Resource[Any, Any]) -> Request:
@@ -297,6 +313,7 @@ def read(
     content: bytes,
     *,
     now: datetime.datetime | None = None,
+    token: str = "",
 ) -> Any:
     """
     Read an answer.
@@ -306,6 +323,7 @@ def read(
     :param headers: its headers, whatever their case.
     :param content: its body.
     :param now: the time, for a ``Retry-After`` that is a date.
+    :param token: that was sent; no error shows it.
     :return: a record, a list of records, or None for a delete.
     :raises WebcamconsultError: what the answer means, if not success.
     """
@@ -321,7 +339,7 @@ def read(
         )
     details = _details(request, status_code)
     if status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
-        _raise_validation(content, details)
+        _raise_validation(request, content, token, details)
     if status_code == HTTPStatus.TOO_MANY_REQUESTS or status_code >= 500:
         details["retry_after"] = _retry_after(headers, now)
     error_class, remedy = _MEANINGS.get(status_code, _OTHER_MEANING)
@@ -406,10 +424,11 @@ def _raise_redirect(request: Request, status_code: int, location: str) -> NoRetu
     )
 
 
-def _raise_validation(content: bytes, details: dict[str, Any]) -> NoReturn:
+def _raise_validation(request: Request, content: bytes, token: str, details: dict[str, Any]) -> NoReturn:
     answer = _json(content)
     errors = answer.get("errors") if isinstance(answer, dict) else None
-    errors = errors if isinstance(errors, dict) else {}
+    sent = _sent_values([request.body, token])
+    errors = _without_sent(errors, sent, request.resource.known) if isinstance(errors, dict) else {}
     reasons = "; ".join(
         f"{name}: {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
         for name, messages in errors.items()
@@ -420,6 +439,39 @@ def _raise_validation(content: bytes, details: dict[str, Any]) -> NoReturn:
         errors=errors,
         **details,
     )
+
+
+def _without_sent(said: Any, sent: re.Pattern[str], names: Collection[str]) -> Any:
+    """Mask what was sent where the service repeats it: its messages are logged."""
+    if isinstance(said, dict):
+        return {
+            name if name in names else sent.sub(MASK, name): _without_sent(item, sent, names)
+            for name, item in said.items()
+        }
+    if isinstance(said, list):
+        return [_without_sent(item, sent, names) for item in said]
+    return said if said is None or isinstance(said, bool) else sent.sub(MASK, str(said))
+
+
+def _sent_values(sent: Any) -> re.Pattern[str]:
+    texts = {value.strip() for value in _leaves(sent)} - {""}
+    texts |= {text.partition("T")[0] for text in texts if _DATE_AND_TIME.match(text)}
+    # Longest first: one value may begin with another. A short one may be a part of any word.
+    found = (
+        re.escape(text) if len(text) >= MASKED_IN_WORDS_FROM else rf"(?<!\w){re.escape(text)}(?!\w)"
+        for text in sorted(texts, key=len, reverse=True)
+    )
+    return re.compile("|".join(found) or r"(?!)", re.IGNORECASE)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime.datetime | None) -> float | None:
@@ -465,7 +517,7 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
     )
 
 
-def _record(resource: Resource[Any, Any], item: Any) -> dict[str, Any] | None:
+def _record(resource: Resource[Any, Any], item: Any) -> Record | None:
     """Read one record under the document's names; None if it is none."""
     if not isinstance(item, dict):
         return None
@@ -474,7 +526,7 @@ def _record(resource: Resource[Any, Any], item: Any) -> dict[str, Any] | None:
         if alias in item:
             value = item.pop(alias)
             item.setdefault(name, value)
-    return item if isinstance(item.get("id"), str) and item["id"] else None
+    return Record(item) if isinstance(item.get("id"), str) and item["id"] else None
 
 
 def _without(credentials: Any, value: Any) -> Any:

@@ -112,6 +112,9 @@ class Appointment(_AppointmentBase, _Identified, total=False):
     created_at: str | None
 
 
+#: The parameter that takes the organisation's token in place of the header (API document, introduction).
+TOKEN_PARAMETER = "authentication_token"  # noqa: S105
+
 #: What opens a video consult or a person's account, wherever it stands in an answer.
 CREDENTIALS = ("authentication_token", "token")
 

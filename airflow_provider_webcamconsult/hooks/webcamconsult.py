@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
-import re
 from datetime import datetime, timezone
 from functools import cached_property
 from http import HTTPStatus
@@ -26,6 +24,7 @@ from airflow_provider_webcamconsult.records import Records
 from airflow_provider_webcamconsult.resources import (
     APPOINTMENT,
     CLIENT,
+    TOKEN_PARAMETER,
     USER,
     Appointment,
     AppointmentAttributes,
@@ -51,8 +50,6 @@ RETRY_AFTER_MAX_SECONDS = 120
 RETRY_TOTAL_SECONDS = 300
 #: How often a request that failed with 500 is tried again.
 RETRIES_AFTER_500 = 1
-
-_TOKEN_PARAMETER = "authentication_token"  # noqa: S105
 
 
 class WebcamconsultHook(BaseHook):
@@ -125,23 +122,14 @@ class WebcamconsultHook(BaseHook):
 
         :raises WebcamconsultConfigurationError: if the connection is not usable.
         """
-        import requests
+        from airflow_provider_webcamconsult.session import open_session
 
         if self.settings.is_plain_text:
             self.log.warning(
                 "Connection '%s' uses plain http: token and patients' data cross the network unencrypted.",
                 self.webcamconsult_conn_id,
             )
-        session = requests.Session()
-        session.headers["Accept"] = "application/json"
-        session.auth = _TokenAuth(self.settings)
-        if self.settings.insecure:
-            merge = session.merge_environment_settings
-            # The session's own "verify" would be outvoted by REQUESTS_CA_BUNDLE; that of a request is not.
-            session.merge_environment_settings = lambda url, proxies, stream, verify, cert: merge(  # type: ignore[method-assign]
-                url, proxies, stream, False if verify is None else verify, cert
-            )
-        return session
+        return open_session(self.settings)
 
     def test_connection(self) -> tuple[bool, str]:
         """Look whether the service takes the token; for the Test button and ``airflow connections test``."""
@@ -250,14 +238,14 @@ class WebcamconsultHook(BaseHook):
             raise WebcamconsultConnectionError(f"{cause} {remedy}", method=request.method, path=request.path)
         return response
 
-    @staticmethod
-    def _read(request: api.Request, response: requests.Response) -> Any:
+    def _read(self, request: api.Request, response: requests.Response) -> Any:
         return api.read(
             request,
             response.status_code,
             response.headers,
             response.content,
             now=datetime.now(timezone.utc),
+            token=self.settings.token,
         )
 
     @classmethod
@@ -293,45 +281,19 @@ class WebcamconsultHook(BaseHook):
         return widgets
 
 
-class _TokenAuth:
-    """Gives the token to the connection's address, as the header or as the parameter."""
-
-    def __init__(self, settings: Settings) -> None:
-        import requests
-
-        self._settings = settings
-        # As requests writes it: it puts "~" for "%7E", and takes "/../" away.
-        self._address = str(requests.Request("GET", f"{settings.base_url}/").prepare().url)
-        if settings.auth_as_parameter:
-            logging.getLogger("urllib3.connectionpool").addFilter(_hide_token_parameter)
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        settings = self._settings
-        if not (request.url or "").startswith(self._address):
-            return request
-        if not settings.auth_as_parameter:
-            request.headers["Authorization"] = f"Token token={settings.token}"
-        elif not isinstance(request.body, _Body):
-            request.prepare_url(request.url, {_TOKEN_PARAMETER: settings.token})
-        return request
-
-
-def _hide_token_parameter(record: logging.LogRecord) -> bool:
-    """Take the token out of the URLs that urllib3 logs at level DEBUG."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(
-            re.sub(rf"({_TOKEN_PARAMETER}=)[^&\s]+", r"\1***", argument)
-            if isinstance(argument, str)
-            else argument
-            for argument in record.args
-        )
-    return True
-
-
 class _Body(io.BytesIO):
-    """A request's body that knows whether its sending has begun."""
+    """
+    A request's body that knows whether its sending has begun.
+
+    :param content: the body.
+    :param has_token: whether the token is in it.
+    """
 
     was_read = False
+
+    def __init__(self, content: bytes, *, has_token: bool) -> None:
+        super().__init__(content)
+        self.has_token = has_token
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.was_read = True
@@ -357,8 +319,8 @@ class _Attempt:
         if self.request.body is None:
             return None
         # In the body where there is one: what stands in a URL gets into the logs on the way.
-        token = {_TOKEN_PARAMETER: settings.token} if settings.auth_as_parameter else {}
-        self._body = _Body(api.encode({**self.request.body, **token}))
+        token = {TOKEN_PARAMETER: settings.token} if settings.auth_as_parameter else {}
+        self._body = _Body(api.encode({**self.request.body, **token}), has_token=bool(token))
         return self._body
 
     @property

@@ -30,8 +30,9 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
 
     Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
 
-    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
-        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
+        stores and shows the names alone); or a callable that takes the context and returns that: it is
+        called in the task, and its answer is neither rendered nor stored.
         What is not given is not sent; None is sent as ``null``. ``date`` is a ``datetime`` or ISO 8601 text,
         without offset in the connection's time zone.
     :param if_exists: what to do if an appointment exists that has the same ``user_id``,
@@ -68,8 +69,9 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
     Change an appointment (API document, "Update an Appointment"); the task returns the id.
 
     :param appointment_id: id of the appointment (templated).
-    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
-        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
+        stores and shows the names alone); or a callable that takes the context and returns that: it is
+        called in the task, and its answer is neither rendered nor stored.
         What is not given stays as it is; None clears. ``date`` is a ``datetime`` or ISO 8601 text,
         without offset in the connection's time zone.
     :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_webcamconsult import api
 from airflow_provider_webcamconsult._compat import (
     BaseOperator,
+    ResolveMixin,
+    XComArg,
     is_automatic_retry,
     task_state_store,
     try_number,
@@ -17,7 +20,7 @@ from airflow_provider_webcamconsult.exceptions import WebcamconsultNotFoundError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Iterator
 
     from airflow_provider_webcamconsult._compat import Context
     from airflow_provider_webcamconsult.exactly_once import IfExists
@@ -25,20 +28,46 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.resources import Resource
 
 
-class AttributesCallable:
+class MaskedAttributes(ResolveMixin):
     """
-    A callable that gives the attributes inside the task, so that they are never rendered or stored.
+    What Airflow sees of ``attributes``: the names, and the values that are not personal.
 
-    Wrapped, because Airflow 3 calls a callable in a template field itself, and stores what it returns.
+    Airflow stores and shows a template field three times: in the serialized DAG, rendered for the UI, and in
+    the log where it cannot be rendered. It renders this in :meth:`_WithAttributes.render_template`.
 
-    :param function: takes the context and returns the attributes.
+    :param value: the attributes, or what gives them: a callable, an XComArg, a template.
+    :param resource: the kind of record that they are of.
     """
 
-    def __init__(self, function: Callable[[Context], Mapping[str, Any]]) -> None:
-        self.function = function
+    def __init__(self, value: Any, resource: Resource[Any, Any]) -> None:
+        self.value = value
+        self._resource = resource
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == (other.value if isinstance(other, MaskedAttributes) else other))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<attributes from {getattr(self.function, '__qualname__', type(self.function).__name__)}>"
+        return str(self.serialize())
+
+    def serialize(self) -> Any:
+        """Return what Airflow 3 may store; Airflow 2 stores it as text."""
+        if callable(self.value):
+            return f"<attributes from {getattr(self.value, '__qualname__', type(self.value).__name__)}>"
+        if isinstance(self.value, Mapping):
+            return {
+                str(name): str(value) if self._is_shown(name) else api.MASK
+                for name, value in self.value.items()
+            }
+        return api.MASK
+
+    def _is_shown(self, name: Any) -> bool:
+        return self._resource.aliases.get(name, name) in self._resource.not_personal
+
+    def iter_references(self) -> Iterator[tuple[Any, str]]:
+        """Return the tasks whose XComs are in the attributes: those that come before this one."""
+        return XComArg.iter_xcom_references(self.value)
 
 
 class WebcamconsultBaseOperator(BaseOperator):
@@ -68,19 +97,29 @@ class WebcamconsultBaseOperator(BaseOperator):
 
 
 class _WithAttributes(WebcamconsultBaseOperator):
+    _attributes: Any
+
     @property
-    def attributes(self) -> Any:
-        """What to write, as it was given; a callable wrapped."""
-        return self._attributes
+    def attributes(self) -> MaskedAttributes:
+        """What to write, masked: Airflow stores what it finds here."""
+        return MaskedAttributes(self._attributes, self.resource)
 
     @attributes.setter
     def attributes(self, value: Any) -> None:
-        self._attributes = AttributesCallable(value) if callable(value) else value
+        self._attributes = value.value if isinstance(value, MaskedAttributes) else value
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """
+        Render a value, and the masked attributes behind their mask.
+
+        :param content: the value.
+        """
+        if isinstance(content, MaskedAttributes):
+            return MaskedAttributes(super().render_template(content.value, *args, **kwargs), self.resource)
+        return super().render_template(content, *args, **kwargs)
 
     def _attributes_now(self, context: Context) -> Any:
-        if isinstance(self.attributes, AttributesCallable):
-            return self.attributes.function(context)
-        return self.attributes
+        return self._attributes(context) if callable(self._attributes) else self._attributes
 
 
 class TaskMemory:

@@ -30,8 +30,9 @@ class WebcamconsultCreateClientOperator(BaseCreateOperator):
 
     Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
 
-    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
-        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
+        stores and shows the names alone); or a callable that takes the context and returns that: it is
+        called in the task, and its answer is neither rendered nor stored.
         What is not given is not sent; None is sent as ``null``. ``date_of_birth`` is a day or a moment.
     :param if_exists: what to do if a client exists that has the same ``reference_code``, else
         by ``email`` (templated).
@@ -67,8 +68,9 @@ class WebcamconsultUpdateClientOperator(BaseUpdateOperator):
     Change a client, a patient (API document, "Update a Client"); the task returns the id.
 
     :param client_id: id of the client (templated).
-    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
-        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
+        stores and shows the names alone); or a callable that takes the context and returns that: it is
+        called in the task, and its answer is neither rendered nor stored.
         What is not given stays as it is; None clears. ``date_of_birth`` is a day or a moment.
     :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
         a duration or an id that it did not keep always is.

@@ -30,8 +30,9 @@ class WebcamconsultCreateUserOperator(BaseCreateOperator):
 
     Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
 
-    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
-        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
+        stores and shows the names alone); or a callable that takes the context and returns that: it is
+        called in the task, and its answer is neither rendered nor stored.
         What is not given is not sent; None is sent as ``null``.
     :param if_exists: what to do if a user exists that has the same ``email`` (templated).
         ``"ignore"`` creates without looking; ``"adopt"`` returns its id; ``"update"`` brings the attributes
@@ -66,8 +67,9 @@ class WebcamconsultUpdateUserOperator(BaseUpdateOperator):
     Change a user, a professional (API document, "Update a User"); the task returns the id.
 
     :param user_id: id of the user (templated).
-    :param attributes: what to write, under the API's own names (templated); or a callable that takes the
-        context and returns that: it is called in the task, and its answer is neither rendered nor stored.
+    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
+        stores and shows the names alone); or a callable that takes the context and returns that: it is
+        called in the task, and its answer is neither rendered nor stored.
         What is not given stays as it is; None clears.
     :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
         a duration or an id that it did not keep always is.
