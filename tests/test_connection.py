@@ -278,7 +278,7 @@ def test_plain_http_is_warned_of_once(
     read(host=host)
     hook = WebcamconsultHook()
     log.clear()
-    assert hook.settings == hook.settings
+    hook.get_conn()
     assert [warning.partition(":")[0] for warning in log.warnings] == [
         "Connection 'webcamconsult_default' uses plain http"
     ]
@@ -296,4 +296,5 @@ def test_plain_http_is_warned_of_once(
 )
 def test_nothing_is_warned_of_where_nobody_else_listens(host: str, read: Read, log: Log) -> None:
     read(host=host)
+    WebcamconsultHook().get_conn()
     assert log.warnings == []

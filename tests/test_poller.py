@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_webcamconsult import poller
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,
@@ -25,8 +26,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.triggers import poller
-from airflow_provider_webcamconsult.triggers.poller import Poller, Wait, pause_seconds
+from airflow_provider_webcamconsult.poller import Poller, Wait, pause_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -15,6 +15,7 @@ import airflow
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, TaskDeferred
 
+from airflow_provider_webcamconsult import poller
 from airflow_provider_webcamconsult._compat import AirflowFailException, AirflowSensorTimeout
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
@@ -24,7 +25,6 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultRequestError,
 )
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
-from airflow_provider_webcamconsult.triggers import poller
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def seen(state: object) -> Step:
 
 def make(**arguments: Any) -> Any:
     return WebcamconsultAppointmentStateSensor(
-        **{"task_id": "wait", "appointment_id": ID, "poke_interval": 0, "timeout": 60, **arguments}
+        **{"task_id": "wait", "appointment_id": ID, "poke_interval": 0.05, "timeout": 60, **arguments}
     )
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_webcamconsult import exceptions
-from airflow_provider_webcamconsult.triggers import poller
+from airflow_provider_webcamconsult import exceptions, poller
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
     describe,
@@ -41,7 +40,7 @@ def make(**arguments: Any) -> WebcamconsultAppointmentStateTrigger:
             "target_states": None,
             "failed_states": [],
             "webcamconsult_conn_id": "webcamconsult_default",
-            "poke_interval": 0.01,
+            "poke_interval": 0.05,
             "deadline": time.time() + 60,
             **arguments,
         }

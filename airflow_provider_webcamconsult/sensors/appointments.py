@@ -22,18 +22,18 @@ from airflow_provider_webcamconsult._compat import (
 )
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.poller import (
+    LAST_LOOK_SECONDS,
+    ends_wait,
+    pause_seconds,
+    state_of,
+)
 from airflow_provider_webcamconsult.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
     awaited,
     is_reached,
     restore,
-)
-from airflow_provider_webcamconsult.triggers.poller import (
-    LAST_LOOK_SECONDS,
-    ends_wait,
-    pause_seconds,
-    state_of,
 )
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult._compat import task_success
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
+from airflow_provider_webcamconsult.poller import Poller, ends_wait
 from airflow_provider_webcamconsult.resources import INITIAL_STATE
-from airflow_provider_webcamconsult.triggers.poller import Poller, ends_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
 
-    from airflow_provider_webcamconsult.triggers.poller import Wait
+    from airflow_provider_webcamconsult.poller import Wait
 
 
 def is_reached(state: str, target_states: Collection[str] | None) -> bool:
@@ -44,7 +44,7 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     Fire when an appointment reaches a state, or cannot any more.
 
     All triggers of a connection in a triggerer share one poll; see
-    :mod:`~airflow_provider_webcamconsult.triggers.poller`. The payload of its only event says how the wait
+    :mod:`~airflow_provider_webcamconsult.poller`. The payload of its only event says how the wait
     ended: ``{"state": …}``, with ``"error"`` or ``"timed_out"`` if not well.
 
     :param appointment_id: id of the appointment.
