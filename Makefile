@@ -13,7 +13,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check constraints clean environment environment-2 python
+.PHONY: help demo test chaos check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -43,10 +43,14 @@ chaos: environment environment-2 ## kill workers while they create, lose answers
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python scripts/chaos.py $(CHAOS_ARGS) $(VENV)/bin/python $$python_2
 
-check: environment ## lint, check the format and the types
+check: environment docs ## lint, check the format, the spelling, the types and the documents
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/codespell
 	@$(VENV)/bin/mypy
+
+docs: environment ## build the documents into build/docs; a warning is an error
+	@$(VENV)/bin/python -m sphinx -W --keep-going -q docs build/docs
 
 # An Airflow breaks on packages that are much newer than it is: each has those of its own time, but none older than the
 # first common-compat that will do. "lowest" has the oldest releases that pyproject.toml allows.

@@ -69,4 +69,4 @@ def wheel(session: nox.Session, airflow: str) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documents on the newest Python."""
     install(session, "airflow-3.3.2", "apache-airflow==3.3.2", "--group=docs", ".")
-    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "build/docs")
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", session.create_tmp())

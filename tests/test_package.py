@@ -111,6 +111,7 @@ def test_the_source_distribution_holds_what_its_tests_and_its_documents_need(sdi
         "Makefile",
         "README.md",
         "constraints/airflow-3.3.2.txt",
+        "docs/conf.py",
         "docs/images/booking-graph.svg",
         "example_dags/clients.csv",
         "noxfile.py",
