@@ -1,8 +1,8 @@
 """
 The public API as a user writes it, with mistakes that a type checker has to find.
 
-Never run: ``make check`` has it checked by mypy and by pyright. Each mistake is marked as one to ignore, and for
-both checkers a mark where they find nothing is an error itself.
+Never run: ``make check`` has it checked by mypy and by pyright. Each mistake is marked as one to ignore,
+and a mark where they find nothing is an error itself.
 """
 
 from __future__ import annotations
