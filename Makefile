@@ -13,7 +13,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check constraints clean environment environment-2 python
+.PHONY: help demo test chaos check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -43,22 +43,37 @@ chaos: environment environment-2 ## kill workers while they create, lose answers
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python scripts/chaos.py $(CHAOS_ARGS) $(VENV)/bin/python $$python_2
 
-check: environment ## lint, check the format and the types
+check: environment docs ## lint, check the format, the spelling, the types and the documents
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/codespell
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/basedpyright
 
-# The newest releases on which $(AIRFLOW_2) runs are those of spring 2026: newer providers break on it.
+docs: environment ## build the documents into build/docs; a warning is an error
+	@$(VENV)/bin/python -m sphinx -W --keep-going -q docs build/docs
+
+# An Airflow breaks on packages that are much newer than it is: each has those of its own time, but none older than the
+# first common-compat that will do. "lowest" has the oldest releases that pyproject.toml allows.
 constraints: ## pin anew what is installed, from pyproject.toml (needs uv)
 	@compile() { \
-		echo "apache-airflow==$$1" | $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 \
-			--no-annotate --no-header --no-emit-index-url --no-emit-find-links --group dev --extra sandbox \
-			--output-file "constraints/airflow-$$1.txt" $$2 pyproject.toml -; \
+		$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate --no-header \
+			--no-emit-index-url --no-emit-find-links --extra sandbox pyproject.toml "$$@"; \
 	}; \
-	compile $(AIRFLOW) && compile $(AIRFLOW_2) "--exclude-newer 2026-04-01"
+	airflow() { \
+		echo "apache-airflow==$$1" | compile - --group dev --output-file "constraints/airflow-$$1.txt" $$2; \
+	}; \
+	lowest=$$(mktemp) && trap 'rm -f "$$lowest"' EXIT && \
+	airflow 3.3.2 && \
+	airflow 3.2.2 "--exclude-newer 2026-06-01" && \
+	airflow 3.1.8 "--exclude-newer 2026-04-01" && \
+	airflow 3.0.6 "--exclude-newer 2026-02-01" && \
+	airflow 2.11.2 "--exclude-newer 2026-04-01" && \
+	compile --resolution lowest-direct --exclude-newer 2026-02-01 >"$$lowest" && \
+	compile --group test --constraint "$$lowest" --exclude-newer 2026-02-01 --output-file constraints/lowest.txt
 
 clean: ## remove the virtual environments and everything else that was made
-	rm -rf $(VENV) $(VENV_2) .airflow .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(VENV_2) .airflow .coverage htmlcov .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:

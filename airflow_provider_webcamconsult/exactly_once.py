@@ -53,7 +53,11 @@ class Memory(Protocol):
         """
 
     def write(self, value: Mapping[str, Any]) -> None:
-        """Keep a value; an empty one forgets."""
+        """
+        Keep a value.
+
+        :param value: as :meth:`read` returns it; an empty one forgets.
+        """
 
 
 class NoMemory:
@@ -66,7 +70,11 @@ class NoMemory:
         return {}
 
     def write(self, value: Mapping[str, Any]) -> None:
-        """Keep nothing."""
+        """
+        Keep nothing.
+
+        :param value: is forgotten.
+        """
 
 
 class Creation(Generic[RecordT]):

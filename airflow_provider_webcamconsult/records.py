@@ -119,13 +119,23 @@ class Records(Generic[AttributesT, RecordT]):
         return api.prepare(self.resource, attributes, zone=self.hook.settings.zone)
 
     def post(self, written: dict[str, Any], before_each: Callable[[], None] | None = None) -> RecordT:
-        """Send a create until it may have been carried out; ``written`` is prepared."""
+        """
+        Send a create until it may have been carried out.
+
+        :param written: the prepared attributes.
+        :param before_each: is called each time before it is sent.
+        """
         request = api.create_request(self.resource, written)
         record: RecordT = self.hook.send(request, before_each=before_each)
         return record
 
     def put(self, record_id: str, written: dict[str, Any]) -> RecordT:
-        """Send an update; ``written`` is prepared."""
+        """
+        Send an update.
+
+        :param record_id: the record.
+        :param written: the prepared attributes.
+        """
         plural_paths = self.hook.settings.plural_paths
         request = api.update_request(self.resource, record_id, written, plural_paths=plural_paths)
         record: RecordT = self.hook.send(request)
@@ -135,6 +145,9 @@ class Records(Generic[AttributesT, RecordT]):
         """
         Hold an answer against what was sent: the service answers success to what it ignores or changes.
 
+        :param record: the answer.
+        :param written: the prepared attributes that were sent.
+        :param strict: whether any difference is an error, not a warning.
         :raises WebcamconsultNotKeptError: if a date, a duration or an id differs; with ``strict``, anything.
         """
         different = api.differences(self.resource, written, record)

@@ -131,6 +131,7 @@ class Resource(Generic[AttributesT, RecordT]):
     :param plural: the path of the collection, and the name of the hook's attribute.
     :param documented_detail: the first part of a record's path as the document has it.
     :param attributes: the TypedDict of what can be written.
+    :param record: the TypedDict of what is answered.
     :param generated: what the service makes itself; left out of a write.
     :param credentials: what opens a video consult; dropped from every answer, and left out of a write.
     :param not_personal: what a log or Airflow's database may show; all else is a person's.

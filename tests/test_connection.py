@@ -225,8 +225,8 @@ def test_a_wrong_extra_is_named_with_what_to_enter(
     "extra", ["timezone=UTC", '{"timezone": "UTC",}', ["UTC"], '"UTC"', "3"], ids=json.dumps
 )
 def test_extras_that_are_no_json_object_are_not_taken_for_none(extra: object, read: Read) -> None:
-    # Else a slip of the pen books consults in another time zone.
-    with pytest.raises(WebcamconsultConfigurationError, match="Extra"):
+    # Else a slip of the pen books consults in another time zone. (To Airflow 3.0 and 3.1 it is missing.)
+    with pytest.raises(WebcamconsultConfigurationError, match=r"Extra|cannot be read"):
         read(extra=extra)
 
 

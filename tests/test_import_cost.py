@@ -15,9 +15,11 @@ ROOT = Path(airflow_provider_webcamconsult.__file__).parents[1]
 _ADDED_TO_AIRFLOW = """
 import json, sys
 try:
-    import airflow.sdk
+    from airflow.sdk import BaseOperator
 except ImportError:
-    import airflow.models, airflow.sensors.base
+    import airflow.sensors.base
+    from airflow.models import BaseOperator
+BaseOperator(task_id="bare")  # Airflow 3.0 loads its web server at the first operator
 before = {*sys.modules}
 from airflow_provider_webcamconsult.operators import appointments, clients, users
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor

@@ -37,8 +37,9 @@ def test_nothing_that_is_made_is_under_version_control(tracked: dict[str, str]) 
     assert [name for name in tracked if made.search(name)] == []
 
 
-def test_there_are_constraints_for_both_airflows() -> None:
-    assert [file.name for file in CONSTRAINTS] == ["airflow-2.11.2.txt", "airflow-3.3.2.txt"]
+def test_there_are_constraints_for_each_airflow_and_for_the_lowest_versions() -> None:
+    versions = ["2.11.2", "3.0.6", "3.1.8", "3.2.2", "3.3.2"]
+    assert [file.stem for file in CONSTRAINTS] == [*(f"airflow-{version}" for version in versions), "lowest"]
 
 
 @pytest.mark.parametrize("file", CONSTRAINTS, ids=lambda file: file.stem)

@@ -153,7 +153,11 @@ class TaskMemory:
         return cleared
 
     def write(self, value: Mapping[str, Any]) -> None:
-        """Keep a value, where Airflow can."""
+        """
+        Keep a value, where Airflow can.
+
+        :param value: as :meth:`read` returns it; an empty one forgets.
+        """
         if self._store is not None and value:
             self._store.set(self._KEY, dict(value))
         elif self._store is not None:

@@ -1,0 +1,77 @@
+"""
+Run the README's first DAG with the provider that is installed, as a newcomer would, and look what it did.
+
+Run by ``nox -s wheel`` with the interpreter of an environment that has Airflow and the wheel, and nothing of
+this checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import airflow
+
+import airflow_provider_webcamconsult
+from airflow_provider_webcamconsult.sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SECONDS = 180
+"""How long one command may take."""
+
+
+def first_dag() -> str:
+    """Return the DAG; on Airflow 2.11 with the change that the README tells."""
+    section = (ROOT / "README.md").read_text().split("\n## A first DAG\n")[1]
+    dag = section.split("```python\n")[1].split("```")[0]
+    if airflow.__version__.startswith("2."):
+        dag = dag.replace("from airflow.sdk import dag", "from airflow.decorators import dag")
+    return dag
+
+
+def run(*arguments: str, env: dict[str, str]) -> str:
+    """Run the ``airflow`` of this environment; end with all that it said if it fails."""
+    command = [sys.executable, "-m", "airflow", *arguments]
+    done = subprocess.run(
+        command, env=env, cwd=env["AIRFLOW_HOME"], capture_output=True, text=True, timeout=SECONDS
+    )
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        sys.exit(f"airflow {' '.join(arguments)}: exit status {done.returncode}")
+    return done.stdout
+
+
+def main() -> None:
+    """Find the provider, run the DAG, look for the appointment."""
+    installed = Path(airflow_provider_webcamconsult.__file__)
+    if ROOT / "airflow_provider_webcamconsult" in installed.parents:
+        sys.exit(f"{installed} is the checkout's: install the wheel")
+    with TemporaryDirectory(prefix="airflow-home-") as home, Sandbox(states="finished") as sandbox:
+        connection = {"conn_type": "webcamconsult", "host": sandbox.url, "password": sandbox.token}
+        env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")} | {
+            "AIRFLOW_HOME": home,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT": json.dumps(connection),
+        }
+        found = run("providers", "get", "airflow-provider-webcamconsult", env=env)
+        if airflow_provider_webcamconsult.__version__ not in found:
+            sys.exit(f"Airflow did not find the provider:\n{found}")
+        dags = Path(home, "dags")
+        dags.mkdir()
+        (dags / "my_first_consult.py").write_text(first_dag())
+        run("db", "migrate", env=env)
+        ids = json.dumps({"user_id": "a-user", "client_id": "a-client"})
+        run("dags", "test", "my_first_consult", "--conf", ids, env=env)
+        booked = [(record["client_id"], record["date"]) for record in sandbox.records("appointments")]
+    if booked != [("a-client", "2030-03-01T09:30:00.000+01:00")]:
+        sys.exit(f"The DAG ended, but these appointments are there: {booked}")
+    print(f"On Airflow {airflow.__version__}, the README's first DAG booked one appointment.")
+
+
+if __name__ == "__main__":
+    main()
