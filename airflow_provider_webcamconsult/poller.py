@@ -162,7 +162,11 @@ class Wait:
         return self._has_news.is_set()
 
     def fail(self, cause: Exception | None) -> None:
-        """End the wait, since nobody looks any more."""
+        """
+        End the wait, since nobody looks any more.
+
+        :param cause: what ended the poll.
+        """
         self._failure = RuntimeError("The poll of this wait's connection has ended.")
         self._failure.__cause__ = cause
         self._has_news.set()
@@ -262,7 +266,11 @@ class Poller:
         return wait
 
     def remove(self, wait: Wait) -> None:
-        """Forget a wait."""
+        """
+        Forget a wait.
+
+        :param wait: the wait.
+        """
         waits = self._waits.get(wait.appointment_id, {})
         waits.pop(wait, None)
         if not waits:
@@ -272,7 +280,11 @@ class Poller:
             self._changed.set()
 
     def look_now(self, wait: Wait) -> None:
-        """Let the next look at a wait's appointment be now."""
+        """
+        Let the next look at a wait's appointment be now.
+
+        :param wait: the wait.
+        """
         wait.due = self.time()
         self._changed.set()
 
