@@ -8,7 +8,6 @@ few waits are looked at one by one over one session, many in one list, whichever
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -108,6 +107,41 @@ def pause_seconds(poke_interval: float, failures: int, error: WebcamconsultError
     return max(pause, asked)
 
 
+class _Bell:
+    """
+    What is waited for with a limit.
+
+    Not ``asyncio.wait_for``: before Python 3.12 it can swallow a cancellation, and it takes a task for each.
+    """
+
+    def __init__(self) -> None:
+        self._has_rung = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        self._has_rung = True
+        self._wake()
+
+    def clear(self) -> None:
+        self._has_rung = False
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def wait(self, seconds: float) -> bool:
+        """Return whether it has rung; at once if it has, else when it does or when the time is over."""
+        if not self._has_rung and seconds > 0:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+        return self._has_rung
+
+
 class Wait:
     """
     One trigger's place in the poll.
@@ -127,7 +161,7 @@ class Wait:
         self._state: str | None = None
         self._news: str | WebcamconsultError | None = None
         self._failure: RuntimeError | None = None
-        self._has_news = asyncio.Event()
+        self._has_news = _Bell()
         self._is_last_look = False
 
     @property
@@ -143,23 +177,17 @@ class Wait:
         :return: the news, or None.
         :raises RuntimeError: if the poll itself failed.
         """
-        if not await self._wait_for_news(deadline - time.time()):
+        if not await self._has_news.wait(deadline - time.time()):
             if self._is_last_look or self.failures:
                 return None
             self._is_last_look = True
             self._poller.look_now(self)
-            await self._wait_for_news(max(deadline - time.time(), 0) + LAST_LOOK_SECONDS)
+            await self._has_news.wait(max(deadline - time.time(), 0) + LAST_LOOK_SECONDS)
         if self._failure:
             raise self._failure
         news, self._news = self._news, None
         self._has_news.clear()
         return news
-
-    async def _wait_for_news(self, seconds: float) -> bool:
-        if not self._has_news.is_set() and seconds > 0:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._has_news.wait(), seconds)
-        return self._has_news.is_set()
 
     def fail(self, cause: Exception | None) -> None:
         """
@@ -169,7 +197,7 @@ class Wait:
         """
         self._failure = RuntimeError("The poll of this wait's connection has ended.")
         self._failure.__cause__ = cause
-        self._has_news.set()
+        self._has_news.ring()
 
     def see(self, sight: str | WebcamconsultError, looked_at: float) -> None:
         """
@@ -186,7 +214,7 @@ class Wait:
         self.due = begin + pause_seconds(self.poke_interval, self.failures, error)
         if sight != self._state or self._is_last_look:
             self._news = sight
-            self._has_news.set()
+            self._has_news.ring()
         if isinstance(sight, str):
             self._state = sight
 
@@ -235,7 +263,7 @@ class Poller:
         loop = asyncio.get_running_loop()
         self.time = loop.time
         self._waits: dict[str, dict[Wait, None]] = {}
-        self._changed = asyncio.Event()
+        self._changed = _Bell()
         # A thread of its own: a service that hangs holds up neither the loop nor another connection.
         self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
         self._hook: WebcamconsultHook | None = None
@@ -262,7 +290,7 @@ class Poller:
             poller = pollers[webcamconsult_conn_id] = cls(webcamconsult_conn_id)
         wait = Wait(poller, appointment_id, poke_interval)
         poller._waits.setdefault(appointment_id, {})[wait] = None
-        poller._changed.set()
+        poller._changed.ring()
         return wait
 
     def remove(self, wait: Wait) -> None:
@@ -277,7 +305,7 @@ class Poller:
             self._waits.pop(wait.appointment_id, None)
             self._seen.singles.pop(wait.appointment_id, None)
         if not self._waits:
-            self._changed.set()
+            self._changed.ring()
 
     def look_now(self, wait: Wait) -> None:
         """
@@ -286,7 +314,7 @@ class Poller:
         :param wait: the wait.
         """
         wait.due = self.time()
-        self._changed.set()
+        self._changed.ring()
 
     def _all_waits(self) -> list[Wait]:
         return [wait for waits in self._waits.values() for wait in waits]
@@ -304,8 +332,7 @@ class Poller:
                 if pause <= 0:
                     await self._poll()
                     continue
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), pause)
+                await self._changed.wait(pause)
         except Exception as error:
             failure = error
             logger.exception("The poll for connection '%s' failed.", self.webcamconsult_conn_id)
@@ -480,18 +507,14 @@ class Poller:
         return await self._in_thread(lambda: hook.look(request, etag=etag))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        loop = asyncio.get_running_loop()
-        try:
-            return await asyncio.wait_for(
-                loop.run_in_executor(self._thread, function, *arguments), LOOK_MAX_SECONDS
-            )
-        except asyncio.TimeoutError:
-            # What hangs is left to itself.
-            self._thread.shutdown(wait=False)
-            self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
-            raise WebcamconsultConnectionError(
-                f"A look did not end within {LOOK_MAX_SECONDS:g} s. Try again."
-            ) from None
+        future = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        await asyncio.wait([future], timeout=LOOK_MAX_SECONDS)
+        if future.done():
+            return future.result()
+        # What hangs is left to itself.
+        self._thread.shutdown(wait=False)
+        self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
+        raise WebcamconsultConnectionError(f"A look did not end within {LOOK_MAX_SECONDS:g} s. Try again.")
 
 
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()

@@ -605,6 +605,21 @@ def test_the_poll_ends_with_its_last_wait(world: World) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("webcamconsult-poller")]
 
 
+def test_a_cancellation_ends_the_poll_whatever_it_is_at(world: World) -> None:
+    world.states = dict.fromkeys(ids(1), "idle")
+
+    async def scenario() -> None:
+        for moment in range(200):
+            wait = join(ids(1)[0], 0.001)
+            await asyncio.sleep(moment % 20 / 1000)
+            task = wait._poller._task
+            task.cancel()
+            await asyncio.wait([task], timeout=5)
+            assert task.cancelled()
+
+    run(scenario)
+
+
 def test_to_leave_twice_is_to_leave(world: World) -> None:
     world.states = dict.fromkeys(ids(1), "idle")
 
