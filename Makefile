@@ -13,7 +13,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check docs constraints clean environment environment-2 python
+.PHONY: help demo test matrix chaos check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -36,8 +36,11 @@ test: environment environment-2 ## run all tests, on both Airflows
 		echo "== Tests on Airflow $(AIRFLOW_2) are skipped: it supports Python 3.10 to 3.12, and $(PYTHON) is newer."; \
 	fi; \
 	echo "== Tests on Airflow $(AIRFLOW), and with real schedulers of both"; \
-	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(PYTEST_ARGS) || status=$$?; \
+	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(if $(PYTEST_ARGS),,--cov) $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
+
+matrix: environment ## run all tests on each Airflow and Python, and on the lowest dependencies (hours)
+	@$(VENV)/bin/nox -s tests lowest wheel docs -- $(PYTEST_ARGS)
 
 chaos: environment environment-2 ## kill workers while they create, lose answers, and count what is left
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \

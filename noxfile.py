@@ -14,15 +14,16 @@ import nox
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = []
 
-#: Each version of both at least once: oldest with oldest, newest with newest, and crosswise.
-AIRFLOW_AND_PYTHON = [
-    ("2.11.2", "3.10"),
-    ("2.11.2", "3.12"),
-    ("3.0.6", "3.11"),
-    ("3.1.8", "3.12"),
-    ("3.2.2", "3.13"),
-    ("3.3.2", "3.10"),
-    ("3.3.2", "3.13"),
+#: Each version of both at least once: oldest with oldest, newest with newest, and crosswise. The tagged ones
+#: are run for every change, beside ``make test``, which has the oldest and the newest Airflow.
+AIRFLOW_AND_PYTHON: list[tuple[str, str, list[str]]] = [
+    ("2.11.2", "3.10", []),
+    ("2.11.2", "3.12", []),
+    ("3.0.6", "3.11", ["ci"]),
+    ("3.1.8", "3.12", ["ci"]),
+    ("3.2.2", "3.13", ["ci"]),
+    ("3.3.2", "3.10", []),
+    ("3.3.2", "3.13", []),
 ]
 
 
@@ -35,8 +36,10 @@ def install(session: nox.Session, constraints: str, *packages: str) -> None:
 @nox.session
 @nox.parametrize(
     ["airflow", "python"],
-    AIRFLOW_AND_PYTHON,
-    ids=[f"airflow-{airflow}-python-{python}" for airflow, python in AIRFLOW_AND_PYTHON],
+    [
+        nox.param(airflow, python, id=f"airflow-{airflow}-python-{python}", tags=tags)
+        for airflow, python, tags in AIRFLOW_AND_PYTHON
+    ],
 )
 def tests(session: nox.Session, airflow: str) -> None:
     """Run the tests on one Airflow and one Python."""
@@ -46,14 +49,14 @@ def tests(session: nox.Session, airflow: str) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
-@nox.session(python="3.10")
+@nox.session(python="3.10", tags=["ci"])
 def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml allows."""
     install(session, "lowest", "apache-airflow", "--group=test", "--editable=.[sandbox]")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["ci"])
 @nox.parametrize(["airflow", "python"], [("2.11.2", "3.10"), ("3.3.2", "3.13")])
 def wheel(session: nox.Session, airflow: str) -> None:
     """Install the wheel into a bare environment, and run the README's first DAG there."""

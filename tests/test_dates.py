@@ -118,6 +118,7 @@ def test_the_second_of_an_hour_that_exists_twice_is_told_by_the_offset() -> None
         ("2026-03-01T09", "ISO 8601"),
         ("20260301T0930", "ISO 8601"),
         ("tomorrow", "ISO 8601"),
+        ("0001-01-01T00:00+23:00", "outside the years 1 to 9999"),
         ("٢٠٢٦-03-01T09:30", "ISO 8601"),
         ("None", "is empty"),
         ("", "is empty"),

@@ -281,6 +281,14 @@ def test_what_was_never_sent_is_tried_again_whatever_it_is(
     assert plain_server.requests == []
 
 
+@pytest.mark.parametrize("method", CALLS)
+def test_a_host_whose_name_cannot_be_one_is_not_tried_again(method: str, connect: Connect, log: Log) -> None:
+    error = call(method, connect("https://.example.com"))
+    assert type(error) is WebcamconsultConfigurationError
+    assert str(error).endswith(": the host's name cannot be one. Check the connection's Host.")
+    assert log.warnings == []
+
+
 @pytest.mark.parametrize("address", ["refused", "no such name"])
 @pytest.mark.parametrize("method", CALLS)
 def test_what_was_never_sent_does_not_show_the_token(

@@ -209,6 +209,35 @@ def test_a_404_names_the_setting_of_the_paths_where_it_can_help(
     assert ("'plural_paths'" in str(error.value)) is helps
 
 
+@pytest.mark.parametrize(
+    ("kind", "attributes", "another"),
+    [
+        ("users", {"email": "j@example.com"}, {"email": "k@example.com"}),
+        ("clients", {"reference_code": "DL-1", "email": "j@example.com"}, {"reference_code": "DL-2"}),
+        ("clients", {"email": "j@example.com"}, {"email": "k@example.com"}),
+        (
+            "appointments",
+            {"user_id": "a", "client_id": "b", "date": "2030-03-01T09:30"},
+            {"user_id": "a", "client_id": "b", "date": "2030-03-01T10:30"},
+        ),
+    ],
+)
+def test_a_record_is_found_by_its_natural_key(
+    kind: str, attributes: dict[str, str], another: dict[str, str], hook: WebcamconsultHook
+) -> None:
+    records = getattr(hook, kind)
+    assert records.find(attributes) == []
+    created = records.create(attributes)
+    records.create(another)
+    assert [record["id"] for record in records.find(attributes)] == [created["id"]]
+
+
+def test_a_record_without_a_natural_key_is_not_looked_for(hook: WebcamconsultHook, service: Service) -> None:
+    with pytest.raises(WebcamconsultInputError, match="is found by reference_code"):
+        hook.clients.find({"last_name": "de Vries"})
+    assert service.requests == []
+
+
 # What comes in
 
 

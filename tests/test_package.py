@@ -107,9 +107,11 @@ def test_the_readme_is_the_description(metadata: Message) -> None:
 def test_the_source_distribution_holds_what_its_tests_and_its_documents_need(sdist: set[str]) -> None:
     needed = {
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "LICENSE",
         "Makefile",
         "README.md",
+        "SECURITY.md",
         "constraints/airflow-3.3.2.txt",
         "docs/conf.py",
         "docs/images/booking-graph.svg",
