@@ -33,22 +33,18 @@ DAGS = {
     "clients_import": "success",
     "offboarding": "success",
     "careful": "success",
-    "careful_native": "success",
     "failing": "failed",
     "careless": "failed",
 }
 """What is run, and how it ends."""
 
-WAITS = {"booking": ("wait_until_over", "book_consult"), "careful": ("wait", "appointment")}
-"""The deferred waits, and the tasks that book what they wait for."""
-
 # Unmistakable, and with signs that are written otherwise in JSON or in a URL.
 TOKENS = {
     name: f"zq{name}xv/+=token"
-    for name in ("organisation", "parameter", "wrong", "wrong_parameter", "nosy", "nosy_parameter", "refused")
+    for name in ("parameter", "header", "wrong", "wrong_parameter", "nosy", "nosy_parameter", "refused")
 }
-USERS = ("rendered_user", "booking_user")
-CLIENTS = ("rendered_client", "mapped", "own", "native", "failing", "booking_client", "row1", "row2")
+USERS = ("native", "booking_user")
+CLIENTS = ("rendered", "mapped", "own", "failing", "booking_client", "row1", "row2")
 COMPLAINT = "Zqcomplaintéxv"
 
 FAULTS = ("repeats", "redirects", "fails", "web_page", "hangs_up", "keeps_other")
@@ -180,8 +176,8 @@ def connections(sandbox: Sandbox, nosy: NosyService, refused: socket.socket) -> 
         return {"conn_type": "webcamconsult", "host": host, "password": TOKENS[token], "extra": extra}
 
     made = {
-        "webcamconsult_default": connection(sandbox.url, "organisation", False),
-        "as_parameter": connection(sandbox.url, "parameter", True),
+        "webcamconsult_default": connection(sandbox.url, "parameter", True),
+        "as_header": connection(sandbox.url, "header", False),
         "wrong_token": connection(sandbox.url, "wrong", False),
         "wrong_token_as_parameter": connection(sandbox.url, "wrong_parameter", True),
     }
@@ -218,7 +214,7 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """
     What was run, and what it left.
@@ -242,7 +238,7 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
         log_to(output / "sandbox.log", stack)
         elsewhere = stack.enter_context(NosyService())
         nosy = stack.enter_context(NosyService(elsewhere.url))
-        sandbox = stack.enter_context(Sandbox([TOKENS["organisation"], TOKENS["parameter"]]))
+        sandbox = stack.enter_context(Sandbox([TOKENS["parameter"], TOKENS["header"]]))
         airflow = stack.enter_context(
             LocalAirflow(home, dags, python=airflow_python, config={"logging": {"logging_level": "DEBUG"}})
         )
@@ -255,11 +251,10 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
             "offboarding": {"client_id": a_client(sandbox)},
         }
         runs = {dag_id: airflow.trigger(dag_id, confs.get(dag_id)) for dag_id in DAGS}
-        for dag_id, (wait, book) in WAITS.items():
-            airflow.wait_for_task(dag_id, runs[dag_id], wait, "deferred")
-            sandbox.set_state(airflow.xcom(dag_id, runs[dag_id], book), "finished")
+        airflow.wait_for_task("booking", runs["booking"], "wait_until_over", "deferred")
+        sandbox.set_state(airflow.xcom("booking", runs["booking"], "book_consult"), "finished")
         states = {dag_id: airflow.wait(dag_id, run_id) for dag_id, run_id in runs.items()}
-        for task in (("rendered_client",), ("partial_client", "--map-index", "0")):
+        for task in (("rendered_user",), ("partial_client", "--map-index", "0")):
             printed.append(airflow.command("tasks", "render", "careful", task[0], runs["careful"], *task[1:]))
         (output / "commands.log").write_text("\n".join(printed))
         must_not_be_there = secrets(sandbox)
@@ -313,7 +308,7 @@ def test_what_was_rendered_is_shown_by_name(run: Run) -> None:
 def test_the_logs_are_there_and_tell_everything(run: Run) -> None:
     debug = [place for place, content in run.places.items() if b"connectionpool" in content]
     assert any("/task_id=own_code/" in place for place in debug)
-    assert any("/task_id=wait/" in place and "trigger" in place for place in debug)
+    assert any("/task_id=wait_until_over/" in place and "trigger" in place for place in debug)
     assert b"GET /appointment/" in run.places["sandbox.log"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import people
 from airflow.providers.common.compat.sdk import dag, task
@@ -15,76 +15,6 @@ from airflow_provider_webcamconsult.operators.clients import (
     WebcamconsultListClientsOperator,
 )
 from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
-from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
-
-if TYPE_CHECKING:
-    from airflow_provider_webcamconsult.resources import ClientAttributes
-
-CLIENT: ClientAttributes = {
-    "last_name": "{{ read('rendered_client').last_name }}",
-    "email": "{{ read('rendered_client').email }}",
-    "date_of_birth": "{{ read('rendered_client').date_of_birth }}",
-}
-
-
-@dag(schedule=None, catchup=False, user_defined_macros={"read": people.read})
-def careful() -> None:
-    user = WebcamconsultCreateUserOperator(
-        task_id="rendered_user",
-        attributes={
-            "last_name": "{{ read('rendered_user').last_name }}",
-            "email": "{{ read('rendered_user').email }}",
-            "address": "{{ read('rendered_user').address }}",
-        },
-        webcamconsult_conn_id="as_parameter",
-    )
-    client = WebcamconsultCreateClientOperator(
-        task_id="rendered_client", attributes=CLIENT, webcamconsult_conn_id="as_parameter"
-    )
-    appointment = WebcamconsultCreateAppointmentOperator(
-        task_id="appointment",
-        attributes={
-            "user_id": user.output,
-            "client_id": client.output,
-            "date": "2030-03-01T09:30",
-            "division_id": "a-division",
-            "inloop_json": {"complaint": "{{ read('complaint') }}"},
-        },
-        webcamconsult_conn_id="as_parameter",
-    )
-    wait = WebcamconsultAppointmentStateSensor(
-        task_id="wait",
-        appointment_id=appointment.output,
-        target_states=["finished"],
-        deferrable=True,
-        poke_interval=1,
-        webcamconsult_conn_id="as_parameter",
-    )
-
-    @task
-    def keys() -> list[str]:
-        return ["mapped"]
-
-    mapped = WebcamconsultCreateClientOperator.partial(task_id="mapped_client").expand(
-        attributes=keys().map(people.read)
-    )
-    partial = WebcamconsultCreateClientOperator.partial(task_id="partial_client", attributes=CLIENT).expand(
-        if_exists=["adopt"]
-    )
-    [mapped, partial] >> WebcamconsultListClientsOperator(task_id="list_clients")
-
-    @task
-    def own_code() -> None:
-        for conn_id in ("webcamconsult_default", "as_parameter"):
-            hook = WebcamconsultHook(conn_id)
-            client = hook.clients.create(people.read("own"))
-            found = hook.clients.find(people.read("own"))
-            print(conn_id, hook, hook.settings, vars(hook), client, found, hook.clients.get(client["id"]))
-            logging.getLogger(__name__).info(f"{client} of {hook.clients.list()}")
-            hook.clients.update(client["id"], client)
-            hook.get_conn().get(f"{hook.settings.base_url}/clients.json").raise_for_status()
-
-    wait >> own_code()
 
 
 @dag(
@@ -92,11 +22,44 @@ def careful() -> None:
     catchup=False,
     user_defined_macros={"read": people.read},
     render_template_as_native_obj=True,
+    default_args={"webcamconsult_conn_id": "as_header"},
 )
-def careful_native() -> None:
-    attributes: Any = "{{ read('native') }}"
-    WebcamconsultCreateClientOperator(task_id="native_client", attributes=attributes)
+def careful() -> None:
+    whole: Any = "{{ read('native') }}"
+    WebcamconsultCreateUserOperator(task_id="rendered_user", attributes=whole)
+    partial = WebcamconsultCreateClientOperator.partial(
+        task_id="partial_client",
+        attributes={
+            "last_name": "{{ read('rendered').last_name }}",
+            "email": "{{ read('rendered').email }}",
+            "date_of_birth": "{{ read('rendered').date_of_birth }}",
+        },
+    ).expand(if_exists=["adopt"])
+    WebcamconsultCreateAppointmentOperator(
+        task_id="appointment",
+        attributes={
+            "division_id": "a-division",
+            "date": "2030-03-01T09:30",
+            "inloop_json": {"complaint": "{{ read('complaint') }}"},
+        },
+    )
+
+    @task
+    def own_code() -> list[str]:
+        for conn_id in ("webcamconsult_default", "as_header"):
+            hook = WebcamconsultHook(conn_id)
+            client = hook.clients.create(people.read("own"))
+            found = hook.clients.find(people.read("own"))
+            print(conn_id, hook, hook.settings, vars(hook), client, found, hook.clients.get(client["id"]))
+            logging.getLogger(__name__).info(f"{client} of {hook.clients.list()}")
+            hook.clients.update(client["id"], client)
+            hook.get_conn().get(f"{hook.settings.base_url}/clients.json").raise_for_status()
+        return ["mapped"]
+
+    mapped = WebcamconsultCreateClientOperator.partial(task_id="mapped_client").expand(
+        attributes=own_code().map(people.read)
+    )
+    [mapped, partial] >> WebcamconsultListClientsOperator(task_id="list_clients")
 
 
 careful()
-careful_native()

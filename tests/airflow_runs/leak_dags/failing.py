@@ -28,14 +28,12 @@ FAULTS = ("repeats", "redirects", "fails", "web_page", "hangs_up", "keeps_other"
 @dag(schedule=None, catchup=False, user_defined_macros={"read": people.read})
 def failing() -> None:
     WebcamconsultCreateClientOperator.partial(task_id="service", attributes=CLIENT, strict=True).expand(
-        webcamconsult_conn_id=["repeats", "hangs_up_as_parameter", "keeps_other"]
+        webcamconsult_conn_id=["repeats", "keeps_other_as_parameter"]
     )
     not_rendered: ClientAttributes = {**CLIENT, "reference_code": "{{ 1 // 0 }}"}
     WebcamconsultCreateClientOperator(task_id="not_rendered", attributes=not_rendered)
     no_date: ClientAttributes = {**CLIENT, "date_of_birth": "{{ read('failing').date_of_birth }}T25"}
     WebcamconsultCreateClientOperator(task_id="no_date", attributes=no_date)
-    no_dict: Any = "{{ read('failing').last_name }}"
-    WebcamconsultCreateClientOperator(task_id="no_dict", attributes=no_dict)
 
     @task
     def own_code() -> None:
