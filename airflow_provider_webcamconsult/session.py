@@ -7,7 +7,7 @@ What gets into logs, reprs and errors (requests' and urllib3's objects, with URL
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -31,6 +31,9 @@ def open_session(settings: Settings) -> requests.Session:
     # As requests writes it: it puts "~" for "%7E", and takes "/../" away.
     address = str(requests.Request("GET", f"{settings.base_url}/").prepare().url)
     session.mount(address, _TokenAdapter(settings))
+    target_of = session.get_redirect_target
+    # A host that sends a request on repeats its query, and with it the token.
+    session.get_redirect_target = lambda resp: _without_token(target_of(resp))  # type: ignore[method-assign]
     if settings.insecure:
         merge = session.merge_environment_settings
         # The session's own "verify" would be outvoted by REQUESTS_CA_BUNDLE; that of a request is not.
@@ -38,6 +41,14 @@ def open_session(settings: Settings) -> requests.Session:
             url, proxies, stream, False if verify is None else verify, cert
         )
     return session
+
+
+def _without_token(address: str | None) -> str | None:
+    if not address or TOKEN_PARAMETER not in address:
+        return address
+    parts = urlsplit(address)
+    query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != TOKEN_PARAMETER]
+    return parts._replace(query=urlencode(query)).geturl()
 
 
 class _TokenAdapter(HTTPAdapter):

@@ -268,7 +268,7 @@ class LocalAirflow:
         try:
             _write_config(scratch / "airflow.cfg", self._settings())
             env = {**self._environment(), "AIRFLOW_HOME": str(scratch)}
-            self._command("db", "migrate", env=env, limit=MIGRATE_TIMEOUT)
+            self.command("db", "migrate", env=env, limit=MIGRATE_TIMEOUT)
             _copy_database(scratch / "airflow.db", scratch / "copy.db")
             # Appears at once and complete, also for others who are about to do the same.
             os.replace(scratch / "copy.db", template)
@@ -400,7 +400,7 @@ class LocalAirflow:
             self._api("POST", f"/api/v2/dags/{dag_id}/dagRuns", body, token)
         else:
             options = ["--conf", json.dumps(conf or {}), *(["--exec-date", date] if date else [])]
-            self._command("dags", "trigger", dag_id, "--run-id", run_id, *options)
+            self.command("dags", "trigger", dag_id, "--run-id", run_id, *options)
         return run_id
 
     def wait_for_dag(self, dag_id: str, timeout: float = DAG_TIMEOUT) -> None:
@@ -523,10 +523,10 @@ class LocalAirflow:
             raise LocalAirflowError(f"{self.python} has no Airflow: {error}") from error
         return found.stdout.strip()
 
-    def _command(
+    def command(
         self, *arguments: str, env: dict[str, str] | None = None, limit: float = COMMAND_TIMEOUT
-    ) -> None:
-        """Run `airflow …`."""
+    ) -> str:
+        """Run `airflow …` and return what it printed."""
         name = f"airflow {' '.join(arguments)}"
         try:
             result = subprocess.run(
@@ -544,6 +544,7 @@ class LocalAirflow:
         if result.returncode:
             output = _last_lines(result.stdout)
             raise LocalAirflowError(f"`{name}` ended with exit status {result.returncode}:\n{output}")
+        return result.stdout
 
     def _api(self, method: str, path: str, body: object = None, token: str = "") -> Any:
         """Ask Airflow 3's API server."""
