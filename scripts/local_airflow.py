@@ -179,7 +179,8 @@ class LocalAirflow:
         triggerer = Component("triggerer", ("triggerer", "--skip-serve-logs"), "TriggererJob")
         if not self.is_airflow_3:
             return scheduler, triggerer
-        server = ("api-server", "--host", "127.0.0.1", "--port", str(self.port))
+        # More than one worker, Airflow 3.0's default, are killed and started anew where the machine is busy.
+        server = ("api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
         return (
             Component("api-server", server, None),
             scheduler,
@@ -245,7 +246,8 @@ class LocalAirflow:
             settings["core"]["execution_api_server_url"] = f"{self.url}/execution/"
             settings["core"]["simple_auth_manager_all_admins"] = "True"
             settings["api"] = {"base_url": self.url, "secret_key": secrets.token_hex(32)}
-            settings["api_auth"] = {"jwt_secret": secrets.token_hex(32)}
+            # Without an issuer, Airflow 3.0 stumbles over the pyjwt of today.
+            settings["api_auth"] = {"jwt_secret": secrets.token_hex(32), "jwt_issuer": "local-airflow"}
             settings["dag_processor"] = {
                 **parsing,
                 "refresh_interval": "2",
