@@ -27,6 +27,8 @@ except ImportError:  # Airflow 2
     from airflow.utils.mixins import ResolveMixin  # type: ignore[no-redef,import-not-found]
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.triggers.base import TriggerEvent
 
 __all__ = [
@@ -59,35 +61,54 @@ _IS_AIRFLOW_2 = airflow_version.startswith("2.")
 
 def was_rescheduled(context: Context) -> bool:
     """
-    Tell whether a sensor in reschedule mode has looked before, in an earlier process.
+    Tell whether a sensor in reschedule mode has looked before, in an earlier process of this try.
 
     :param context: the task's context.
     """
     if "task_reschedule_count" in context:  # Airflow 3
         return bool(context["task_reschedule_count"])
+    ti = context.get("ti")
+    return ti is not None and _first_reschedule(ti) is not None
+
+
+def _first_reschedule(ti: Any) -> Any:
+    """Return when the first process of a try began that was rescheduled; for Airflow 2."""
     from airflow.models.taskreschedule import TaskReschedule
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        statement = TaskReschedule.stmt_for_task_instance(context["ti"])  # type: ignore[arg-type]
-        return session.scalar(statement.limit(1)) is not None
+        first = session.scalar(TaskReschedule.stmt_for_task_instance(ti).limit(1))
+        return first and first.start_date
 
 
-def try_began(context: Context) -> float:
+def try_began(context: Context, *, reschedule: bool) -> float:
     """
     Return when this try of a sensor began, in seconds since the epoch; in reschedule mode, its first process.
 
     :param context: the task's context.
+    :param reschedule: whether the sensor is in reschedule mode.
     """
     ti: Any = context.get("ti")
-    began = None
-    if ti is None:
-        pass  # a test's context, which does not say
-    elif _IS_AIRFLOW_2:
-        began = ti.start_date
-    elif context.get("task_reschedule_count"):
-        began = ti.get_first_reschedule_date(context)
-    return time.time() if began is None else float(began.timestamp())
+    if ti is None:  # a test's context, which does not say
+        return time.time()
+    if _IS_AIRFLOW_2:
+        # Airflow's own start_date is the one of this process.
+        return _seconds((reschedule and _first_reschedule(ti)) or ti.start_date)
+    if not reschedule:
+        return _seconds(ti.start_date)
+    # What Airflow 3 gives as the start of the first process is its end: the best known below 3.3.
+    store, key = task_state_store(context), f"try_{ti.try_number}_began"
+    if context.get("task_reschedule_count"):
+        began = store.get(key, None) if store else None
+        return _seconds(ti.get_first_reschedule_date(context)) if began is None else float(began)
+    began = _seconds(ti.start_date)
+    if store:
+        store.set(key, began)
+    return began
+
+
+def _seconds(date: datetime | None) -> float:
+    return time.time() if date is None else date.timestamp()
 
 
 def can_end_from_trigger() -> bool:

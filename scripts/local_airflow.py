@@ -30,7 +30,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,6 +79,8 @@ LOG_NOISE = {
     "try_number",
 }
 """What Airflow 3 adds to each line of a task's log, and who reads a task's log knows."""
+
+TASK_STATE = "task_id, map_index, state, try_number, start_date, end_date"
 
 END_STATES = ("success", "failed")
 
@@ -387,6 +390,37 @@ class LocalAirflow:
         """Return the process id of a component, also the id of its process group."""
         return self._processes[component].pid
 
+    def kill(self, component: str) -> None:
+        """End a component and its children at once, as a machine that fails does."""
+        self._census()
+        process = self._processes.pop(component)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def start_triggerer(self, name: str) -> None:
+        """Start a triggerer, again or beside another; its name is the one of its log."""
+        old = self._query("SELECT max(id) FROM job")[0][0]
+        (triggerer,) = (component for component in self.components if component.name == "triggerer")
+        self._start(replace(triggerer, name=name))
+        self._poll(
+            lambda: self._query("SELECT 1 FROM job WHERE job_type = ? AND id > ?", triggerer.job_type, old),
+            START_TIMEOUT,
+            lambda: self._describe(name, "is not up"),
+        )
+
+    def triggers_of_triggerers(self) -> Counter[int | None]:
+        """Return how many triggers each triggerer has, by its job's id; None has those of nobody."""
+        return Counter(row[0] for row in self._query("SELECT triggerer_id FROM trigger"))
+
+    def set_connection(self, connection_id: str, connection: Mapping[str, Any]) -> None:
+        """Write a connection into Airflow's database, over one with the same id."""
+        file = self.home / "connection.json"
+        file.write_text(json.dumps({connection_id: connection}))
+        try:
+            self._command("connections", "import", "--overwrite", str(file))
+        finally:
+            file.unlink()
+
     # -- Running DAGs ----------------------------------------------------------------------------------------
 
     def trigger(
@@ -443,6 +477,25 @@ class LocalAirflow:
             is_there, timeout, lambda: f"{task_id} is not {state}:\n{self.describe_run(dag_id, run_id)}"
         )
 
+    def test_dag(self, dag_id: str) -> tuple[str, str]:
+        """Run a DAG as `dag.test()` does, where nothing else runs; return its run id and what it printed."""
+        self._prepare_home()
+        command = [str(self.python), "-m", "airflow", "dags", "test", dag_id]
+        ended = subprocess.run(
+            command,
+            env=self._environment(),
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_TIMEOUT,
+        )
+        rows = self._query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id DESC", dag_id)
+        if not rows:
+            raise LocalAirflowError(f"There was no run of {dag_id}:\n{_last_lines(ended.stdout)}")
+        return str(rows[0][0]), ended.stdout
+
     def run_state(self, dag_id: str, run_id: str) -> str | None:
         """Return the state of a run; None where there is no such run."""
         rows = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)
@@ -451,15 +504,21 @@ class LocalAirflow:
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Return the task instances of a run, first started first."""
         rows = self._query(
-            "SELECT task_id, map_index, state, try_number, start_date, end_date FROM task_instance"
+            f"SELECT {TASK_STATE} FROM task_instance"  # noqa: S608
             " WHERE dag_id = ? AND run_id = ? ORDER BY start_date IS NULL, start_date, task_id, map_index",
             dag_id,
             run_id,
         )
-        return [
-            TaskState(task_id, map_index, state, try_number, _instant(start), _instant(end))
-            for task_id, map_index, state, try_number, start, end in rows
-        ]
+        return [_task_state(*row) for row in rows]
+
+    def earlier_tries(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """Return how those tries of a run's tasks ended that were followed by another."""
+        rows = self._query(
+            f"SELECT {TASK_STATE} FROM task_instance_history WHERE dag_id = ? AND run_id = ?",  # noqa: S608
+            dag_id,
+            run_id,
+        )
+        return [_task_state(*row) for row in rows]
 
     def task_log(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int = 1
@@ -660,6 +719,12 @@ def _without_interrupts() -> Iterator[None]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _task_state(
+    task_id: str, map_index: int, state: str | None, try_number: int, start: str | None, end: str | None
+) -> TaskState:
+    return TaskState(task_id, map_index, state, try_number, _instant(start), _instant(end))
 
 
 def _instant(value: str | None) -> datetime | None:

@@ -16,7 +16,11 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, TaskDeferred
 
 from airflow_provider_webcamconsult import poller
-from airflow_provider_webcamconsult._compat import AirflowFailException, AirflowSensorTimeout
+from airflow_provider_webcamconsult._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+)
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,
@@ -184,6 +188,12 @@ class TestAHostThatIsNotTheApi:
                 (sensor.task_id, context["ti"].try_number, *["2026-01-01 00:00:00.000000"] * 3),
             )
         assert not sensor.poke(context)
+        # A later process counts its limit from the first one.
+        later = make(
+            mode="reschedule", task_id=sensor.task_id, execution_timeout=datetime.timedelta(seconds=30)
+        )
+        with pytest.raises(AirflowTaskTimeout):
+            later.poke(context)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +280,8 @@ def test_a_wait_returns_the_state_that_ended_it(
 ) -> None:
     server = serve(*steps)
     connect(server.url, retries=0)
-    assert wait(make(target_states=["finished"], deferrable=deferrable)) == "finished"
+    # With an interval, so that nothing is looked at again before the wait has left.
+    assert wait(make(target_states=["finished"], deferrable=deferrable, poke_interval=0.1)) == "finished"
     assert len(server.requests) == len(steps)
 
 
@@ -325,6 +336,18 @@ def test_a_wait_that_takes_too_long_times_out_or_skips(
     connect(serve(seen("idle")).url)
     sensor = make(timeout=0.1, poke_interval=0.05, deferrable=deferrable, soft_fail=soft_fail)
     with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
+        wait(sensor)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("seconds", [0, 0.1], ids=["in a look", "between two"])
+def test_an_execution_timeout_is_never_softened(
+    seconds: float, deferrable: bool, connect: Connect, serve: Serve
+) -> None:
+    connect(serve(seen("idle")).url)
+    limit = datetime.timedelta(seconds=seconds)
+    sensor = make(execution_timeout=limit, poke_interval=0.05, deferrable=deferrable, soft_fail=True)
+    with pytest.raises(AirflowTaskTimeout):
         wait(sensor)
 
 

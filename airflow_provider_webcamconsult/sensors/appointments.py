@@ -112,18 +112,28 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
         :param context: the task's context.
         """
+        try:
+            return self._poke(context)
+        except AirflowTaskTimeout:
+            # Airflow softens it where it strikes in a look, and nowhere else.
+            self.soft_fail = False
+            raise
+
+    def _poke(self, context: Context) -> PokeReturnValue:
         self._check()
         if self._began is None:
-            self._began = try_began(context)
+            self._began = try_began(context, reschedule=self.reschedule)
         began_well = self.reschedule and was_rescheduled(context)
         while True:
             state = self._look(began_well=began_well)
             if state is not None and self._is_over(state):
                 return PokeReturnValue(is_done=True, xcom_value=state)
+            remaining = self._deadline - time.time()
+            if remaining <= 0:
+                raise self._timed_out(self._last_state)
             if self.deferrable:
                 self._defer()
-            remaining = self._deadline - time.time()
-            if not self.reschedule or not 0 < remaining <= LAST_LEG_SECONDS:
+            if not self.reschedule or remaining > LAST_LEG_SECONDS:
                 return PokeReturnValue(is_done=False)
             time.sleep(min(self._pause, remaining))
 
@@ -131,14 +141,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         self, started_at: Any, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Keep the pause after a failure, and Airflow's to the deadline."""
-        remaining = self._deadline - time.time()
-        if remaining <= 0 and self._limit == "execution_timeout":
-            raise self._timed_out(self._last_state)
         pause = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._pause)
-        if self.reschedule:
-            remaining -= LAST_LEG_SECONDS
-        # Not without any: the clocks of the base class and of this one are not the same.
-        return max(min(pause, remaining), 0.01)
+        remaining = self._deadline - time.time() - (LAST_LEG_SECONDS if self.reschedule else 0)
+        return max(min(pause, remaining), 0.0)
 
     @property
     def _pause(self) -> float:

@@ -128,6 +128,15 @@ def local_airflow(
         tmp_path_factory.mktemp("airflow-home"),
         dags_folder,
         python=airflow_python,
-        env={f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+        env={
+            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+            # Airflow 2 refuses SQLite with an executor that runs tasks side by side; for few it serves.
+            "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
+        },
+        config={
+            "core": {"executor": "LocalExecutor"},
+            # After how long another triggerer takes over from one that was killed.
+            "triggerer": {"triggerer_health_check_threshold": "10"},
+        },
     ) as airflow:
         yield airflow

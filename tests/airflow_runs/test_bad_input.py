@@ -24,6 +24,8 @@ MISTAKES = {
     "impossible_date": "Attribute 'date' is not a date that exists",
     "wait_for_nothing": "appointment_id is ''",
     "wait_html_host": "The host answered with a web page",
+    "wait_loses_outlets": "end_from_trigger would lose outlets: they take a worker at the end",
+    "wait_loses_callback": "end_from_trigger would lose on_success_callback: they take a worker at the end",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.sdk import Asset, dag, task
 
 from airflow_provider_webcamconsult.operators.appointments import (
     WebcamconsultCreateAppointmentOperator,
@@ -54,6 +54,13 @@ def bad_input() -> None:
     WebcamconsultAppointmentStateSensor(task_id="wait_for_nothing", appointment_id="", deferrable=True)
     WebcamconsultAppointmentStateSensor(
         task_id="wait_html_host", appointment_id="abc", webcamconsult_conn_id="html", deferrable=True
+    )
+    in_the_triggerer: Any = {"appointment_id": "abc", "deferrable": True, "end_from_trigger": True}
+    WebcamconsultAppointmentStateSensor(
+        task_id="wait_loses_outlets", outlets=[Asset("wait")], **in_the_triggerer
+    )
+    WebcamconsultAppointmentStateSensor(
+        task_id="wait_loses_callback", on_success_callback=print, **in_the_triggerer
     )
 
 

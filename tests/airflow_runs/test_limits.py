@@ -1,0 +1,94 @@
+"""A wait ends at its limit in each mode, whatever the state of its appointment."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from local_airflow import LocalAirflow, TaskState
+
+    from airflow_provider_webcamconsult.sandbox import Sandbox
+
+LIMIT_SECONDS = {"poke": 10, "reschedule": 21, "deferrable": 10}
+"""As in the DAG."""
+
+MODES = tuple(LIMIT_SECONDS)
+TOLERANCE_SECONDS = 2.0
+
+MOMENT = re.compile(r"^\[?(\d{4}-\d\d-\d\dT[\d:.]+)(?:Z|\+0000)")
+
+
+def moments(log: str, *, of: str = "") -> list[datetime]:
+    """Return when the lines of a task's log were written that have a text."""
+    found = [MOMENT.match(line) for line in log.splitlines() if of in line]
+    return [datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc) for match in found if match]
+
+
+@pytest.fixture(scope="module")
+def limits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
+    appointment_id = book(airflow_sandbox)
+    run_id = local_airflow.trigger("limits", conf={"appointment_id": appointment_id})
+    assert local_airflow.wait("limits", run_id) == "failed"
+    return run_id
+
+
+def book(sandbox: Sandbox) -> str:
+    answer = requests.post(
+        f"{sandbox.url}/appointments.json",
+        json={"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}},
+        headers={"Authorization": f"Token token={sandbox.token}"},
+        timeout=30,
+    )
+    return str(answer.json()["appointment"]["id"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
+def test_ends_within_two_seconds_of_its_limit(
+    local_airflow: LocalAirflow, limits_run: str, limit: str, mode: str
+) -> None:
+    task_id = f"{limit}_{mode}"
+    tries = [
+        task
+        for task in (
+            *local_airflow.earlier_tries("limits", limits_run),
+            *local_airflow.task_states("limits", limits_run),
+        )
+        if task.task_id == task_id
+    ]
+    late = {task.try_number: seconds_late(local_airflow, limits_run, task, mode) for task in tries}
+    print(f"{local_airflow.version} {task_id} seconds late in each try: {late}")
+    assert {number: seconds for number, seconds in late.items() if seconds > TOLERANCE_SECONDS} == {}
+
+
+def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str) -> float:
+    """Return how long after its limit a wait ended; the time to start a process is Airflow's."""
+    log = airflow.task_log("limits", run_id, task.task_id, try_number=task.try_number)
+    assert task.start
+    assert task.end
+    # A rescheduled task's start is the one of its last process; the first look is soon after the first one's.
+    began = moments(log, of="is 'idle'")[0] if mode == "reschedule" else task.start
+    (end,) = moments(log, of=" fired") if mode == "deferrable" else [task.end]
+    last_start = max(moments(log, of="is 'idle'") + moments(log, of="Waiting for appointment"))
+    return (end - max(began + timedelta(seconds=LIMIT_SECONDS[mode]), last_start)).total_seconds()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_timeout_fails_for_good_and_execution_timeout_may_be_retried_and_is_not_softened(
+    local_airflow: LocalAirflow, limits_run: str, mode: str
+) -> None:
+    ends = {
+        state.task_id: (state.state, state.try_number)
+        for state in local_airflow.task_states("limits", limits_run)
+    }
+    assert ends[f"timeout_{mode}"] == ("failed", 1)
+    assert ends[f"execution_timeout_{mode}"] == ("failed", 2)
+    assert "AirflowSensorTimeout" in local_airflow.task_log("limits", limits_run, f"timeout_{mode}")
+    for number in (1, 2):
+        log = local_airflow.task_log("limits", limits_run, f"execution_timeout_{mode}", try_number=number)
+        assert "AirflowTaskTimeout" in log
