@@ -1,4 +1,4 @@
-"""Run a real Airflow for a while, in a folder of its own: for the demo and for tests.
+"""Run a real Airflow for a while, in a folder of its own: to show it, and for tests.
 
 Uses the standard library alone, so that the Airflow may live in another virtual environment than the caller::
 
@@ -9,7 +9,7 @@ Uses the standard library alone, so that the Airflow may live in another virtual
 What happened is read from Airflow's SQLite database: the tables that are read have the same columns in
 Airflow 2.11 and 3.3, and a query takes a millisecond, where the command line takes seconds. Runs are started
 with the REST API of Airflow 3, whose server must run for the workers anyway; Airflow 2.11 runs without a web
-server here, and is asked on its command line.
+server unless its UI is asked for, and is told on its command line.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import configparser
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -79,6 +80,9 @@ LOG_NOISE = {
 }
 """What Airflow 3 adds to each line of a task's log, and who reads a task's log knows."""
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and the end of the terminal."""
+
 END_STATES = ("success", "failed")
 
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -133,6 +137,8 @@ class LocalAirflow:
     :param env: variables for all components, such as `AIRFLOW_CONN_…`; None takes a variable away.
     :param component_env: the same for one component: `{"triggerer": {"X": "1"}}`.
     :param config: settings over those made here: `{"core": {"parallelism": "2"}}`.
+    :param ui: whether to serve the UI with Airflow 2.11 too. Whoever opens it is its administrator.
+    :param port: where to serve, if it is free.
     """
 
     def __init__(
@@ -144,6 +150,8 @@ class LocalAirflow:
         env: Mapping[str, str | None] | None = None,
         component_env: Mapping[str, Mapping[str, str | None]] | None = None,
         config: Mapping[str, Mapping[str, str]] | None = None,
+        ui: bool = False,
+        port: int = 0,
     ) -> None:
         self.home = home.absolute()
         self.dags = dags.absolute()
@@ -155,7 +163,8 @@ class LocalAirflow:
         self.logs = self.home / "logs"
         self.version = self._read_version()
         self.is_airflow_3 = self.version.split(".")[0] == "3"
-        self.port = _free_port()
+        self.ui = ui or self.is_airflow_3
+        self.port = _free_port(port)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._seen: dict[int, _Process] = {}
         self._next_census = 0.0
@@ -164,7 +173,7 @@ class LocalAirflow:
 
     @property
     def url(self) -> str:
-        """Address of the API server (Airflow 3)."""
+        """Address of the UI, and of Airflow 3's API."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -177,11 +186,12 @@ class LocalAirflow:
         """What this version needs to run DAGs."""
         scheduler = Component("scheduler", ("scheduler", "--skip-serve-logs"), "SchedulerJob")
         triggerer = Component("triggerer", ("triggerer", "--skip-serve-logs"), "TriggererJob")
+        address = ("--port", str(self.port), "--host" if self.is_airflow_3 else "--hostname", "127.0.0.1")
         if not self.is_airflow_3:
-            return scheduler, triggerer
-        server = ("api-server", "--host", "127.0.0.1", "--port", str(self.port))
+            server = (Component("webserver", ("webserver", *address), None),) if self.ui else ()
+            return *server, scheduler, triggerer
         return (
-            Component("api-server", server, None),
+            Component("api-server", ("api-server", *address), None),
             scheduler,
             Component("dag-processor", ("dag-processor",), "DagProcessorJob"),
             triggerer,
@@ -212,6 +222,10 @@ class LocalAirflow:
         if not self.dags.is_dir():
             raise LocalAirflowError(f"The DAGs folder {self.dags} does not exist.")
         _write_config(self.home / "airflow.cfg", self._settings())
+        if self.ui and not self.is_airflow_3:
+            (self.home / "webserver_config.py").write_text(
+                'AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = True\n'
+            )
         if not self.database.exists():
             _copy_database(self._template(), self.database)
 
@@ -253,7 +267,11 @@ class LocalAirflow:
             }
         else:
             settings["scheduler"] |= {**parsing, "dag_dir_list_interval": "2"}
-            settings["webserver"] = {"secret_key": secrets.token_hex(32)}
+            settings["webserver"] = {
+                "base_url": self.url,
+                "secret_key": secrets.token_hex(32),
+                "workers": "1",
+            }
         for section, values in self.config.items():
             settings.setdefault(section, {}).update(values)
         return settings
@@ -268,7 +286,7 @@ class LocalAirflow:
         try:
             _write_config(scratch / "airflow.cfg", self._settings())
             env = {**self._environment(), "AIRFLOW_HOME": str(scratch)}
-            self._command("db", "migrate", env=env, limit=MIGRATE_TIMEOUT)
+            self.command("db", "migrate", env=env, limit=MIGRATE_TIMEOUT)
             _copy_database(scratch / "airflow.db", scratch / "copy.db")
             # Appears at once and complete, also for others who are about to do the same.
             os.replace(scratch / "copy.db", template)
@@ -309,7 +327,7 @@ class LocalAirflow:
     def _wait_until_up(self, component: Component) -> None:
         def is_up() -> bool:
             if component.job_type is None:
-                return _answers(f"{self.url}/api/v2/version")
+                return _answers(f"{self.url}{'/api/v2/version' if self.is_airflow_3 else '/health'}")
             # A home that is used again has rows of components that were killed.
             query = "SELECT 1 FROM job WHERE job_type = ? AND state = 'running' AND latest_heartbeat >= ?"
             return bool(self._query(query, component.job_type, f"{self._started:%Y-%m-%d %H:%M:%S}"))
@@ -400,7 +418,7 @@ class LocalAirflow:
             self._api("POST", f"/api/v2/dags/{dag_id}/dagRuns", body, token)
         else:
             options = ["--conf", json.dumps(conf or {}), *(["--exec-date", date] if date else [])]
-            self._command("dags", "trigger", dag_id, "--run-id", run_id, *options)
+            self.command("dags", "trigger", dag_id, "--run-id", run_id, *options)
         return run_id
 
     def wait_for_dag(self, dag_id: str, timeout: float = DAG_TIMEOUT) -> None:
@@ -523,10 +541,10 @@ class LocalAirflow:
             raise LocalAirflowError(f"{self.python} has no Airflow: {error}") from error
         return found.stdout.strip()
 
-    def _command(
+    def command(
         self, *arguments: str, env: dict[str, str] | None = None, limit: float = COMMAND_TIMEOUT
-    ) -> None:
-        """Run `airflow …`."""
+    ) -> str:
+        """Run `airflow …` and return what it printed."""
         name = f"airflow {' '.join(arguments)}"
         try:
             result = subprocess.run(
@@ -544,6 +562,7 @@ class LocalAirflow:
         if result.returncode:
             output = _last_lines(result.stdout)
             raise LocalAirflowError(f"`{name}` ended with exit status {result.returncode}:\n{output}")
+        return result.stdout
 
     def _api(self, method: str, path: str, body: object = None, token: str = "") -> Any:
         """Ask Airflow 3's API server."""
@@ -596,9 +615,45 @@ class LocalAirflow:
         return f"There is no DAG {dag_id} in {self.dags}; found: {found or 'none'}.{errors}"
 
 
-def _free_port() -> int:
+@contextlib.contextmanager
+def new_home(home: Path) -> Iterator[None]:
+    """Give a script the Airflow home that is named after it, empty; refuse while it is running already."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalAirflowError(f"Another `make {home.name}` is running in this checkout.") from None
+        shutil.rmtree(home, ignore_errors=True)
+        (home / "logs" / "components").mkdir(parents=True)
+        yield
+
+
+def stop_on_signals() -> None:
+    """Make what ends a script an exception, which stops what was started on its way; say so at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            os.write(sys.stdout.fileno(), "\nStopping …\n".encode())
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    # Ctrl-C too: where a script is started in the background, Python leaves it ignored.
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+
+
+def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # Where connections of an earlier server are still closing, a new one may listen all the same.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -651,7 +706,7 @@ def _without_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     try:
         yield
     finally:
