@@ -13,7 +13,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix chaos check docs constraints clean environment environment-2 python
+.PHONY: help demo ui ui-2 test matrix chaos check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -21,10 +21,16 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow/home
 help: ## list these targets
 	@echo "make TARGET [PYTHON=python3.12]"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: environment ## run the example DAG "booking" on a real Airflow against a local Webcamconsult
 	@$(VENV)/bin/python scripts/demo.py
+
+ui: environment ## keep a real Airflow with its UI running, against a local Webcamconsult
+	@$(VENV)/bin/python scripts/ui.py
+
+ui-2: environment-2 ## the same with Airflow 2.11
+	@$(VENV)/bin/python scripts/ui.py $(VENV_2)/bin/python
 
 test: environment environment-2 ## run all tests, on both Airflows
 	@status=0; python_2=; \

@@ -7,35 +7,28 @@ the end; everything that is started is stopped.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
-import shlex
-import shutil
-import signal
-import subprocess
 import sys
 import time
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from local_airflow import END_STATES, ROOT, LocalAirflow, LocalAirflowError, TaskState
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+from local_airflow import (
+    END_STATES,
+    ROOT,
+    LocalAirflow,
+    LocalAirflowError,
+    TaskState,
+    new_home,
+    stop_on_signals,
+)
+from local_sandbox import CONNECTION, LocalSandbox, LocalSandboxError
 
 DAG_ID = "booking"
 DAGS = ROOT / "example_dags"
 HOME = ROOT / ".airflow" / "demo"
-STATES = "idle:5s,started:5s,finished"
-CONNECTION = "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT"
 
-# Limits in seconds, generous: they only bound how long a failure takes on a slow machine.
-SANDBOX_TIMEOUT = 60.0
+# In seconds, generous: it only bounds how long a failure takes on a slow machine.
 RUN_TIMEOUT = 300.0
-STOP_TIMEOUT = 5.0
-REQUEST_TIMEOUT = 10.0
 
 POLL_INTERVAL = 0.2  # seconds
 
@@ -68,74 +61,10 @@ def say(what: str, state: str = "", text: str = "") -> None:
     print(f"{time.monotonic() - BEGIN:6.1f} s  {what:26} {state:9} {text}".rstrip(), flush=True)
 
 
-class SandboxProcess:
-    """The local Webcamconsult, as a process of its own: `with SandboxProcess(log) as sandbox:`."""
-
-    def __init__(self, log: Path) -> None:
-        self.log = log
-        self.connection: dict[str, Any] = {}
-        self.variable = ""
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> SandboxProcess:
-        command = [sys.executable, "-m", "airflow_provider_webcamconsult.sandbox", "--port", "0"]
-        with self.log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*command, "--states", STATES],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                # Ctrl-C in the terminal reaches only this script, which stops the others in order.
-                start_new_session=True,
-            )
-        try:
-            self.variable = self._wait_for_connection(self._process)
-            self.connection = json.loads(self.variable)
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def records(self, resource: str) -> list[dict[str, Any]]:
-        """Ask for all users, clients or appointments."""
-        headers = {"Authorization": f"Token token={self.connection['password']}"}
-        request = urllib.request.Request(f"{self.connection['host']}/{resource}.json", headers=headers)  # noqa: S310
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=REQUEST_TIMEOUT) as response:
-            records: list[dict[str, Any]] = json.load(response)
-        return records
-
-    def _wait_for_connection(self, process: subprocess.Popen[bytes]) -> str:
-        """Wait for the line with the Airflow connection, and return its JSON."""
-        deadline = time.monotonic() + SANDBOX_TIMEOUT
-        while True:
-            text = self.log.read_text()
-            for line in text.splitlines(keepends=True):
-                if line.startswith(f"export {CONNECTION}=") and line.endswith("\n"):
-                    return shlex.split(line)[1].partition("=")[2]
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise DemoError(f"The local Webcamconsult did not start:\n{text}")
-            time.sleep(POLL_INTERVAL)
-
-    def _stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
 class Story:
     """Tells what changes, once for each change."""
 
-    def __init__(self, airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -> None:
+    def __init__(self, airflow: LocalAirflow, sandbox: LocalSandbox, run_id: str) -> None:
         self.airflow = airflow
         self.sandbox = sandbox
         self.run_id = run_id
@@ -196,7 +125,7 @@ def describe(record: dict[str, Any]) -> str:
     return " ".join(str(record[name]) for name in names if record.get(name))
 
 
-def tell_the_end(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -> None:
+def tell_the_end(airflow: LocalAirflow, sandbox: LocalSandbox, run_id: str) -> None:
     """Print what there is now, and where to look next."""
     print("\nIn the local Webcamconsult there is now:")
     for resource in ("users", "clients", "appointments"):
@@ -212,14 +141,11 @@ def tell_the_end(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) ->
 
 def run() -> None:
     """Run the demo from beginning to end."""
-    components = HOME / "logs" / "components"
-    components.mkdir(parents=True)
     print("Setting up:", flush=True)
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: say("Stopped", "", "nothing of the demo is left running"))
-        sandbox = stack.enter_context(SandboxProcess(components / "sandbox.log"))
-        stays = STATES.replace(":", " for ").replace(",", ", then ")
-        say("Local Webcamconsult", "up", f"{sandbox.connection['host']}; a new appointment is {stays}")
+        sandbox = stack.enter_context(LocalSandbox(HOME / "logs" / "components" / "sandbox.log"))
+        say("Local Webcamconsult", "up", sandbox.describe())
         airflow = LocalAirflow(HOME, DAGS, env={CONNECTION: sandbox.variable})
         names = ", ".join(component.name for component in airflow.components)
         say(f"Airflow {airflow.version}", "starting", names)
@@ -236,32 +162,16 @@ def run() -> None:
         print("\nStopping:", flush=True)
 
 
-@contextlib.contextmanager
-def the_only_one() -> Iterator[None]:
-    """Refuse to remove the folder of a demo that is running."""
-    HOME.parent.mkdir(parents=True, exist_ok=True)
-    with (HOME.parent / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoError("Another `make demo` is running in this checkout.") from None
-        shutil.rmtree(HOME, ignore_errors=True)
-        yield
-
-
 def main() -> int:
     """Run the demo; 0 if the DAG ran to success, 1 if not, 130 after Ctrl-C."""
-    # As Ctrl-C: an exception, which stops what was started on its way.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    # Where a script started this in the background, Python leaves Ctrl-C ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_on_signals()
     try:
-        with the_only_one():
+        with new_home(HOME):
             run()
     except KeyboardInterrupt:
         print("\nInterrupted; everything is stopped.", file=sys.stderr)
         return 130
-    except (DemoError, LocalAirflowError, OSError) as error:
+    except (DemoError, LocalAirflowError, LocalSandboxError, OSError) as error:
         print(f"\nThe demo failed. {error}\nThe logs are kept in {os.path.relpath(HOME)}.", file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Run a real Airflow for a while, in a folder of its own: for the demo and for tests.
+"""Run a real Airflow for a while, in a folder of its own: to show it, and for tests.
 
 Uses the standard library alone, so that the Airflow may live in another virtual environment than the caller::
 
@@ -9,7 +9,7 @@ Uses the standard library alone, so that the Airflow may live in another virtual
 What happened is read from Airflow's SQLite database: the tables that are read have the same columns in
 Airflow 2.11 and 3.3, and a query takes a millisecond, where the command line takes seconds. Runs are started
 with the REST API of Airflow 3, whose server must run for the workers anyway; Airflow 2.11 runs without a web
-server here, and is asked on its command line.
+server unless its UI is asked for, and is told on its command line.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import configparser
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -82,6 +83,9 @@ LOG_NOISE = {
 
 TASK_STATE = "task_id, map_index, state, try_number, start_date, end_date"
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and the end of the terminal."""
+
 END_STATES = ("success", "failed")
 
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -136,6 +140,8 @@ class LocalAirflow:
     :param env: variables for all components, such as `AIRFLOW_CONN_…`; None takes a variable away.
     :param component_env: the same for one component: `{"triggerer": {"X": "1"}}`.
     :param config: settings over those made here: `{"core": {"parallelism": "2"}}`.
+    :param ui: whether to serve the UI with Airflow 2.11 too. Whoever opens it is its administrator.
+    :param port: where to serve, if it is free.
     """
 
     def __init__(
@@ -147,6 +153,8 @@ class LocalAirflow:
         env: Mapping[str, str | None] | None = None,
         component_env: Mapping[str, Mapping[str, str | None]] | None = None,
         config: Mapping[str, Mapping[str, str]] | None = None,
+        ui: bool = False,
+        port: int = 0,
     ) -> None:
         self.home = home.absolute()
         self.dags = dags.absolute()
@@ -158,7 +166,8 @@ class LocalAirflow:
         self.logs = self.home / "logs"
         self.version = self._read_version()
         self.is_airflow_3 = self.version.split(".")[0] == "3"
-        self.port = _free_port()
+        self.ui = ui or self.is_airflow_3
+        self.port = _free_port(port)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._seen: dict[int, _Process] = {}
         self._next_census = 0.0
@@ -167,7 +176,7 @@ class LocalAirflow:
 
     @property
     def url(self) -> str:
-        """Address of the API server (Airflow 3)."""
+        """Address of the UI, and of Airflow 3's API."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -180,12 +189,15 @@ class LocalAirflow:
         """What this version needs to run DAGs."""
         scheduler = Component("scheduler", ("scheduler", "--skip-serve-logs"), "SchedulerJob")
         triggerer = Component("triggerer", ("triggerer", "--skip-serve-logs"), "TriggererJob")
+        address: tuple[str, ...] = ("--port", str(self.port))
+        address += ("--host" if self.is_airflow_3 else "--hostname", "127.0.0.1")
         if not self.is_airflow_3:
-            return scheduler, triggerer
+            server = (Component("webserver", ("webserver", *address), None),) if self.ui else ()
+            return *server, scheduler, triggerer
         # More than one worker, Airflow 3.0's default, are killed and started anew where the machine is busy.
-        server = ("api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
+        address += ("--workers", "1")
         return (
-            Component("api-server", server, None),
+            Component("api-server", ("api-server", *address), None),
             scheduler,
             Component("dag-processor", ("dag-processor",), "DagProcessorJob"),
             triggerer,
@@ -216,6 +228,10 @@ class LocalAirflow:
         if not self.dags.is_dir():
             raise LocalAirflowError(f"The DAGs folder {self.dags} does not exist.")
         _write_config(self.home / "airflow.cfg", self._settings())
+        if self.ui and not self.is_airflow_3:
+            (self.home / "webserver_config.py").write_text(
+                'AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = True\n'
+            )
         if not self.database.exists():
             _copy_database(self._template(), self.database)
 
@@ -258,7 +274,11 @@ class LocalAirflow:
             }
         else:
             settings["scheduler"] |= {**parsing, "dag_dir_list_interval": "2"}
-            settings["webserver"] = {"secret_key": secrets.token_hex(32)}
+            settings["webserver"] = {
+                "base_url": self.url,
+                "secret_key": secrets.token_hex(32),
+                "workers": "1",
+            }
         for section, values in self.config.items():
             settings.setdefault(section, {}).update(values)
         return settings
@@ -314,7 +334,7 @@ class LocalAirflow:
     def _wait_until_up(self, component: Component) -> None:
         def is_up() -> bool:
             if component.job_type is None:
-                return _answers(f"{self.url}/api/v2/version")
+                return _answers(f"{self.url}{'/api/v2/version' if self.is_airflow_3 else '/health'}")
             # A home that is used again has rows of components that were killed.
             query = "SELECT 1 FROM job WHERE job_type = ? AND state = 'running' AND latest_heartbeat >= ?"
             return bool(self._query(query, component.job_type, f"{self._started:%Y-%m-%d %H:%M:%S}"))
@@ -417,7 +437,7 @@ class LocalAirflow:
         file = self.home / "connection.json"
         file.write_text(json.dumps({connection_id: connection}))
         try:
-            self._command("connections", "import", "--overwrite", str(file))
+            self.command("connections", "import", "--overwrite", str(file))
         finally:
             file.unlink()
 
@@ -658,9 +678,45 @@ class LocalAirflow:
         return f"There is no DAG {dag_id} in {self.dags}; found: {found or 'none'}.{errors}"
 
 
-def _free_port() -> int:
+@contextlib.contextmanager
+def new_home(home: Path) -> Iterator[None]:
+    """Give a script the Airflow home that is named after it, empty; refuse while it is running already."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalAirflowError(f"Another `make {home.name}` is running in this checkout.") from None
+        shutil.rmtree(home, ignore_errors=True)
+        (home / "logs" / "components").mkdir(parents=True)
+        yield
+
+
+def stop_on_signals() -> None:
+    """Make what ends a script an exception, which stops what was started on its way; say so at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            os.write(sys.stdout.fileno(), "\nStopping …\n".encode())
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    # Ctrl-C too: where a script is started in the background, Python leaves it ignored.
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+
+
+def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # Where connections of an earlier server are still closing, a new one may listen all the same.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -713,7 +769,7 @@ def _without_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     try:
         yield
     finally:
