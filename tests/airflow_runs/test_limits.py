@@ -31,8 +31,11 @@ def moments(log: str, *, of: str = "") -> list[datetime]:
 
 @pytest.fixture(scope="module")
 def limits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
-    appointment_id = book(airflow_sandbox)
-    run_id = local_airflow.trigger("limits", conf={"appointment_id": appointment_id})
+    appointment_id, passed_over_id = book(airflow_sandbox), book(airflow_sandbox)
+    conf = {"appointment_id": appointment_id, "passed_over_id": passed_over_id}
+    run_id = local_airflow.trigger("limits", conf=conf)
+    local_airflow.wait_for_task("limits", run_id, "passed_over", "deferred")
+    airflow_sandbox.set_state(passed_over_id, "finished")
     assert local_airflow.wait("limits", run_id) == "failed"
     return run_id
 
@@ -92,3 +95,13 @@ def test_timeout_fails_for_good_and_execution_timeout_may_be_retried_and_is_not_
     for number in (1, 2):
         log = local_airflow.task_log("limits", limits_run, f"execution_timeout_{mode}", try_number=number)
         assert "AirflowTaskTimeout" in log
+
+
+def test_a_state_that_passes_the_target_over_goes_on_waiting_and_is_told(
+    local_airflow: LocalAirflow, limits_run: str
+) -> None:
+    (task,) = [t for t in local_airflow.task_states("limits", limits_run) if t.task_id == "passed_over"]
+    assert (task.state, task.try_number) == ("failed", 1)
+    log = local_airflow.task_log("limits", limits_run, "passed_over")
+    assert " is 'finished'. It looks again in" in log
+    assert "was last seen 'finished'; waited for 'started'" in log
