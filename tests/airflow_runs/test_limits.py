@@ -74,8 +74,12 @@ def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str)
     log = airflow.task_log("limits", run_id, task.task_id, try_number=task.try_number)
     assert task.start
     assert task.end
-    # A rescheduled task's start is the one of its last process; the first look is soon after the first one's.
-    began = moments(log, of="is 'idle'")[0] if mode == "reschedule" else task.start
+    if mode == "reschedule":
+        # Airflow keeps the start of its last process; the first look is soon after the one of its first.
+        began = moments(log, of="is 'idle'")[0]
+    else:
+        # A busy Airflow 3 notes the start seconds before it tells the task of it.
+        began = max([task.start, *moments(log, of="Filling up the DagBag")[:1]])
     (end,) = moments(log, of=" fired") if mode == "deferrable" else [task.end]
     last_start = max(moments(log, of="is 'idle'") + moments(log, of="Waiting for appointment"))
     return (end - max(began + timedelta(seconds=LIMIT_SECONDS[mode]), last_start)).total_seconds()
