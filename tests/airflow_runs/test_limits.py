@@ -31,8 +31,11 @@ def moments(log: str, *, of: str = "") -> list[datetime]:
 
 @pytest.fixture(scope="module")
 def limits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
-    appointment_id = book(airflow_sandbox)
-    run_id = local_airflow.trigger("limits", conf={"appointment_id": appointment_id})
+    appointment_id, passed_over_id = book(airflow_sandbox), book(airflow_sandbox)
+    conf = {"appointment_id": appointment_id, "passed_over_id": passed_over_id}
+    run_id = local_airflow.trigger("limits", conf=conf)
+    local_airflow.wait_for_task("limits", run_id, "passed_over", "deferred")
+    airflow_sandbox.set_state(passed_over_id, "finished")
     assert local_airflow.wait("limits", run_id) == "failed"
     return run_id
 
@@ -71,8 +74,12 @@ def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str)
     log = airflow.task_log("limits", run_id, task.task_id, try_number=task.try_number)
     assert task.start
     assert task.end
-    # A rescheduled task's start is the one of its last process; the first look is soon after the first one's.
-    began = moments(log, of="is 'idle'")[0] if mode == "reschedule" else task.start
+    if mode == "reschedule":
+        # Airflow keeps the start of its last process; the first look is soon after the one of its first.
+        began = moments(log, of="is 'idle'")[0]
+    else:
+        # A busy Airflow 3 notes the start seconds before it tells the task of it.
+        began = max([task.start, *moments(log, of="Filling up the DagBag")[:1]])
     (end,) = moments(log, of=" fired") if mode == "deferrable" else [task.end]
     last_start = max(moments(log, of="is 'idle'") + moments(log, of="Waiting for appointment"))
     return (end - max(began + timedelta(seconds=LIMIT_SECONDS[mode]), last_start)).total_seconds()
@@ -92,3 +99,13 @@ def test_timeout_fails_for_good_and_execution_timeout_may_be_retried_and_is_not_
     for number in (1, 2):
         log = local_airflow.task_log("limits", limits_run, f"execution_timeout_{mode}", try_number=number)
         assert "AirflowTaskTimeout" in log
+
+
+def test_a_state_that_passes_the_target_over_goes_on_waiting_and_is_told(
+    local_airflow: LocalAirflow, limits_run: str
+) -> None:
+    (task,) = [t for t in local_airflow.task_states("limits", limits_run) if t.task_id == "passed_over"]
+    assert (task.state, task.try_number) == ("failed", 1)
+    log = local_airflow.task_log("limits", limits_run, "passed_over")
+    assert " is 'finished'. It looks again in" in log
+    assert "was last seen 'finished'; waited for 'started'" in log

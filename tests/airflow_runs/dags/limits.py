@@ -42,6 +42,13 @@ def limits() -> None:
             soft_fail=True,
             **arguments,
         )
+    WebcamconsultAppointmentStateSensor(
+        task_id="passed_over",
+        appointment_id="{{ dag_run.conf['passed_over_id'] }}",
+        target_states=["started"],
+        timeout=30,
+        **MODES["deferrable"],
+    )
 
 
 limits()
