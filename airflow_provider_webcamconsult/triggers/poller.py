@@ -8,7 +8,6 @@ few waits are looked at one by one over one session, many in one list, whichever
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -99,12 +98,48 @@ def pause_seconds(poke_interval: float, failures: int, error: WebcamconsultError
     :param failures: how many looks in a row have failed.
     :param error: the last failure.
     """
+    poke_interval = max(poke_interval, POKE_INTERVAL_MIN_SECONDS)
     longest = max(poke_interval, FAILURE_PAUSE_MAX_SECONDS)
     pause: float = min(poke_interval * 2.0 ** min(failures, 32), longest)
     if failures:
         pause *= random.uniform(1, 1.1)  # noqa: S311
     asked = min(error.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS) if error else 0.0
     return max(pause, asked)
+
+
+class _Bell:
+    """
+    What is waited for with a limit.
+
+    Not ``asyncio.wait_for``: before Python 3.12 it can swallow a cancellation, and it takes a task for each.
+    """
+
+    def __init__(self) -> None:
+        self._has_rung = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        self._has_rung = True
+        self._wake()
+
+    def clear(self) -> None:
+        self._has_rung = False
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def wait(self, seconds: float) -> bool:
+        """Return whether it has rung; at once if it has, else when it does or when the time is over."""
+        if not self._has_rung and seconds > 0:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+        return self._has_rung
 
 
 class Wait:
@@ -126,7 +161,7 @@ class Wait:
         self._state: str | None = None
         self._news: str | WebcamconsultError | None = None
         self._failure: RuntimeError | None = None
-        self._has_news = asyncio.Event()
+        self._has_news = _Bell()
         self._is_last_look = False
 
     @property
@@ -142,29 +177,27 @@ class Wait:
         :return: the news, or None.
         :raises RuntimeError: if the poll itself failed.
         """
-        if not await self._wait_for_news(deadline - time.time()):
+        if not await self._has_news.wait(deadline - time.time()):
             if self._is_last_look or self.failures:
                 return None
             self._is_last_look = True
             self._poller.look_now(self)
-            await self._wait_for_news(max(deadline - time.time(), 0) + LAST_LOOK_SECONDS)
+            await self._has_news.wait(max(deadline - time.time(), 0) + LAST_LOOK_SECONDS)
         if self._failure:
             raise self._failure
         news, self._news = self._news, None
         self._has_news.clear()
         return news
 
-    async def _wait_for_news(self, seconds: float) -> bool:
-        if not self._has_news.is_set() and seconds > 0:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._has_news.wait(), seconds)
-        return self._has_news.is_set()
-
     def fail(self, cause: Exception | None) -> None:
-        """End the wait, since nobody looks any more."""
+        """
+        End the wait, since nobody looks any more.
+
+        :param cause: what ended the poll.
+        """
         self._failure = RuntimeError("The poll of this wait's connection has ended.")
         self._failure.__cause__ = cause
-        self._has_news.set()
+        self._has_news.ring()
 
     def see(self, sight: str | WebcamconsultError, looked_at: float) -> None:
         """
@@ -181,7 +214,7 @@ class Wait:
         self.due = begin + pause_seconds(self.poke_interval, self.failures, error)
         if sight != self._state or self._is_last_look:
             self._news = sight
-            self._has_news.set()
+            self._has_news.ring()
         if isinstance(sight, str):
             self._state = sight
 
@@ -230,7 +263,7 @@ class Poller:
         loop = asyncio.get_running_loop()
         self.time = loop.time
         self._waits: dict[str, dict[Wait, None]] = {}
-        self._changed = asyncio.Event()
+        self._changed = _Bell()
         # A thread of its own: a service that hangs holds up neither the loop nor another connection.
         self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
         self._hook: WebcamconsultHook | None = None
@@ -257,23 +290,31 @@ class Poller:
             poller = pollers[webcamconsult_conn_id] = cls(webcamconsult_conn_id)
         wait = Wait(poller, appointment_id, poke_interval)
         poller._waits.setdefault(appointment_id, {})[wait] = None
-        poller._changed.set()
+        poller._changed.ring()
         return wait
 
     def remove(self, wait: Wait) -> None:
-        """Forget a wait."""
+        """
+        Forget a wait.
+
+        :param wait: the wait.
+        """
         waits = self._waits.get(wait.appointment_id, {})
         waits.pop(wait, None)
         if not waits:
             self._waits.pop(wait.appointment_id, None)
             self._seen.singles.pop(wait.appointment_id, None)
         if not self._waits:
-            self._changed.set()
+            self._changed.ring()
 
     def look_now(self, wait: Wait) -> None:
-        """Let the next look at a wait's appointment be now."""
+        """
+        Let the next look at a wait's appointment be now.
+
+        :param wait: the wait.
+        """
         wait.due = self.time()
-        self._changed.set()
+        self._changed.ring()
 
     def _all_waits(self) -> list[Wait]:
         return [wait for waits in self._waits.values() for wait in waits]
@@ -291,11 +332,10 @@ class Poller:
                 if pause <= 0:
                     await self._poll()
                     continue
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), pause)
+                await self._changed.wait(pause)
         except Exception as error:
             failure = error
-            raise
+            logger.exception("The poll for connection '%s' failed.", self.webcamconsult_conn_id)
         finally:
             # Without a pause between the last look at the waits and this: who joins later begins anew.
             _POLLERS[asyncio.get_running_loop()].pop(self.webcamconsult_conn_id, None)
@@ -320,17 +360,21 @@ class Poller:
             if self._seen.has_list_failed:
                 # Is it the service or the list? The next look tells.
                 await self._look_at(due.pop(0))
-            if self._is_list_worth_it(now):
+            if self._is_list_worth_it(due, now):
                 due = await self._look_at_all(due)
             odd_in_a_row = 0
             while due:
-                odd = await self._look_at(due.pop(0))
+                appointment_id = due.pop(0)
+                if appointment_id not in self._waits:
+                    continue  # left meanwhile
+                odd = await self._look_at(appointment_id)
                 odd_in_a_row = odd_in_a_row + 1 if odd else 0
                 if odd and odd_in_a_row == ODD_ANSWERS_MAX:
                     raise self._fail(odd, [])
         except _ServiceFailure as failure:
             cause = failure.error
             if cause.status_code == HTTPStatus.UNAUTHORIZED and await self._has_new_connection():
+                self._failures, self._not_before = 0, 0.0
                 return
             for appointment_id in [*self._waits] if ends_wait(cause) else failure.concerned:
                 self._tell(appointment_id, cause, now)
@@ -391,14 +435,15 @@ class Poller:
             : len(due) - 1
         ]
 
-    def _is_list_worth_it(self, now: float) -> bool:
+    def _is_list_worth_it(self, due: list[str], now: float) -> bool:
         """Hold what a list costs against the single looks that it saves, each as far as it is due."""
-        if len(self._waits) < 2 or now < self._seen.list_barred_until:
+        unlisted = self._seen.list_wanted - self._seen.listed.keys()
+        if len(self._waits) < 2 or unlisted.issuperset(due) or now < self._seen.list_barred_until:
             return False
         saved = sum(
             max(min(1.0, (now - wait.looked_at) / wait.poke_interval) for wait in waits)
             for appointment_id, waits in self._waits.items()
-            if appointment_id in self._seen.listed or appointment_id not in self._seen.list_wanted
+            if appointment_id not in unlisted
         )
         if self._seen.list_cost.seconds is None:
             return saved >= LIST_TRIAL_LOOKS
@@ -462,18 +507,14 @@ class Poller:
         return await self._in_thread(lambda: hook.look(request, etag=etag))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        loop = asyncio.get_running_loop()
-        try:
-            return await asyncio.wait_for(
-                loop.run_in_executor(self._thread, function, *arguments), LOOK_MAX_SECONDS
-            )
-        except asyncio.TimeoutError:
-            # What hangs is left to itself.
-            self._thread.shutdown(wait=False)
-            self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
-            raise WebcamconsultConnectionError(
-                f"A look did not end within {LOOK_MAX_SECONDS:g} s. Try again."
-            ) from None
+        future = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        await asyncio.wait([future], timeout=LOOK_MAX_SECONDS)
+        if future.done():
+            return future.result()
+        # What hangs is left to itself.
+        self._thread.shutdown(wait=False)
+        self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
+        raise WebcamconsultConnectionError(f"A look did not end within {LOOK_MAX_SECONDS:g} s. Try again.")
 
 
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
