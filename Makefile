@@ -5,6 +5,7 @@ PYTHON ?= python3
 UV ?= uv
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 AIRFLOW := 3.3.2
 AIRFLOW_2 := 2.11.2
@@ -13,7 +14,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check constraints clean environment environment-2 python
+.PHONY: help demo test chaos bench-waits check constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -21,7 +22,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow/home
 help: ## list these targets
 	@echo "make TARGET [PYTHON=python3.12]"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: environment ## run the example DAG "booking" on a real Airflow against a local Webcamconsult
 	@$(VENV)/bin/python scripts/demo.py
@@ -42,6 +43,10 @@ test: environment environment-2 ## run all tests, on both Airflows
 chaos: environment environment-2 ## kill workers while they create, lose answers, and count what is left
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python scripts/chaos.py $(CHAOS_ARGS) $(VENV)/bin/python $$python_2
+
+bench-waits: environment environment-2 ## measure what a thousand deferred waits cost, against the HTTP provider's
+	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
+	$(VENV)/bin/python benchmarks/waits.py $(BENCH_ARGS) $(VENV)/bin/python $$python_2
 
 check: environment ## lint, check the format and the types
 	@$(VENV)/bin/ruff check
