@@ -5,6 +5,7 @@ PYTHON ?= python3
 UV ?= uv
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 AIRFLOW := 3.3.2
 AIRFLOW_2 := 2.11.2
@@ -13,7 +14,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo ui ui-2 test matrix chaos check docs constraints clean environment environment-2 python
+.PHONY: help demo ui ui-2 test matrix chaos bench-waits check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -51,6 +52,10 @@ matrix: environment ## run all tests on each Airflow and Python, and on the lowe
 chaos: environment environment-2 ## kill workers while they create, lose answers, and count what is left
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python scripts/chaos.py $(CHAOS_ARGS) $(VENV)/bin/python $$python_2
+
+bench-waits: environment environment-2 ## measure what a thousand deferred waits cost, against the HTTP provider's
+	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
+	$(VENV)/bin/python benchmarks/waits.py $(BENCH_ARGS) $(VENV)/bin/python $$python_2
 
 check: environment docs ## lint, check the format, the spelling, the types and the documents
 	@$(VENV)/bin/ruff check

@@ -1,0 +1,148 @@
+"""
+A DAG of waits, and what Airflow's database holds once all of them are deferred.
+
+For ``waits.py``, which puts this file into a DAGs folder, and runs it with the interpreter of the Airflow
+that is measured: to let a scheduler defer thousands of tasks would take an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import dag, task
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+DAG_ID = "waits"
+TASK_ID = "wait"
+RUN_ID = "deferred"
+
+OURS = "WebcamconsultAppointmentStateTrigger"
+THEIRS = "HttpSensorTrigger"
+SLEEPING = "DateTimeTrigger"
+"""Only sleeps: what it takes is what Airflow itself takes for a trigger."""
+
+LASTS = timedelta(days=1)
+
+
+@dag(dag_id=DAG_ID, schedule=None, catchup=False)
+def waits() -> None:
+    """Wait for each of some appointments."""
+
+    @task
+    def ids() -> list[str]:
+        return []
+
+    # Which operator deferred it is all the same to a triggerer.
+    @task(task_id=TASK_ID)
+    def wait(appointment_id: str) -> None:
+        pass
+
+    wait.expand(appointment_id=ids())
+
+
+waits()
+
+
+def make_trigger(name: str, appointment_id: str, poke_interval: float) -> BaseTrigger:
+    """
+    Return the trigger of a wait for one appointment.
+
+    :param name: of its class.
+    :param appointment_id: id of the appointment.
+    :param poke_interval: seconds between two looks.
+    """
+    end = datetime.now(timezone.utc) + LASTS
+    if name == OURS:
+        from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
+
+        return WebcamconsultAppointmentStateTrigger(
+            appointment_id=appointment_id,
+            target_states=["finished"],
+            failed_states=[],
+            webcamconsult_conn_id="webcamconsult_default",
+            poke_interval=poke_interval,
+            deadline=end.timestamp(),
+            state="idle",
+        )
+    if name == THEIRS:
+        from airflow.providers.http.triggers.http import HttpSensorTrigger
+
+        return HttpSensorTrigger(
+            endpoint=f"appointment/{appointment_id}.json",
+            http_conn_id="http_default",
+            poke_interval=poke_interval,
+        )
+    try:
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+    except ImportError:
+        from airflow.triggers.temporal import DateTimeTrigger  # type: ignore[no-redef,import-not-found]
+
+    return DateTimeTrigger(end)
+
+
+def write_rows(name: str, ids: list[str], poke_interval: float) -> None:
+    """
+    Write a run of the DAG with one deferred task instance for each appointment, as Airflow does.
+
+    :param name: of the trigger's class.
+    :param ids: of the appointments.
+    :param poke_interval: seconds between two looks.
+    """
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, TaskInstanceState
+    from airflow.utils.types import DagRunType
+
+    now = datetime.now(timezone.utc)
+    with create_session() as session:
+        model: Any = SerializedDagModel.get(DAG_ID, session=session)
+        run: dict[str, Any] = {
+            "run_id": RUN_ID,
+            "run_type": DagRunType.MANUAL,
+            "state": DagRunState.RUNNING,
+            "data_interval": (now, now),
+            "start_date": now,
+            "session": session,
+        }
+        version: dict[str, Any] = {}
+        if hasattr(model, "dag_version_id"):
+            from airflow.utils.types import DagRunTriggeredByType
+
+            run |= {"logical_date": now, "run_after": now, "triggered_by": DagRunTriggeredByType.TEST}
+            version = {"dag_version_id": model.dag_version_id}
+        else:
+            run |= {"execution_date": now}
+        dag_run = model.dag.create_dagrun(**run)
+        session.flush()
+        # As when Airflow expands a mapped task: what stood for all is the first.
+        first: Any = dag_run.get_task_instance(TASK_ID, session=session)
+        first.map_index = 0
+        upstream: Any = dag_run.get_task_instance("ids", session=session)
+        upstream.state = TaskInstanceState.SUCCESS
+        mapped = model.dag.get_task(TASK_ID)
+        others = (
+            TaskInstance(mapped, run_id=RUN_ID, map_index=number, **version) for number in range(1, len(ids))
+        )
+        triggers = [Trigger.from_object(make_trigger(name, id, poke_interval)) for id in ids]
+        session.add_all(triggers)
+        session.flush()
+        for instance, trigger in zip([first, *others], triggers, strict=True):
+            instance.state = TaskInstanceState.DEFERRED
+            instance.try_number = 1
+            instance.start_date = now
+            instance.trigger_id = trigger.id
+            instance.trigger_timeout = now + LASTS
+            instance.next_method = "execute_complete"
+            instance.next_kwargs = {}
+            session.add(instance)
+
+
+if __name__ == "__main__":
+    write_rows(**json.load(sys.stdin))

@@ -1,0 +1,605 @@
+"""
+Measure what deferred waits cost a real triggerer and the service, against the HTTP provider's trigger.
+
+For each interpreter that is given, and so for each version of Airflow, and for each kind of wait, a triggerer
+is started on a database of its own. What it takes without a trigger is measured, then the rows of the
+deferred tasks are written, and what it takes with them is measured over some intervals. Then all appointments
+change their state at once, right after the service has answered a look, which is the worst moment; each
+wait's log tells when its event left the trigger. The service runs in a process of its own, and one
+appointment that nobody waits for changes each second, so that no list is like the one before::
+
+    python benchmarks/waits.py .venv/bin/python .venv-airflow-2.11/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+from local_airflow import ROOT, LocalAirflow
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from airflow_provider_webcamconsult.sandbox.app import build_app
+from airflow_provider_webcamconsult.sandbox.server import HOST
+from airflow_provider_webcamconsult.sandbox.service import APPOINTMENTS, Service
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+    from collections.abc import Iterable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+
+    from local_airflow import Component
+    from starlette.types import Receive, Scope, Send
+
+DEFERRED = ROOT / "benchmarks" / "deferred.py"
+OURS = "WebcamconsultAppointmentStateTrigger"
+THEIRS = "HttpSensorTrigger"
+SLEEPING = "DateTimeTrigger"
+TOKEN = "of-the-benchmark"  # noqa: S105
+NO_SUCH_APPOINTMENT = "0" * 24
+
+# All in seconds.
+CHANGE_INTERVAL = 1.0
+SAMPLE_INTERVAL = 0.5
+START_TIMEOUT = 600.0
+END_TIMEOUT = 600.0
+COMMIT_POLL_INTERVAL = 0.2
+LOOK_POLL_INTERVAL = 0.01
+
+SETTLING_INTERVALS = 3
+"""How many intervals pass between the start of the last trigger and the first measurement."""
+
+MEBIBYTE = 2**20
+OPEN_FILES_PER_WAIT = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    What is measured.
+
+    :param trigger: name of the trigger's class.
+    :param waits: how many there are.
+    :param appointments: how many the service has at least.
+    """
+
+    trigger: str
+    waits: int
+    appointments: int = 0
+
+
+# -- The service ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the service has seen by now; `looked_at` is how many appointments were looked at alone."""
+
+    requests: int
+    lists: int
+    connections: int
+    looked_at: int
+    time: float
+
+
+class CountedService:
+    """
+    The sandbox in a process of its own, which counts.
+
+    `HttpSensorTrigger` waits for as long as it is answered with 404. For the waits of it, appointments
+    that are waited for do not exist until they change their state.
+
+    :param case: what is measured.
+    """
+
+    def __init__(self, case: Case) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(far_end, case), daemon=True)
+        self._process.start()
+        far_end.close()
+        self.url: str
+        self.ids: list[str]
+        self.url, self.ids = self._pipe.recv()
+
+    def counts(self) -> Counts:
+        """Return what was counted since the start."""
+        return Counts(**self._ask("counts"), time=time.monotonic())
+
+    def has_looked_at_all(self) -> bool:
+        """Tell whether each appointment was looked at, alone or in a list."""
+        counts = self.counts()
+        return counts.lists > 0 or counts.looked_at >= len(self.ids)
+
+    def change(self) -> float:
+        """Change the state of all appointments that are waited for, and return when that began."""
+        began: float = self._ask("change")
+        return began
+
+    def _ask(self, what: str) -> Any:
+        self._pipe.send(what)
+        return self._pipe.recv()
+
+    def __enter__(self) -> CountedService:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe: Connection, case: Case) -> None:
+    """Serve until the end of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    service = Service([TOKEN], "idle", None)
+    # One more than is waited for, to change.
+    ids = [_create(service) for _ in range(max(case.waits + 1, case.appointments))]
+    waited, other = ids[: case.waits], ids[case.waits]
+    hidden = set(waited) if case.trigger == THEIRS else set()
+    counter: Counter[str] = Counter()
+    looked_at: set[str] = set()
+
+    def note(method: str, path: str, _status: int) -> None:
+        counter["requests"] += 1
+        counter["lists"] += path == "/appointments.json"
+
+    sandbox = build_app(service, plural_paths=False, note=note)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        looked_at.add(scope["path"])
+        for appointment_id in hidden & {Path(scope["path"]).stem}:
+            scope["path"] = scope["path"].replace(appointment_id, NO_SUCH_APPOINTMENT)
+        await sandbox(scope, receive, send)
+
+    class CountingProtocol(H11Protocol):
+        def connection_made(self, transport: BaseTransport) -> None:
+            counter["connections"] += 1
+            super().connection_made(transport)  # type: ignore[arg-type]
+
+    config = uvicorn.Config(
+        app,
+        host=HOST,
+        port=0,
+        http=CountingProtocol,
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="critical",
+        timeout_keep_alive=60,
+        backlog=4096,
+    )
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    pipe.send((f"http://{HOST}:{port}", waited))
+    threading.Thread(target=_change_now_and_then, args=(service, other), daemon=True).start()
+    with contextlib.suppress(EOFError):
+        while True:
+            if pipe.recv() == "counts":
+                names = ("requests", "lists", "connections")
+                pipe.send({**{name: counter[name] for name in names}, "looked_at": len(looked_at)})
+            else:
+                began = time.time()
+                for appointment_id in waited:
+                    service.set_state(APPOINTMENTS, TOKEN, appointment_id, {"state": "finished"})
+                hidden.clear()
+                pipe.send(began)
+
+
+def _create(service: Service) -> str:
+    """Make an appointment that has what the document's example has."""
+    some_id = "1234567890abcdef12345678"
+    answer = service.create(
+        APPOINTMENTS,
+        TOKEN,
+        "",
+        {
+            "appointment": {
+                "user_id": some_id,
+                "client_id": some_id,
+                "created_by_user_id": some_id,
+                "date": "2030-03-01T09:30",
+                "division_id": some_id,
+                "duration": 30,
+                "external_participant_ids": [some_id, some_id],
+                "inloop_json": {"email": "someemail@somedomain.com"},
+            }
+        },
+    )
+    return str(answer["appointment"]["id"])
+
+
+def _change_now_and_then(service: Service, appointment_id: str) -> None:
+    for duration in itertools.count(1):
+        service.update(APPOINTMENTS, TOKEN, appointment_id, {"appointment": {"duration": duration}})
+        time.sleep(CHANGE_INTERVAL)
+
+
+# -- The triggerer -------------------------------------------------------------------------------------------
+
+
+class Triggerer(LocalAirflow):
+    """An Airflow that has a triggerer, and nothing else."""
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The triggerer."""
+        return tuple(component for component in super().components if component.name == "triggerer")
+
+    def read_dags(self) -> None:
+        """Put the DAGs into the database."""
+        self.command("dags", "reserialize")
+
+    def defer(self, case: Case, ids: Sequence[str], interval: float) -> None:
+        """Write the rows of the deferred tasks."""
+        arguments = json.dumps({"name": case.trigger, "ids": ids, "poke_interval": interval})
+        subprocess.run(  # noqa: S603
+            [str(self.python), str(self.dags / DEFERRED.name)],
+            input=arguments,
+            env={**self._environment(), "PYTHONWARNINGS": "ignore"},
+            cwd=self.home,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+
+    def deferred(self) -> int:
+        """Return how many tasks have not got their event yet."""
+        rows = self._query("SELECT COUNT(*) FROM task_instance WHERE state = 'deferred'")
+        return int(rows[0][0])
+
+    def trigger_logs(self) -> list[Path]:
+        """Return the log of each trigger that has begun."""
+        return list(self.logs.glob("dag_id=*/run_id=*/task_id=*/map_index=*/attempt=1.log.trigger.*"))
+
+    def output(self) -> str:
+        """Return what the triggerer printed."""
+        return (self.logs / "components" / "triggerer.log").read_text(errors="replace")
+
+    def wait_until(self, is_so: Any, timeout: float, what: str) -> None:
+        """Wait, for as long as the triggerer lives."""
+        self._poll(is_so, timeout, lambda: self._describe("triggerer", what))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the triggerer's processes have taken by now: seconds of CPU, and bytes of memory (PSS)."""
+
+    cpu: float
+    memory: int
+    time: float
+
+
+def usage(session_id: int) -> Usage:
+    """
+    Read it from /proc.
+
+    :param session_id: the session of the processes.
+    """
+    cpu, memory = 0.0, 0
+    ticks = os.sysconf("SC_CLK_TCK")
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session_id:
+                cpu += sum(map(int, fields[11:15])) / ticks
+                found = re.search(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)
+                memory += int(found[1]) * 1024 if found else 0
+    return Usage(cpu, memory, time.monotonic())
+
+
+def watch(session_id: int, seconds: float) -> tuple[Usage, Usage, int]:
+    """
+    Return the usage now and after some time, and the most memory meanwhile.
+
+    :param session_id: the session of the processes.
+    :param seconds: for how long.
+    """
+    first = last = usage(session_id)
+    most = first.memory
+    while (remaining := first.time + seconds - time.monotonic()) > 0:
+        time.sleep(min(SAMPLE_INTERVAL, remaining))
+        last = usage(session_id)
+        most = max(most, last.memory)
+    return first, last, most
+
+
+# -- Measuring -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What one case showed.
+
+    :param idle_cpu: seconds of CPU per interval before there was a trigger.
+    :param begun: seconds after which all waits had begun, and each appointment had been looked at.
+    :param memory: bytes that came with the triggers.
+    :param peak: the same at the moment with the most.
+    :param delays: seconds from the change to the event, for each wait; sorted.
+    :param committed: seconds from the change until Airflow had written the last event down.
+    :param blocked: the longest that Airflow found the event loop blocked, in seconds, while it was measured.
+    """
+
+    case: Case
+    idle_cpu: float
+    begun: float
+    requests: float
+    lists: float
+    connections: float
+    cpu: float
+    memory: int
+    peak: int
+    delays: list[float]
+    committed: float
+    blocked: float
+
+    def row(self, interval: float) -> str:
+        """Return it as a row of :data:`HEADINGS`."""
+        polls = self.case.trigger != SLEEPING
+        cells = [
+            self.case.trigger,
+            f"{self.case.waits:,}",
+            f"{max(self.case.waits + 1, self.case.appointments):,}" if polls else "",
+            f"{self.begun:.0f}",
+            f"{self.requests:.1f}" if polls else "",
+            f"{self.lists:.1f}" if polls else "",
+            f"{self.connections:.1f}" if polls else "",
+            f"{self.cpu:.3f}",
+            f"{100 * self.cpu / interval:.1f} %",
+            f"{self.memory / MEBIBYTE:.0f}",
+            f"{self.peak / MEBIBYTE:.0f}",
+        ]
+        if self.delays:
+            cells += [f"{value:.1f}" for value in (*percentiles(self.delays), self.committed)]
+        else:
+            cells += [""] * 4
+        cells.append(f"{self.blocked:.2f}" if self.blocked else "")
+        return _row(cells)
+
+
+HEADINGS = (
+    "trigger",
+    "waits",
+    "appointments",
+    "all begun, s",
+    "requests",
+    "of them lists",
+    "new connections",
+    "CPU, s",
+    "of a core",
+    "memory, MiB",
+    "at most",
+    "event, s: median",
+    "p95",
+    "max",
+    "all committed, s",
+    "loop blocked, s",
+)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """
+    Return the median, the 95th percentile and the maximum.
+
+    :param values: sorted.
+    """
+    return statistics.median(values), values[math.ceil(len(values) * 0.95) - 1], values[-1]
+
+
+_FIRED_3 = re.compile(r'^(?=.*"event":"Trigger fired event").*"timestamp":"([^"]+)"', re.MULTILINE)
+_FIRED_2 = re.compile(r"^\[([^\]]+)\] .* INFO - Trigger .* fired: ", re.MULTILINE)
+
+
+def fired_at(log: str) -> float:
+    """
+    Return when Airflow got a trigger's event, in seconds since the epoch.
+
+    :param log: the trigger's.
+    """
+    found = _FIRED_3.search(log) or _FIRED_2.search(log)
+    if found is None:
+        raise ValueError(f"no event in the log:\n{log}")
+    text = re.sub(r"([+-]\d\d)(\d\d)$", r"\1:\2", found[1].replace("Z", "+00:00"))
+    return datetime.fromisoformat(text).timestamp()
+
+
+def longest_block(output: str) -> float:
+    """
+    Return the longest that Airflow found its event loop blocked; 0 where it did not.
+
+    :param output: of the triggerer.
+    """
+    return max(map(float, re.findall(r"thread was blocked for ([\d.]+) seconds", output)), default=0.0)
+
+
+def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
+    """
+    Measure one case in a triggerer of its own.
+
+    :param python: interpreter of the virtual environment that has Airflow.
+    :param case: what is measured.
+    :param interval: seconds between two looks.
+    :param intervals: over how many of them it is measured.
+    """
+    with tempfile.TemporaryDirectory(prefix="waits-") as home, CountedService(case) as service:
+        dags = Path(home) / "dags"
+        dags.mkdir()
+        shutil.copy(DEFERRED, dags)
+        connections = {
+            "webcamconsult_default": {"conn_type": "webcamconsult", "host": service.url, "password": TOKEN},
+            "http_default": {
+                "conn_type": "http",
+                "host": service.url,
+                "extra": {"Authorization": f"Token token={TOKEN}"},
+            },
+        }
+        airflow = Triggerer(
+            Path(home),
+            dags,
+            python=python,
+            env={f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+            config={"triggerer": {"capacity": str(case.waits + 1)}},
+        )
+        with airflow:
+            airflow.read_dags()
+            session_id = airflow.pid("triggerer")
+            before, idle, _ = watch(session_id, interval * intervals)
+            airflow.defer(case, service.ids, interval)
+            written = time.monotonic()
+            airflow.wait_until(
+                lambda: (
+                    len(airflow.trigger_logs()) == case.waits
+                    and (case.trigger == SLEEPING or service.has_looked_at_all())
+                ),
+                START_TIMEOUT,
+                "has not looked at all",
+            )
+            begun = time.monotonic() - written
+            time.sleep(interval * SETTLING_INTERVALS)
+            printed = len(airflow.output())
+            counts = service.counts()
+            begin, end, most = watch(session_id, interval * intervals)
+            later = service.counts()
+            passed = (later.time - counts.time) / interval
+            blocked = longest_block(airflow.output()[printed:])
+            delays: list[float] = []
+            committed = 0.0
+            if case.trigger != SLEEPING:
+                looks = service.counts().requests
+                while service.counts().requests == looks:
+                    time.sleep(LOOK_POLL_INTERVAL)
+                changed = service.change()
+                while airflow.deferred():
+                    airflow.check_alive()
+                    if time.time() > changed + END_TIMEOUT:
+                        raise TimeoutError(f"{airflow.deferred()} waits have not ended:\n{airflow.output()}")
+                    time.sleep(COMMIT_POLL_INTERVAL)
+                committed = time.time() - changed
+                delays = sorted(fired_at(log.read_text()) - changed for log in airflow.trigger_logs())
+            return Result(
+                case,
+                (idle.cpu - before.cpu) / (idle.time - before.time) * interval,
+                begun,
+                (later.requests - counts.requests) / passed,
+                (later.lists - counts.lists) / passed,
+                (later.connections - counts.connections) / passed,
+                (end.cpu - begin.cpu) / (end.time - begin.time) * interval,
+                end.memory - idle.memory,
+                most - idle.memory,
+                delays,
+                committed,
+                blocked,
+            )
+
+
+def report(version: str, results: Sequence[Result], interval: float) -> Iterator[str]:
+    """
+    Return the results on one Airflow as Markdown.
+
+    :param version: of Airflow.
+    :param results: all of them.
+    :param interval: seconds between two looks.
+    """
+    yield f"## Airflow {version}, per interval of {interval:g} s"
+    yield ""
+    yield _row(HEADINGS)
+    yield _row("---" for _ in HEADINGS)
+    for result in results:
+        yield result.row(interval)
+    yield ""
+    idle = statistics.median(result.idle_cpu for result in results)
+    yield f"A triggerer without a trigger: {idle:.3f} s of CPU."
+    for theirs in results:
+        for ours in results:
+            if (theirs.case.trigger, ours.case.trigger) == (THEIRS, OURS) and (
+                theirs.case.waits,
+                theirs.case.appointments,
+            ) == (ours.case.waits, ours.case.appointments):
+                yield (
+                    f"{THEIRS} / {OURS}, {ours.case.waits:,} waits: {theirs.requests / ours.requests:.0f} "
+                    f"times the requests, {theirs.cpu / ours.cpu:.1f} times the CPU."
+                )
+
+
+def main() -> None:
+    """Measure on each Airflow, and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "pythons", nargs="*", default=[sys.executable], help="interpreters, each with an Airflow"
+    )
+    parser.add_argument("--interval", type=float, default=5.0, help="seconds (default: %(default)s)")
+    parser.add_argument(
+        "--intervals", type=int, default=6, help="how many of them are measured (default: %(default)s)"
+    )
+    parser.add_argument("--waits", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--many", type=int, default=4000, help="waits in the case of many (default: 4000)")
+    parser.add_argument(
+        "--appointments", type=int, default=100_000, help="in the cases of a long list (default: 100000)"
+    )
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of the cases to measure, from 0")
+    arguments = parser.parse_args()
+    cases = [
+        Case(SLEEPING, arguments.waits),
+        Case(THEIRS, arguments.waits),
+        Case(OURS, arguments.waits),
+        Case(SLEEPING, arguments.many),
+        Case(OURS, arguments.many),
+        Case(OURS, 1, arguments.appointments),
+        Case(OURS, arguments.waits, arguments.appointments),
+    ]
+    files = OPEN_FILES_PER_WAIT * max(arguments.waits, arguments.many)
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (files if limit == resource.RLIM_INFINITY else min(files, limit), limit)
+    )
+    print(f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}", flush=True)
+    for python in arguments.pythons:
+        results = []
+        for number in arguments.only or range(len(cases)):
+            results.append(measure(python, cases[number], arguments.interval, arguments.intervals))
+            print(results[-1].row(arguments.interval), file=sys.stderr, flush=True)
+        version = subprocess.run(  # noqa: S603
+            [python, "-c", "from importlib.metadata import version; print(version('apache-airflow'))"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        print("\n".join(["", *report(version, results, arguments.interval)]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
