@@ -335,7 +335,7 @@ def read(
         _raise_redirect(request, status_code, headers.get("Location", ""))
     if status_code >= 500 and request.is_create:
         unknown_outcome(
-            request, f"{_said(request, status_code)} The service failed.", status_code=status_code
+            request, f"{_said(request, status_code)}, the service failed.", status_code=status_code
         )
     details = _details(request, status_code)
     if status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
@@ -344,32 +344,37 @@ def read(
         details["retry_after"] = _retry_after(headers, now)
     error_class, remedy = _MEANINGS.get(status_code, _OTHER_MEANING)
     if status_code >= 500:
-        error_class, remedy = exceptions.WebcamconsultServerError, "The service failed; try again later."
-    if status_code == HTTPStatus.NOT_FOUND and request.resource.documented_detail != request.resource.plural:
-        remedy += " If both are right, turn the connection's 'plural_paths' the other way."
-    raise error_class(f"{_said(request, status_code)} {remedy.format(resource=request.resource)}", **details)
+        error_class, remedy = exceptions.WebcamconsultServerError, "the service failed; try again later"
+    if status_code == HTTPStatus.NOT_FOUND:
+        if request.is_list or request.is_create:
+            remedy = "the host has no such path; check the connection's Host"
+        elif request.resource.documented_detail != request.resource.plural:
+            remedy += ", and if both are right, turn the connection's 'plural_paths' the other way"
+    raise error_class(
+        f"{_said(request, status_code)}, {remedy.format(resource=request.resource)}.", **details
+    )
 
 
 _OTHER_MEANING: tuple[type[WebcamconsultError], str] = (
     exceptions.WebcamconsultRequestError,
-    "The service does not take this request as it is.",
+    "the service does not take this request as it is",
 )
 _MEANINGS: dict[int, tuple[type[WebcamconsultError], str]] = {
     HTTPStatus.UNAUTHORIZED: (
         exceptions.WebcamconsultAuthenticationError,
-        "The service refused the token: put the organisation's API token into the connection's Password.",
+        "the service refused the API token; enter the organisation's as the connection's password",
     ),
     HTTPStatus.FORBIDDEN: (
         exceptions.WebcamconsultAuthenticationError,
-        "The token may not do this: ask Webcamconsult for the right, or use another organisation's token.",
+        "the API token may not do this; ask Webcamconsult for the right, or use another organisation's token",
     ),
     HTTPStatus.NOT_FOUND: (
         exceptions.WebcamconsultNotFoundError,
-        "There is no such {resource.name} for this token, or no such path: check the id, and the Host.",
+        "there is no such {resource.name} for this token, or no such path; check the id, and the Host",
     ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         exceptions.WebcamconsultRateLimitError,
-        "The service asks for fewer requests: lower the parallelism with a pool.",
+        "the service asks for fewer requests; lower the parallelism with a pool",
     ),
 }
 
@@ -406,7 +411,7 @@ def _phrase(status_code: int | None) -> str | None:
 
 
 def _said(request: Request, status_code: int) -> str:
-    return f"{request.method} {request.path}: {status_code} {_phrase(status_code) or ''}".rstrip() + "."
+    return f"{request.method} {request.path}: {status_code} {_phrase(status_code) or ''}".rstrip()
 
 
 def _raise_redirect(request: Request, status_code: int, location: str) -> NoReturn:
@@ -418,8 +423,8 @@ def _raise_redirect(request: Request, status_code: int, location: str) -> NoRetu
     except ValueError:
         elsewhere = "to an address that is none"
     raise WebcamconsultConfigurationError(
-        f"{_said(request, status_code)} The host sends requests on {elsewhere}; nothing was carried out. "
-        "Put the address that is meant into the connection's Host.",
+        f"{_said(request, status_code)}, the host sends requests on {elsewhere}, and nothing was "
+        "carried out; put the address that is meant into the connection's Host.",
         **_details(request, status_code),
     )
 
@@ -434,8 +439,8 @@ def _raise_validation(request: Request, content: bytes, token: str, details: dic
         for name, messages in errors.items()
     )
     raise WebcamconsultValidationError(
-        f"{details['method']} {details['path']}: 422 {details['reason']}. "
-        f"The service refused the attributes: {reasons or 'it gave no reason'}.",
+        f"{details['method']} {details['path']}: 422 {details['reason']}, "
+        f"the service refused the attributes: {reasons or 'it gave no reason'}.",
         errors=errors,
         **details,
     )
@@ -505,15 +510,15 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
     details = _details(request, status_code)
     said = _said(request, status_code)
     if _HTML.match(content):
-        cause = f"{said} The host answered with a web page, not as the API: check the connection's Host."
+        cause = f"{said}, but the host answered with a web page, not as the API; check the connection's Host."
         if request.is_create:
             unknown_outcome(request, cause, status_code=status_code)
         raise WebcamconsultConfigurationError(cause, **details)
-    cause = f"{said} The answer is not the documented JSON, or was cut off."
+    cause = f"{said}, but the answer is not the documented JSON, or was cut off"
     if request.is_create:
-        unknown_outcome(request, cause, status_code=status_code)
+        unknown_outcome(request, f"{cause}.", status_code=status_code)
     raise exceptions.WebcamconsultResponseError(
-        f"{cause} Try again; if it stays, check the connection's Host.", **details
+        f"{cause}; try again, and if it stays, check the connection's Host.", **details
     )
 
 

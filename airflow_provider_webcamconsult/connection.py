@@ -81,18 +81,18 @@ def _token(where: str, password: str | None) -> str:
     token = (password or "").strip()
     if not token:
         raise WebcamconsultConfigurationError(
-            f"{where} has no token. Put the organisation's API token into its Password."
+            f"{where} has no API token; enter the organisation's as its password."
         )
     if not _TOKEN.fullmatch(token):
         raise WebcamconsultConfigurationError(
-            f"{where} has a Password with characters that no token has. Enter the API token alone."
+            f"{where} has a password with characters that no API token has; enter the token alone."
         )
     return token
 
 
 def _base_url(where: str, host: str | None, port: int | None) -> str:
     host = (host or "").strip() or DEFAULT_HOST
-    wrong = f"{where} has a Host that is no address. Enter it as in {DEFAULT_HOST}."
+    wrong = f"{where} has a Host that is no address; enter it as in {DEFAULT_HOST}."
     try:
         url = urlsplit(host if "://" in host else f"https://{host}")
         port = port or url.port
@@ -100,14 +100,14 @@ def _base_url(where: str, host: str | None, port: int | None) -> str:
         url = None
     if port is not None and not 0 <= port <= 65535:
         raise WebcamconsultConfigurationError(
-            f"{where} has a Port that is none. Enter it, or leave it empty."
+            f"{where} has a Port that is none; enter one from 1 to 65535, or leave it empty."
         )
     if not url or url.scheme not in ("http", "https") or not url.hostname or re.search(r"\s", host):
         raise WebcamconsultConfigurationError(wrong)
     if url.username is not None or url.query or url.fragment:
         raise WebcamconsultConfigurationError(
-            f"{where} has a Host with more than an address. Enter it as in {DEFAULT_HOST}; "
-            "the token belongs into the Password."
+            f"{where} has a Host with more than an address; enter it as in {DEFAULT_HOST}, "
+            "and the API token as the password."
         )
     name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     path = "".join(f"/{part}" for part in url.path.split("/") if part)
@@ -139,7 +139,7 @@ class _Extras:
             self.extras = None
         if not isinstance(self.extras, dict):
             raise WebcamconsultConfigurationError(
-                f'{where} has an Extra that is no JSON object. Enter it as in {{"timezone": "UTC"}}.'
+                f'{where} has an Extra that is no JSON object; enter it as in {{"timezone": "UTC"}}.'
             )
 
         for key in self.extras:
@@ -147,13 +147,13 @@ class _Extras:
             if name not in CONNECTION_FIELDS:
                 nearest = difflib.get_close_matches(name.lower(), CONNECTION_FIELDS, n=1)
                 hint = (
-                    f"Did you mean '{nearest[0]}'?"
+                    f"did you mean '{nearest[0]}'?"
                     if nearest
-                    else f"There are {', '.join(CONNECTION_FIELDS)}."
+                    else f"there are {', '.join(CONNECTION_FIELDS)}."
                 )
                 # Passed over in silence, a misspelt time zone books at another hour.
                 raise WebcamconsultConfigurationError(
-                    f"{where} has an extra '{name}' that is not known. {hint}"
+                    f"{where} has an extra '{name}' that is not known; {hint}"
                 )
 
     def _get(self, name: str) -> Any:
@@ -170,7 +170,7 @@ class _Extras:
     def switch(self, name: str) -> bool:
         value = str(self._get(name)).lower()
         if value not in _TRUE | _FALSE:
-            raise self._wrong(name, "neither true nor false: enter one of the two")
+            raise self._wrong(name, "neither true nor false; enter one of the two")
         return value in _TRUE
 
     def number(self, name: str) -> float:
@@ -183,7 +183,7 @@ class _Extras:
         if not (schema["minimum"] <= number <= schema["maximum"] and whole):
             kind = "a whole number" if "integer" in schema["type"] else "a number"
             limits = f"from {schema['minimum']} to {schema['maximum']}"
-            raise self._wrong(name, f"not {kind} {limits}: enter one")
+            raise self._wrong(name, f"not {kind} {limits}; enter one")
         return number
 
     def zone(self, name: str) -> Timezone:
@@ -195,5 +195,5 @@ class _Extras:
         except (ValueError, OSError):  # pendulum's InvalidTimezone is a ValueError
             zone = None
         if not isinstance(zone, pendulum.Timezone):
-            raise self._wrong(name, "no time zone: enter an IANA name such as Europe/Amsterdam")
+            raise self._wrong(name, "no time zone; enter an IANA name such as Europe/Amsterdam")
         return zone

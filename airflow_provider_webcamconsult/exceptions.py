@@ -19,7 +19,7 @@ class WebcamconsultError(AirflowException):
     """
     Anything that went wrong with Webcamconsult.
 
-    :param message: one sentence with the cause, and one with the remedy.
+    :param message: the cause and the remedy.
     :param method: HTTP method of the request, where there was one.
     :param path: path of the request, without host and query.
     :param status_code: HTTP status of the answer, where there was one.

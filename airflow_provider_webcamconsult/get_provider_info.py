@@ -13,7 +13,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for a connection, and for an answer.",
+        "description": "How long to wait for a connection, and then for an answer.",
         "schema": {"type": ["number", "null"], "default": 30, "minimum": 0.1, "maximum": 3600},
     },
     "retries": {
@@ -22,18 +22,18 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {"type": ["integer", "null"], "default": 3, "minimum": 0, "maximum": 100},
     },
     "auth_as_parameter": {
-        "label": "Send the API key as a parameter",
-        "description": "Off: in the Authorization header. On: as the parameter authentication_token.",
+        "label": "Send the API token as a parameter",
+        "description": "Off: it goes in the header Authorization. On: as the parameter authentication_token.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "plural_paths": {
         "label": "Plural paths",
-        "description": "Off: /client/ID.json, as documented. On: /clients/ID.json; so for appointments.",
+        "description": "Off: /client/ID.json, as documented. On: /clients/ID.json. Appointments alike.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "insecure": {
         "label": "Do not verify TLS",
-        "description": "On: the server's certificate is not verified. For tests only.",
+        "description": "On: the server's certificate is not looked at. For tests only.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }
@@ -41,7 +41,12 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
 #: Port stays visible: the Test button of Airflow 3.3.2 fails for a connection without one.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["login", "schema"],
-    "relabeling": {"password": "API token"},
+    # There is no other place for a word of help with these fields.
+    "relabeling": {
+        "host": "Host (blank: the live service)",
+        "port": "Port (443 for https)",
+        "password": "API token",
+    },
     "placeholders": {
         "host": "https://eapi.webcamconsult.com",
         "port": "443",

@@ -18,6 +18,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from asgiref.sync import sync_to_async
+
 from airflow_provider_webcamconsult import api
 from airflow_provider_webcamconsult._compat import AirflowFailException
 from airflow_provider_webcamconsult.exceptions import (
@@ -474,7 +476,8 @@ class Poller:
             return
         hook = WebcamconsultHook(self.webcamconsult_conn_id)
         try:
-            settings = await self._in_thread(lambda: hook.settings)
+            # Not in a plain thread: on Airflow 3.0 and 3.1 the look-up there ends the triggerer.
+            settings = await sync_to_async(lambda: hook.settings, thread_sensitive=False)()
         except Exception as error:
             if self._hook is None:
                 if isinstance(error, WebcamconsultError):

@@ -87,7 +87,10 @@ def _redirect(status: int) -> Fault:
     address = "https://elsewhere.example.com:8443"
     step: Step = {"status": status, "headers": {"Location": f"{address}/users.json?token=s3cret-query"}}
     return Fault(
-        step, WebcamconsultConfigurationError, 1, f"on to {address}; nothing was carried out. Put the address"
+        step,
+        WebcamconsultConfigurationError,
+        1,
+        f"on to {address}, and nothing was carried out; put the address",
     )
 
 
@@ -98,11 +101,11 @@ def _refused(
 
 
 def _unreadable(body: object) -> Fault:
-    remedy = "Try again; if it stays, check the connection's Host"
+    remedy = "try again, and if it stays, check the connection's Host"
     return Fault({"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, ends_delete=True)
 
 
-def _lost(step: Step, remedy: str = "Try again|Check the connection's Host and Port") -> Fault:
+def _lost(step: Step, remedy: str = "try again|check the connection's Host and Port") -> Fault:
     return Fault(step, WebcamconsultConnectionError, ALWAYS, remedy, UNKNOWN)
 
 
@@ -134,12 +137,14 @@ FAULTS = {
         {"status": 302, "headers": {"Location": "http://[s3cret-address"}},
         WebcamconsultConfigurationError,
         1,
-        "nothing was carried out. Put the address",
+        "nothing was carried out; put the address",
     ),
     "400": _refused(400, WebcamconsultRequestError, "does not take this request as it is"),
-    "401": _refused(401, WebcamconsultAuthenticationError, "put the organisation's API token into"),
+    "401": _refused(
+        401, WebcamconsultAuthenticationError, "enter the organisation's as the connection's password"
+    ),
     "403": _refused(403, WebcamconsultAuthenticationError, "ask Webcamconsult for the right"),
-    "404": _refused(404, WebcamconsultNotFoundError, "check the id, and the Host"),
+    "404": _refused(404, WebcamconsultNotFoundError, "check the id, and the Host|the host has no such path"),
     "418": _refused(418, WebcamconsultRequestError, "does not take this request as it is"),
     "422": _refused(
         422,
@@ -249,12 +254,12 @@ def overrun_url() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("address", "cause"),
     [
-        ("refused_url", "the connection failed (Connection refused). Check the connection's Host and Port."),
-        ("https://webcamconsult.invalid", "the host's name is not known. Check the connection's Host."),
-        ("", "the host does not speak TLS there. Check the connection's Host and Port."),
+        ("refused_url", "the connection failed (Connection refused); check the connection's Host and Port."),
+        ("https://webcamconsult.invalid", "the host's name is not known; check the connection's Host."),
+        ("", "the host does not speak TLS there; check the connection's Host and Port."),
         pytest.param(
             "overrun_url",
-            "no connection within 0.25 s. Check the connection's Host and Port, and the way there.",
+            "no connection within 0.25 s; check the connection's Host and Port, and the way there.",
             marks=pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse at once"),
         ),
     ],
@@ -285,7 +290,7 @@ def test_what_was_never_sent_is_tried_again_whatever_it_is(
 def test_a_host_whose_name_cannot_be_one_is_not_tried_again(method: str, connect: Connect, log: Log) -> None:
     error = call(method, connect("https://.example.com"))
     assert type(error) is WebcamconsultConfigurationError
-    assert str(error).endswith(": the host's name cannot be one. Check the connection's Host.")
+    assert str(error).endswith(": the host's name cannot be one; check the connection's Host.")
     assert log.warnings == []
 
 
@@ -467,7 +472,7 @@ def test_a_pause_of_an_hour_is_not_kept(connect: Connect, serve: Serve) -> None:
 def test_a_redirect_is_not_followed(connect: Connect, serve: Serve) -> None:
     other = serve(GOOD)
     error = call("POST", connect(serve({"status": 307, "headers": {"Location": other.url}}).url))
-    assert f"on to {other.url};" in str(error)
+    assert f"on to {other.url}," in str(error)
     assert other.requests == []
 
 
@@ -501,7 +506,7 @@ def test_a_validation_error_without_reasons_says_so(body: Any, connect: Connect,
     "body", [{"users": []}, [None], ["x"], [{"last_name": "x"}], [{"id": ""}], {"id": ID}, "null"], ids=repr
 )
 def test_a_list_that_is_none_is_an_error(body: Any, connect: Connect, serve: Serve) -> None:
-    with pytest.raises(WebcamconsultResponseError, match=r"^GET /users\.json: 200 OK\. The answer is not"):
+    with pytest.raises(WebcamconsultResponseError, match=r"^GET /users\.json: 200 OK, but the answer is not"):
         connect(serve({"body": body}).url, retries=0).users.list()
 
 

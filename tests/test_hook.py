@@ -612,27 +612,3 @@ def test_insecure_takes_any_certificate_whatever_the_environment_says(
     else:
         hook.users.list()
     assert len(server.requests) == 1
-
-
-# The Test button
-
-
-def test_the_test_button_says_how_many_users_there_are(hook: WebcamconsultHook, service: Service) -> None:
-    hook.users.create({"last_name": "Akkermans"})
-    assert hook.test_connection() == (
-        True,
-        f"Connected to {service.url}: the token's organisation has 1 users.",
-    )
-
-
-def test_the_test_button_says_what_is_wrong(connect: Connect, service: Service) -> None:
-    works, message = connect(service.url, "s3cret").test_connection()
-    assert works is False
-    assert "401 Unauthorized" in message
-    assert "s3cret" not in message
-
-
-def test_the_test_button_says_that_the_connection_is_wrong(connect: Connect, service: Service) -> None:
-    works, message = connect(service.url, timeout="soon").test_connection()
-    assert works is False
-    assert "'timeout'" in message

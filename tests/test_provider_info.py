@@ -20,7 +20,11 @@ import jsonschema
 import pytest
 
 import airflow_provider_webcamconsult
-from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS, get_provider_info
+from airflow_provider_webcamconsult.get_provider_info import (
+    CONNECTION_FIELDS,
+    UI_FIELD_BEHAVIOUR,
+    get_provider_info,
+)
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
 ROOT = Path(airflow_provider_webcamconsult.__file__).parents[1]
@@ -120,6 +124,22 @@ def test_the_connection_type_is_that_of_the_hook() -> None:
         WebcamconsultHook.conn_type,
         WebcamconsultHook.hook_name,
     )
+
+
+def test_a_field_that_an_error_speaks_of_is_found_in_the_form() -> None:
+    labels = UI_FIELD_BEHAVIOUR["relabeling"]
+    assert labels["host"].startswith("Host")
+    assert labels["port"].startswith("Port")
+    assert labels["password"] == "API token"
+    assert labels.keys() <= UI_FIELD_BEHAVIOUR["placeholders"].keys()
+
+
+@pytest.mark.parametrize("name", CONNECTION_FIELDS)
+def test_a_field_has_a_label_and_a_sentence_of_help(name: str) -> None:
+    field = CONNECTION_FIELDS[name]
+    assert 5 <= len(field["label"]) <= 40
+    assert 20 <= len(field["description"]) <= 100
+    assert field["description"].endswith(".")
 
 
 # Airflow 2's form
@@ -235,7 +255,7 @@ def test_airflow_discovers_the_provider_without_a_warning(python_path: str) -> N
         "testable": True,
         "hook of a connection": ["WebcamconsultHook", "tried"],
         "fields": sorted(f"extra__webcamconsult__{name}" for name in CONNECTION_FIELDS if MAKES_A_FORM),
-        "relabeling": {"password": "API token"} if MAKES_A_FORM else None,
+        "relabeling": UI_FIELD_BEHAVIOUR["relabeling"] if MAKES_A_FORM else None,
     }
     said = [
         line

@@ -298,12 +298,12 @@ def test_a_wait_returns_the_state_that_ended_it(
         (
             {"status": 404},
             WebcamconsultNotFoundError,
-            f"GET /appointment/{ID}.json: 404 Not Found. There is no such",
+            f"GET /appointment/{ID}.json: 404 Not Found, there is no such",
         ),
         (
             {"status": 401},
             WebcamconsultAuthenticationError,
-            f"GET /appointment/{ID}.json: 401 Unauthorized. The",
+            f"GET /appointment/{ID}.json: 401 Unauthorized, the",
         ),
     ],
     ids=["failed state", "gone", "refused"],

@@ -132,15 +132,20 @@ class WebcamconsultHook(BaseHook):
         return open_session(self.settings)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Look whether the service takes the token; for the Test button and ``airflow connections test``."""
+        """
+        Look whether the service takes the token; for the Test button and ``airflow connections test``.
+
+        :return: whether it does, and a sentence to show.
+        """
         try:
-            users = self.users.list()
+            # Once: a person waits, and Airflow 2 ends a page that takes two minutes.
+            users = self.look(api.list_request(USER)).value
         except WebcamconsultError as error:
-            return False, str(error)
-        return (
-            True,
-            f"Connected to {self.settings.base_url}: the token's organisation has {len(users)} users.",
-        )
+            # The form's connection is tested under an id that Airflow makes up.
+            return False, str(error).replace(f"Connection '{self.webcamconsult_conn_id}'", "The connection")
+        count = "1 user" if len(users) == 1 else f"{len(users)} users"
+        base_url = self.settings.base_url
+        return True, f"Connected to Webcamconsult at {base_url}: the token's organisation has {count}."
 
     def send(self, request: api.Request, *, before_each: Callable[[], None] | None = None) -> Any:
         """
@@ -232,10 +237,12 @@ class WebcamconsultHook(BaseHook):
         if response is None:
             cause = f"{request.method} {request.path}: {cause}"
             if is_no_url:
-                raise WebcamconsultConfigurationError(f"{cause} {remedy}")
+                raise WebcamconsultConfigurationError(f"{cause}; {remedy}.")
             if request.is_create and attempt.was_sent:
-                api.unknown_outcome(request, cause)
-            raise WebcamconsultConnectionError(f"{cause} {remedy}", method=request.method, path=request.path)
+                api.unknown_outcome(request, f"{cause}.")
+            raise WebcamconsultConnectionError(
+                f"{cause}; {remedy}.", method=request.method, path=request.path
+            )
         return response
 
     def _read(self, request: api.Request, response: requests.Response) -> Any:
@@ -361,29 +368,32 @@ def _cause(error: BaseException, timeout: float) -> tuple[str, str]:
     import requests
 
     if isinstance(error, requests.exceptions.InvalidURL):
-        return "the host's name cannot be one.", "Check the connection's Host."
+        return "the host's name cannot be one", "check the connection's Host"
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
             return (
-                f"the server's certificate was not accepted ({link.verify_message}).",
-                "Check the connection's Host, and that this machine knows the certificate's authority.",
+                f"the server's certificate was not accepted ({link.verify_message})",
+                "check the connection's Host, and that this machine knows the certificate's authority",
             )
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return (
-            f"no connection within {timeout:g} s.",
-            "Check the connection's Host and Port, and the way there.",
+            f"no connection within {timeout:g} s",
+            "check the connection's Host and Port, and the way there",
         )
     if isinstance(error, requests.Timeout):
-        return f"no answer within {timeout:g} s.", "Try again later, or raise 'timeout' in the connection."
+        return f"no answer within {timeout:g} s", "try again later, or raise 'timeout' in the connection"
     if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
-        return "the host's name is not known.", "Check the connection's Host."
+        return "the host's name is not known", "check the connection's Host"
     if isinstance(error, requests.exceptions.SSLError):
-        return "the host does not speak TLS there.", "Check the connection's Host and Port."
+        return "the host does not speak TLS there", "check the connection's Host and Port"
     reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
     if reason:
-        return f"the connection failed ({reason}).", "Check the connection's Host and Port."
-    return "the connection was lost before the answer was complete.", "Try again."
+        return f"the connection failed ({reason})", "check the connection's Host and Port"
+    return (
+        "the connection was lost before the answer was complete",
+        "try again, and if it stays, check the connection's Host",
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

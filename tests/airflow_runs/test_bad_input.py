@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from local_airflow import LocalAirflow
 
 MISTAKES = {
-    "missing_token": "Connection 'without_token' has no token. Put the organisation's API token into",
+    "missing_token": "Connection 'without_token' has no API token; enter the organisation's as its password",
     "unknown_connection": "There is no connection 'nowhere_defined'. Create it in Airflow under Admin",
-    "wrong_token": "GET /users.json: 401 Unauthorized. The service refused the token",
-    "html_host": "The host answered with a web page, not as the API: check the connection's Host",
+    "wrong_token": "GET /users.json: 401 Unauthorized, the service refused the API token",
+    "html_host": "the host answered with a web page, not as the API; check the connection's Host",
     "empty_id": "user_id is '': a template or an XCom gave no value. Check that the task",
     "none_id": "user_id is 'None': a template or an XCom gave no value. Check that the task",
     "none_output_id": "user_id is None: a template or an XCom gave no value. Check that the task",
@@ -23,7 +23,7 @@ MISTAKES = {
     "misspelt": "has no attribute 'refrence_code' in the API document. Did you mean 'reference_code'?",
     "impossible_date": "Attribute 'date' is not a date that exists",
     "wait_for_nothing": "appointment_id is ''",
-    "wait_html_host": "The host answered with a web page",
+    "wait_html_host": "the host answered with a web page",
     "wait_loses_outlets": "end_from_trigger would lose outlets: they take a worker at the end",
     "wait_loses_callback": "end_from_trigger would lose on_success_callback: they take a worker at the end",
 }
