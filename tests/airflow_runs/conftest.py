@@ -135,6 +135,8 @@ def local_airflow(
         },
         config={
             "core": {"executor": "LocalExecutor"},
+            # Else two tasks of Airflow 2 that end together both schedule the next: that counts two tries.
+            "scheduler": {"schedule_after_task_execution": "False"},
             # After how long another triggerer takes over from one that was killed.
             "triggerer": {"triggerer_health_check_threshold": "10"},
         },
