@@ -28,6 +28,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultNotFoundError,
     WebcamconsultRequestError,
 )
+from airflow_provider_webcamconsult.sensors import appointments as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
 
@@ -349,6 +350,26 @@ def test_an_execution_timeout_is_never_softened(
     sensor = make(execution_timeout=limit, poke_interval=0.05, deferrable=deferrable, soft_fail=True)
     with pytest.raises(AirflowTaskTimeout):
         wait(sensor)
+
+
+# Rescheduling
+
+
+def test_a_rescheduled_wait_does_not_come_back_within_seconds(connect: Connect, serve: Serve) -> None:
+    connect(serve(seen("idle")).url)
+    sensor = make(mode="reschedule", timeout=60)
+    assert not sensor.poke({})
+    assert sensor._get_next_poke_interval(None, lambda: 0.0, 1) == sensors.RESCHEDULE_MIN_SECONDS
+
+
+def test_the_end_of_a_rescheduled_wait_is_waited_for_on_the_worker(
+    connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "LAST_LEG_SECONDS", 0.2)
+    monkeypatch.setattr(sensors, "RESCHEDULE_MIN_SECONDS", 0.2)
+    connect(serve(seen("idle")).url)
+    with pytest.raises(AirflowSensorTimeout):
+        make(mode="reschedule", timeout=0.3).poke({})
 
 
 # Deferring

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 DEFERRAL_GRACE_SECONDS = 60
 #: Seconds before the deadline from which a rescheduled wait stays on its worker: to come back takes a while.
 LAST_LEG_SECONDS = 15
+#: Seconds between two processes of a rescheduled wait at the least. Airflow 3 can take a task that comes back
+#: within a second or two for one that was killed, and counts a try.
+RESCHEDULE_MIN_SECONDS = 5
 
 
 class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
@@ -54,8 +57,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     The task returns the state that ended the wait. It fails at once, without a retry, in a failed state,
     when the appointment is gone, or when the service refuses the token; it survives everything else until
     ``timeout``. The outcome is the same with ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``.
-    ``poke_interval``, ``timeout`` (both in seconds), ``soft_fail`` and ``mode`` are Airflow's own. In each of
-    them ``execution_timeout`` too ends the wait in time, counted from the start of the try; that is a failure
+    ``poke_interval``, ``timeout`` (both in seconds), ``soft_fail`` and ``mode`` are Airflow's own; a
+    ``poke_interval`` below a second is a second, and below five in reschedule mode, five. In each mode
+    ``execution_timeout`` too ends the wait in time, counted from the start of the try; that is a failure
     which Airflow may retry, and which ``soft_fail`` does not turn into a skip.
 
     :param appointment_id: id of the appointment (templated).
@@ -133,7 +137,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 raise self._timed_out(self._last_state)
             if self.deferrable:
                 self._defer()
-            if not self.reschedule or remaining > LAST_LEG_SECONDS:
+            if not self.reschedule or remaining > RESCHEDULE_MIN_SECONDS + LAST_LEG_SECONDS:
                 return PokeReturnValue(is_done=False)
             time.sleep(min(self._pause, remaining))
 
@@ -142,7 +146,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     ) -> float:
         """Keep the pause after a failure, and Airflow's to the deadline."""
         pause = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._pause)
-        remaining = self._deadline - time.time() - (LAST_LEG_SECONDS if self.reschedule else 0)
+        remaining = self._deadline - time.time()
+        if self.reschedule:
+            return max(min(pause, remaining - LAST_LEG_SECONDS), RESCHEDULE_MIN_SECONDS)
         return max(min(pause, remaining), 0.0)
 
     @property

@@ -16,8 +16,8 @@ MODES: dict[str, dict[str, Any]] = {
 }
 LIMIT_SECONDS = {
     "poke": 10,
-    # A rescheduled wait comes back 15 s before its end.
-    "reschedule": 21,
+    # A rescheduled wait comes back 15 s before its end, and no sooner than after 5 s.
+    "reschedule": 32,
     "deferrable": 10,
 }
 
