@@ -61,6 +61,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         "webcamconsult_conn_id",
     )
     ui_color = "#f3ecd6"
+    custom_operator_name = "AppointmentStateSensor"
 
     _last_state: str | None = None
 

@@ -31,7 +31,13 @@ def read_connections(
     """Return the settings of each connection, as a hook reads them with this Airflow."""
     run = subprocess.run(
         [str(airflow.python), "-c", _READ, *conn_ids],
-        env={**os.environ, "AIRFLOW_HOME": str(airflow.home), **(env or {})},
+        env={
+            **os.environ,
+            "AIRFLOW_HOME": str(airflow.home),
+            # As Airflow 3's own server: a process that is none may not look into the database.
+            "_AIRFLOW_PROCESS_CONTEXT": "server",
+            **(env or {}),
+        },
         capture_output=True,
         text=True,
         timeout=READ_TIMEOUT,

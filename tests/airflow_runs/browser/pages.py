@@ -152,7 +152,7 @@ class Page2:
         return self.form.get_by_label(label, exact=True)
 
     def help_of(self, label: str) -> str:
-        row = self.form.get_by_role("row").filter(has=self.field(label))
+        row = self.form.get_by_role("row").filter(has=self.tab.get_by_label(label, exact=True))
         return row.locator(".help-block").inner_text()
 
     def switch(self, label: str) -> None:
@@ -160,7 +160,7 @@ class Page2:
 
     def save(self) -> None:
         self.form.get_by_role("button", name="Save").click()
-        self.tab.wait_for_url(re.compile("/connection/list/"))
+        self.tab.get_by_text(re.compile("Added Row|Changed Row")).wait_for()
 
     def test(self, conn_id: str, token: str) -> Tested:
         """Press Test; this Airflow has the button in the form, and sends no token that is saved."""
