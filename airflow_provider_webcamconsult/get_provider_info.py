@@ -62,7 +62,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-webcamconsult",
         "name": "Webcamconsult",
-        "description": "`Webcamconsult <https://www.webcamconsult.com/>`__: video consults in health care.",
+        "description": "`Webcamconsult <https://www.webcamconsult.com/>`__ for video consults.",
         "integrations": [
             {
                 "integration-name": integration,

@@ -76,7 +76,15 @@ class WebcamconsultBaseOperator(BaseOperator):
     resource: ClassVar[Resource[Any, Any]]
     ui_color = "#d7edf4"
 
+    custom_operator_name: str
     webcamconsult_conn_id: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "custom_operator_name" not in vars(cls):
+            # Of the whole name, the graph has room for what all of them begin with.
+            name = cls.__name__.removeprefix("Webcamconsult").removesuffix("Operator")
+            cls.custom_operator_name = name
 
     @cached_property
     def hook(self) -> WebcamconsultHook:

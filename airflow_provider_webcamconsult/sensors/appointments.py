@@ -80,6 +80,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         "webcamconsult_conn_id",
     )
     ui_color = "#f3ecd6"
+    custom_operator_name = "AppointmentStateSensor"
 
     _began: float | None = None
     _last_state: str | None = None
