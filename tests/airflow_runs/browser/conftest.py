@@ -92,14 +92,14 @@ def page(ui: Ui, chromium: Browser, tmp_path: Path) -> Iterator[Page2 | Page3]:
 class Screenshot(Protocol):
     """Takes a picture for the README, if it is asked for."""
 
-    def __call__(self, name: str, *, of: str = "body", height: int = 800) -> None: ...
+    def __call__(self, name: str, *, of: str = "body", width: int = 1100, height: int = 800) -> None: ...
 
 
 @pytest.fixture
 def screenshot(page: Page2 | Page3) -> Screenshot:
-    def take(name: str, *, of: str = "body", height: int = 800) -> None:
+    def take(name: str, *, of: str = "body", width: int = 1100, height: int = 800) -> None:
         if os.environ.get(SCREENSHOTS) and isinstance(page, Page3):
-            page.tab.set_viewport_size({"width": 1100, "height": height})
+            page.tab.set_viewport_size({"width": width, "height": height})
             page.tab.locator(of).screenshot(path=IMAGES / f"{name}.png", animations="disabled")
 
     return take
