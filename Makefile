@@ -14,7 +14,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo ui ui-2 test browser screenshots chromium matrix chaos bench-waits check docs constraints clean environment environment-2 python
+.PHONY: help demo ui ui-2 test screenshots chromium matrix chaos bench-waits check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -33,7 +33,7 @@ ui: environment ## keep a real Airflow with its UI running, against a local Webc
 ui-2: environment-2 ## the same with Airflow 2.11
 	@$(VENV)/bin/python scripts/ui.py $(VENV_2)/bin/python
 
-test: environment environment-2 ## run all tests but those of the UI, on both Airflows
+test: environment environment-2 chromium ## run all tests, on both Airflows
 	@status=0; python_2=; \
 	if $(PYTHON) -c '$(SUPPORTS_2)'; then \
 		python_2="$(CURDIR)/$(VENV_2)/bin/python"; \
@@ -43,15 +43,11 @@ test: environment environment-2 ## run all tests but those of the UI, on both Ai
 		echo "== Tests on Airflow $(AIRFLOW_2) are skipped: it supports Python 3.10 to 3.12, and $(PYTHON) is newer."; \
 	fi; \
 	echo "== Tests on Airflow $(AIRFLOW), and with real schedulers of both"; \
-	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest -m "not browser" $(if $(PYTEST_ARGS),,--cov) $(PYTEST_ARGS) || status=$$?; \
+	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(if $(PYTEST_ARGS),,--cov) $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
 
-browser: environment environment-2 chromium ## run the tests of the UI, on both Airflows
-	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(CURDIR)/$(VENV_2)/bin/python"; fi; \
-	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest -m browser $(PYTEST_ARGS)
-
 screenshots: environment chromium ## take the pictures of the README anew
-	@SCREENSHOTS=1 $(VENV)/bin/python -m pytest -m browser -k airflow-3 $(PYTEST_ARGS)
+	@SCREENSHOTS=1 $(VENV)/bin/python -m pytest tests/airflow_runs/browser -k airflow-3 $(PYTEST_ARGS)
 
 # For the tests in a browser, which tell what is missing where this could not help.
 chromium:

@@ -319,7 +319,7 @@ class LocalAirflow:
 
     def _start(self, component: Component) -> None:
         log = self.logs / "components" / f"{component.name}.log"
-        with log.open("wb") as output:
+        with log.open("wb") as output, held_signals():
             self._processes[component.name] = subprocess.Popen(
                 [str(self.python), "-m", "airflow", *component.arguments],
                 env=self._environment(component.name),
@@ -707,6 +707,24 @@ def stop_on_signals() -> None:
     # Ctrl-C too: where a script is started in the background, Python leaves it ignored.
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
+
+
+@contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Let what would end the script wait until a process that is started can be found again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    # Not blocked: what is started would inherit that, and a handler it does not.
+    old = {number: signal.signal(number, lambda number, _: held.append(number)) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        for signalled in held:
+            os.kill(os.getpid(), signalled)
 
 
 def _free_port(wanted: int) -> int:

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from local_airflow import ROOT
+from local_airflow import ROOT, held_signals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,17 +47,17 @@ class LocalSandbox:
 
     def __enter__(self) -> LocalSandbox:
         command = [sys.executable, "-m", "airflow_provider_webcamconsult.sandbox", "--port", "0"]
-        with self.log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*command, "--states", STATES],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                # Ctrl-C in the terminal reaches only this script, which stops the others in order.
-                start_new_session=True,
-            )
         try:
+            with self.log.open("wb") as output, held_signals():
+                self._process = subprocess.Popen(
+                    [*command, "--states", STATES],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    # Ctrl-C in the terminal reaches only the script, which stops the others in order.
+                    start_new_session=True,
+                )
             self.variable = self._wait_for_connection(self._process)
             self.connection = json.loads(self.variable)
         except BaseException:

@@ -45,18 +45,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Give the machine's Chromium. For a module: while it runs, nothing else may run an event loop."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+@pytest.fixture(scope="session")
+def chromium_command() -> str:
+    """Return where the machine's Chromium is; before an Airflow is started for nothing."""
+    pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         message = "There is no Chromium: `make chromium` installs it where it can, with apt-get as root."
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=executable, args=FLAGS)
+    return executable
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_command: str) -> Iterator[Browser]:
+    """Give a running Chromium. For a module: while it runs, nothing else may run an event loop."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_command, args=FLAGS)
         yield browser
         browser.close()
 
@@ -69,7 +77,7 @@ class Ui(NamedTuple):
 
 
 @pytest.fixture(scope="package")
-def ui(airflow_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+def ui(chromium_command: str, airflow_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """Give a running Airflow with its UI, one after the other of each version."""
     home = tmp_path_factory.mktemp("ui")
     (home / "logs" / "components").mkdir(parents=True)
@@ -92,14 +100,14 @@ def page(ui: Ui, chromium: Browser, tmp_path: Path) -> Iterator[Page2 | Page3]:
 class Screenshot(Protocol):
     """Takes a picture for the README, if it is asked for."""
 
-    def __call__(self, name: str, *, of: str = "body", height: int = 800) -> None: ...
+    def __call__(self, name: str, *, of: str = "body", width: int = 1100, height: int = 800) -> None: ...
 
 
 @pytest.fixture
 def screenshot(page: Page2 | Page3) -> Screenshot:
-    def take(name: str, *, of: str = "body", height: int = 800) -> None:
+    def take(name: str, *, of: str = "body", width: int = 1100, height: int = 800) -> None:
         if os.environ.get(SCREENSHOTS) and isinstance(page, Page3):
-            page.tab.set_viewport_size({"width": 1100, "height": height})
+            page.tab.set_viewport_size({"width": width, "height": height})
             page.tab.locator(of).screenshot(path=IMAGES / f"{name}.png", animations="disabled")
 
     return take

@@ -101,6 +101,9 @@ class Page3:
         state = heading.locator("xpath=..").get_by_text(re.compile(r"^(Success|Failed)$"))
         state.wait_for(timeout=RUN_TIMEOUT * 1000)
         assert state.inner_text() == "Success"
+        # The page looks again from time to time, and its parts one after the other.
+        self.tab.reload()
+        self.tab.get_by_role("row").filter(has_text="Success").nth(4).wait_for()
 
     def provider(self) -> Locator:
         self.tab.goto(f"{self.url}/providers")

@@ -16,4 +16,4 @@ def test_booking_is_started_and_ends_well(page: Page2 | Page3, ui: Ui, screensho
 
     (appointment,) = ui.sandbox.records("appointments")
     assert appointment["state"] == "finished"
-    screenshot("booking-grid", height=640)
+    screenshot("booking-grid", width=1280, height=720)
