@@ -45,6 +45,8 @@ NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
 
 _HTML = re.compile(rb"\s*<", re.ASCII)
 
+_BLANKS = re.compile(r"[ \t\n\r]*")
+
 _DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T", re.ASCII)
 
 #: What stands in the place of a person's data.
@@ -64,6 +66,7 @@ class Request:
     :param resource: the kind of record that it is about.
     :param body: what is sent as JSON, if anything.
     :param is_list: whether the answer is a list of records.
+    :param only: ids of the records to take from a list; None takes all.
     """
 
     method: str
@@ -71,6 +74,7 @@ class Request:
     resource: Resource[Any, Any]
     body: Mapping[str, Any] | None = None
     is_list: bool = False
+    only: Collection[str] | None = None
 
     @property
     def is_create(self) -> bool:
@@ -100,13 +104,14 @@ class Record(dict[str, Any]):
         return f"<Record {self.get('id')}>"
 
 
-def list_request(resource: Resource[Any, Any]) -> Request:
+def list_request(resource: Resource[Any, Any], *, only: Collection[str] | None = None) -> Request:
     """
     Build the request for all records of a kind.
 
     :param resource: the kind.
+    :param only: ids of those to take from the answer, for who needs few of very many; None takes all.
     """
-    return Request("GET", f"/{resource.plural}.json", resource, is_list=True)
+    return Request("GET", f"/{resource.plural}.json", resource, is_list=True, only=only)
 
 
 def get_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:
@@ -498,15 +503,14 @@ def _json(content: bytes) -> Any:
 
 
 def _read_records(request: Request, status_code: int, content: bytes) -> Any:
-    resource, answer = request.resource, _json(content)
-    if request.is_list and isinstance(answer, list):
-        records = [_record(resource, item) for item in answer]
-        if None not in records:
+    if request.is_list:
+        records = _read_list(request, content)
+        if records is not None:
             return records
-    elif isinstance(answer, dict) and not request.is_list:
-        record = _record(resource, answer.get(resource.name))
-        if record is not None:
-            return record
+    elif isinstance(answer := _json(content), dict):
+        item = answer.get(request.resource.name)
+        if _id_of(request.resource, item):
+            return _record(request.resource, item)
     details = _details(request, status_code)
     said = _said(request, status_code)
     if _HTML.match(content):
@@ -522,16 +526,68 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
     )
 
 
-def _record(resource: Resource[Any, Any], item: Any) -> Record | None:
-    """Read one record under the document's names; None if it is none."""
+def _read_list(request: Request, content: bytes) -> list[Record] | None:
+    """Read the records that are asked for; None if the answer is no list of records."""
+    records = []
+    try:
+        for item in _items(content) if request.only is None else _items_one_by_one(content):
+            record_id = _id_of(request.resource, item)
+            if record_id is None:
+                return None
+            if request.only is None or record_id in request.only:
+                records.append(_record(request.resource, item))
+    except (ValueError, RecursionError):
+        return None
+    return records
+
+
+def _items(content: bytes) -> list[Any]:
+    items = json.loads(content)
+    if not isinstance(items, list):
+        raise ValueError("no list")
+    return items
+
+
+def _items_one_by_one(content: bytes) -> Iterator[Any]:
+    """Read a list that may be huge: read at once, it would hold up every other thread of the process."""
+    text = content.decode("utf-8-sig")
+    read_item = json.JSONDecoder().raw_decode
+    at = _after(text, "[", 0)
+    if text[at : at + 1] != "]":
+        item, at = read_item(text, at)
+        yield item
+        while text[(at := _after(text, "", at)) : at + 1] == ",":
+            item, at = read_item(text, _after(text, ",", at))
+            yield item
+    if _after(text, "]", at) != len(text):
+        raise ValueError("more than a list")
+
+
+def _after(text: str, mark: str, at: int) -> int:
+    """Return the place after a mark and the blanks around it."""
+    at = _BLANKS.match(text, at).end()  # type: ignore[union-attr]
+    if not text.startswith(mark, at):
+        raise ValueError(f"no {mark}")
+    return _BLANKS.match(text, at + len(mark)).end()  # type: ignore[union-attr]
+
+
+def _id_of(resource: Resource[Any, Any], item: Any) -> str | None:
+    """Return a record's id; None if it is no record."""
     if not isinstance(item, dict):
         return None
+    names = ("id", *(alias for alias, name in resource.aliases.items() if name == "id"))
+    record_id = next((item[name] for name in names if name in item), None)
+    return record_id if isinstance(record_id, str) and record_id else None
+
+
+def _record(resource: Resource[Any, Any], item: Any) -> Record:
+    """Read one record under the document's names."""
     item = _without(resource.credentials, item)
     for alias, name in resource.aliases.items():
         if alias in item:
             value = item.pop(alias)
             item.setdefault(name, value)
-    return Record(item) if isinstance(item.get("id"), str) and item["id"] else None
+    return Record(item)
 
 
 def _without(credentials: Any, value: Any) -> Any:

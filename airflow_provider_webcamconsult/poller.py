@@ -408,7 +408,7 @@ class Poller:
         began = self.time()
         try:
             answer = await self._send(
-                api.list_request(APPOINTMENT),
+                api.list_request(APPOINTMENT, only=wanted),
                 self._seen.list_etag if wanted <= self._seen.list_wanted else None,
             )
         except WebcamconsultError as error:
@@ -422,7 +422,7 @@ class Poller:
             raise self._fail(error, wanted) from None
         if answer.value is not None:
             self._seen.list_etag, self._seen.list_wanted = answer.etag, wanted
-            self._seen.listed = await self._in_thread(_states, answer.value, wanted)
+            self._seen.listed = _states(answer.value)
         ended = self.time()
         self._seen.has_list_failed = False
         self._failures = 0
@@ -523,17 +523,13 @@ class Poller:
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
 
 
-def _states(
-    appointments: Iterable[Appointment], wanted: frozenset[str]
-) -> dict[str, str | WebcamconsultError]:
-    """Return what the list says of the appointments that are waited for."""
+def _states(appointments: Iterable[Appointment]) -> dict[str, str | WebcamconsultError]:
     states: dict[str, str | WebcamconsultError] = {}
     for appointment in appointments:
-        if appointment["id"] in wanted:
-            try:
-                states[appointment["id"]] = state_of(appointment)
-            except WebcamconsultResponseError as error:
-                states[appointment["id"]] = error
+        try:
+            states[appointment["id"]] = state_of(appointment)
+        except WebcamconsultResponseError as error:
+            states[appointment["id"]] = error
     return states
 
 
