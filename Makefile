@@ -14,7 +14,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo ui ui-2 test screenshots chromium matrix chaos bench-waits check docs constraints clean environment environment-2 python
+.PHONY: help demo ui ui-2 test screenshots chromium matrix chaos bench bench-waits check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -67,6 +67,12 @@ chaos: environment environment-2 ## kill workers while they create, lose answers
 bench-waits: environment environment-2 ## measure what a thousand deferred waits cost, against the HTTP provider's
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python benchmarks/waits.py $(BENCH_ARGS) $(VENV)/bin/python $$python_2
+
+bench: environment environment-2 ## measure calls, lists, parsing, waits and creates against the HTTP provider (an hour or two)
+	@$(VENV)/bin/python benchmarks/calls.py
+	@$(VENV)/bin/python benchmarks/imports.py
+	@$(MAKE) --no-print-directory bench-waits
+	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 30 --lost 20'
 
 check: environment docs ## lint, check the format, the spelling, the types and the documents
 	@$(VENV)/bin/ruff check

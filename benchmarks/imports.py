@@ -1,16 +1,20 @@
 """
-Measure what importing the operators costs on top of ``airflow.sdk``, against the HTTP provider's.
+Measure what importing the operators and parsing a DAG of them costs, against the HTTP provider's.
 
-Each import runs in a fresh process, the two in turn, so that a machine that speeds up or slows down does so
-for both. Run it with the interpreter of an environment that has both: ``python benchmarks/imports.py``.
+Each runs in a fresh process, as Airflow parses each file in one, on top of ``airflow.sdk``, which any DAG
+file loads; the two in turn, so that a machine that speeds up or slows down does so for both::
+
+    python benchmarks/imports.py
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 import subprocess
 import sys
+from importlib.metadata import version
 
 OURS = (
     "airflow_provider_webcamconsult.operators.users",
@@ -18,41 +22,104 @@ OURS = (
     "airflow_provider_webcamconsult.operators.appointments",
 )
 THEIRS = ("airflow.providers.http.operators.http",)
-RUNS = 15
+
+TASKS = 50
+OUR_DAG = f"""
+from airflow.sdk import dag
+from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+
+@dag(schedule=None)
+def many():
+    for number in range({TASKS}):
+        WebcamconsultCreateAppointmentOperator(
+            task_id=f"book_{{number}}",
+            attributes={{"user_id": "{{{{ params.user_id }}}}", "date": "2030-03-01T09:30", "duration": 30}},
+        )
+
+many()
+"""
+THEIR_DAG = f"""
+from airflow.sdk import dag
+from airflow.providers.http.operators.http import HttpOperator
+
+@dag(schedule=None)
+def many():
+    for number in range({TASKS}):
+        HttpOperator(
+            task_id=f"book_{{number}}",
+            endpoint="appointments.json",
+            data='{{"appointment": {{"user_id": "{{{{ params.user_id }}}}", "duration": 30}}}}',
+            headers={{"Content-Type": "application/json"}},
+        )
+
+many()
+"""
 
 _MEASURE = """
 import importlib, json, sys, time
 from airflow.sdk import BaseOperator, BaseHook  # airflow.sdk is lazy: what any DAG file loads
+names, source = json.load(sys.stdin)
+code = compile(source, "many.py", "exec")
 before = set(sys.modules)
-start = time.perf_counter()
-for name in sys.argv[1:]:
+times = [time.perf_counter()]
+for name in names:
     importlib.import_module(name)
-seconds = time.perf_counter() - start
+times.append(time.perf_counter())
 new = set(sys.modules) - before
+exec(code, {"__name__": "first"})
+times.append(time.perf_counter())
+exec(code, {"__name__": "again"})
+times.append(time.perf_counter())
 heavy = sorted(new & {"requests", "aiohttp", "starlette", "uvicorn"})
-print(json.dumps({"seconds": seconds, "modules": len(new), "heavy": heavy}))
+print(json.dumps({
+    "import": times[1] - times[0],
+    "parse": times[2] - times[0],
+    "parse again": times[3] - times[2],
+    "modules": len(new),
+    "heavy": heavy,
+}))
 """
 
+ROWS = {
+    "import": "importing the operators",
+    "parse": f"parsing a DAG of {TASKS} tasks, with the import",
+    "parse again": "parsing it again in the same process",
+}
+RUNS = 15
 
-def measure(modules: tuple[str, ...]) -> dict[str, object]:
-    """Import the modules in a fresh process."""
+
+def measure(modules: tuple[str, ...], source: str) -> dict[str, float]:
+    """
+    Import and parse in a fresh process; return seconds, and what was loaded.
+
+    :param modules: what is imported.
+    :param source: a DAG file.
+    """
     result = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", _MEASURE, *modules], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _MEASURE],
+        input=json.dumps([modules, source]),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    measured: dict[str, object] = json.loads(result.stdout.splitlines()[-1])
+    measured: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
     return measured
 
 
 def main() -> None:
-    """Measure in turn and print medians and the ratio."""
-    measure(OURS), measure(THEIRS)  # warms the file cache
-    pairs = [(measure(OURS), measure(THEIRS)) for _ in range(RUNS)]
-    for name, results in (("ours", [pair[0] for pair in pairs]), ("http", [pair[1] for pair in pairs])):
-        milliseconds = statistics.median(float(str(result["seconds"])) * 1000 for result in results)
-        first = results[0]
-        print(f"{name}: {milliseconds:.1f} ms, {first['modules']} modules, of them heavy {first['heavy']}")
-    ratio = statistics.median(float(str(a["seconds"])) / float(str(b["seconds"])) for a, b in pairs)
-    print(f"ours / http: {ratio:.2f} (median of {RUNS} pairs)")
+    """Measure in turn, and print medians and ratios."""
+    measure(OURS, OUR_DAG), measure(THEIRS, THEIR_DAG)  # warms the file cache
+    pairs = [(measure(OURS, OUR_DAG), measure(THEIRS, THEIR_DAG)) for _ in range(RUNS)]
+    print(f"## Parsing: Airflow {version('apache-airflow')}, Python {platform.python_version()}\n")
+    print("| | this provider, ms | HTTP provider, ms | ratio |")
+    print("| --- | --- | --- | --- |")
+    for key, what in ROWS.items():
+        ours, theirs = (statistics.median(pair[side][key] * 1000 for pair in pairs) for side in (0, 1))
+        ratio = statistics.median(pair[0][key] / pair[1][key] for pair in pairs)
+        print(f"| {what} | {ours:.1f} | {theirs:.1f} | {ratio:.2f} |")
+    for name, side in (("This provider", 0), ("The HTTP provider", 1)):
+        loaded = pairs[0][side]
+        print(f"\n{name} loads {loaded['modules']} modules, of them heavy: {loaded['heavy'] or 'none'}.")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -420,21 +419,14 @@ def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(values), values[math.ceil(len(values) * 0.95) - 1], values[-1]
 
 
-_FIRED_3 = re.compile(r'^(?=.*"event":"Trigger fired event").*"timestamp":"([^"]+)"', re.MULTILINE)
-_FIRED_2 = re.compile(r"^\[([^\]]+)\] .* INFO - Trigger .* fired: ", re.MULTILINE)
-
-
-def fired_at(log: str) -> float | None:
+def left_at(log: str) -> float | None:
     """
-    Return when Airflow got a trigger's event, in seconds since the epoch; None where it did not.
+    Return when a trigger's event left it, in seconds since the epoch; None where it did not.
 
-    :param log: the trigger's.
+    :param log: the trigger's, where Airflow writes its event.
     """
-    found = _FIRED_3.search(log) or _FIRED_2.search(log)
-    if found is None:
-        return None
-    text = re.sub(r"([+-]\d\d)(\d\d)$", r"\1:\2", found[1].replace("Z", "+00:00"))
-    return datetime.fromisoformat(text).timestamp()
+    found = re.search(r"left_at\W+([\d.]+)", log)
+    return float(found[1]) if found else None
 
 
 def longest_block(output: str) -> float:
@@ -471,7 +463,10 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
             Path(home),
             dags,
             python=python,
-            env={f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+            env={
+                **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+                "PYTHONPATH": str(dags),
+            },
             config={"triggerer": {"capacity": str(case.waits + 1)}},
         )
         with airflow:
@@ -509,13 +504,13 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
                         raise TimeoutError(f"{airflow.deferred()} waits have not ended:\n{airflow.output()}")
                     time.sleep(COMMIT_POLL_INTERVAL)
                 committed = time.time() - changed
-                fired: list[float | None] = [None]
+                left: list[float | None] = [None]
                 # Airflow 3 may write a log down after the event.
-                while None in fired:
+                while None in left:
                     if time.time() > changed + END_TIMEOUT:
-                        raise TimeoutError(f"{fired.count(None)} waits have no event in their logs.")
-                    fired = [fired_at(log.read_text()) for log in airflow.trigger_logs()]
-                delays = sorted(when - changed for when in fired if when is not None)
+                        raise TimeoutError(f"{left.count(None)} waits have no event in their logs.")
+                    left = [left_at(log.read_text()) for log in airflow.trigger_logs()]
+                delays = sorted(when - changed for when in left if when is not None)
             return Result(
                 case,
                 (idle.cpu - before.cpu) / (idle.time - before.time) * interval,
