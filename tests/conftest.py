@@ -297,12 +297,16 @@ class Log:
     @property
     def warnings(self) -> list[str]:
         """Those of the provider, in order."""
+        return self.of("warning")
+
+    def of(self, level: str) -> list[str]:
+        """Return what the provider logged at a level, in order."""
         plain = [
             record.getMessage()
             for record in self.caplog.records
-            if record.levelno == logging.WARNING and "webcamconsult" in record.name
+            if record.levelname == level.upper() and "webcamconsult" in record.name.lower()
         ]
-        return plain + [entry["event"] for entry in self.structured if entry["log_level"] == "warning"]
+        return plain + [entry["event"] for entry in self.structured if entry["log_level"] == level]
 
 
 @pytest.fixture

@@ -135,7 +135,26 @@ def test_what_can_pass_is_survived_from_the_first_look_on(
 ) -> None:
     connect(serve(step).url, retries=0)
     assert not make().poke({})
-    assert any(warning.endswith("Still waiting.") for warning in log.warnings)
+    assert any("Still waiting; it looks again in" in warning for warning in log.warnings)
+
+
+def test_the_log_tells_each_change_of_state_what_is_awaited_and_when_it_looks_next(
+    connect: Connect, serve: Serve, log: Log
+) -> None:
+    connect(serve(*map(seen, ["idle", "idle", "started", "started", "paused", "finished"])).url)
+    sensor = make(target_states=["finished", "cancelled"], poke_interval=30)
+    while not sensor.poke({}):
+        pass
+    waiting = "Waiting for 'finished' or 'cancelled'. It looks again in 30 s."
+    assert log.of("info") == [
+        f"Appointment {ID} is 'idle'.",
+        waiting,
+        f"Appointment {ID} is 'started'.",
+        waiting,
+        f"Appointment {ID} is 'paused'.",
+        waiting,
+        f"Appointment {ID} is 'finished'.",
+    ]
 
 
 @pytest.mark.parametrize("step", [WEB_PAGE, REDIRECT], ids=["web page", "redirect"])

@@ -130,6 +130,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             self._began = try_began(context, reschedule=self.reschedule)
         began_well = self.reschedule and was_rescheduled(context)
         while True:
+            last_state = self._last_state
             state = self._look(began_well=began_well)
             if state is not None and self._is_over(state):
                 return PokeReturnValue(is_done=True, xcom_value=state)
@@ -138,6 +139,10 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 raise self._timed_out(self._last_state)
             if self.deferrable:
                 self._defer()
+            if state is not None and state != last_state:
+                self.log.info(
+                    "Waiting for %s. It looks again in %.0f s.", awaited(self.target_states), self._pause
+                )
             if not self.reschedule or remaining > RESCHEDULE_MIN_SECONDS + LAST_LEG_SECONDS:
                 return PokeReturnValue(is_done=False)
             time.sleep(min(self._pause, remaining))
@@ -220,7 +225,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             if ends_wait(error) or (isinstance(error, AirflowFailException) and not began_well):
                 raise
             self._failures, self._last_error = self._failures + 1, error
-            self.log.warning("%s Still waiting.", error)
+            self.log.warning("%s Still waiting; it looks again in %.0f s.", error, self._pause)
             return None
         self._failures, self._last_error = 0, None
         if state != self._last_state:

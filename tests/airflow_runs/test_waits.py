@@ -21,6 +21,7 @@ ENDS = {
     "soft_timed_out": "skipped",
     "gone": "failed",
 }
+STATES_OF_EACH = ("started", "cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,9 @@ def waits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
     run_id = local_airflow.trigger("waits")
     for end in ("reached", "not_idle", "failed", "soft_failed"):
         local_airflow.wait_for_task("waits", run_id, f"{end}_deferrable", "deferred")
+    for map_index, state in enumerate(STATES_OF_EACH):
+        appointment_id = local_airflow.xcom("waits", run_id, "book_each", map_index)
+        airflow_sandbox.set_state(appointment_id, state)
     airflow_sandbox.set_state(local_airflow.xcom("waits", run_id, "book"), "finished")
     assert local_airflow.wait("waits", run_id) == "failed"
     return run_id
@@ -47,6 +51,15 @@ def test_ends_as_it_should_and_without_a_retry(
 def test_returns_the_state_that_ended_it(local_airflow: LocalAirflow, waits_run: str, mode: str) -> None:
     assert local_airflow.xcom("waits", waits_run, f"reached_{mode}") == "finished"
     assert local_airflow.xcom("waits", waits_run, f"not_idle_{mode}") == "finished"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_of_mapped_waits_returns_the_state_of_its_own(
+    local_airflow: LocalAirflow, waits_run: str, mode: str
+) -> None:
+    assert [local_airflow.xcom("waits", waits_run, f"each_{mode}", index) for index in (0, 1)] == [
+        *STATES_OF_EACH
+    ]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -25,7 +25,13 @@ def waits() -> None:
     book = WebcamconsultCreateAppointmentOperator(
         task_id="book", attributes={"date": "2030-03-01T09:30", "duration": 30}
     )
+    book_each = WebcamconsultCreateAppointmentOperator.partial(task_id="book_each").expand(
+        attributes=[{"date": f"2030-03-0{day}T09:30", "duration": 30} for day in (2, 3)]
+    )
     for name, mode in MODES.items():
+        WebcamconsultAppointmentStateSensor.partial(task_id=f"each_{name}", **mode).expand(
+            appointment_id=book_each.output
+        )
         WebcamconsultAppointmentStateSensor(
             task_id=f"reached_{name}", appointment_id=book.output, target_states=["finished"], **mode
         )
