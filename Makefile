@@ -38,12 +38,12 @@ test: environment environment-2 chromium ## run all tests, on both Airflows
 	if $(PYTHON) -c '$(SUPPORTS_2)'; then \
 		python_2="$(CURDIR)/$(VENV_2)/bin/python"; \
 		echo "== Tests on Airflow $(AIRFLOW_2)"; \
-		"$$python_2" -m pytest -m "not airflow_run" $(PYTEST_ARGS) || status=$$?; \
+		"$$python_2" -m pytest -m "not airflow_run" $(if $(PYTEST_ARGS),,--cov --cov-report= --cov-fail-under=0) $(PYTEST_ARGS) || status=$$?; \
 	else \
 		echo "== Tests on Airflow $(AIRFLOW_2) are skipped: it supports Python 3.10 to 3.12, and $(PYTHON) is newer."; \
 	fi; \
 	echo "== Tests on Airflow $(AIRFLOW), and with real schedulers of both"; \
-	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(if $(PYTEST_ARGS),,--cov) $(PYTEST_ARGS) || status=$$?; \
+	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(if $(PYTEST_ARGS),,--cov $${python_2:+--cov-append}) $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
 
 screenshots: environment chromium ## take the pictures of the README anew
