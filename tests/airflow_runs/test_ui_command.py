@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -47,7 +48,26 @@ def taken_port() -> Iterator[int]:
         yield 8080
 
 
+def sandboxes() -> set[str]:
+    """Return the processes in which a sandbox's command runs."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if "airflow_provider_webcamconsult.sandbox" in (folder / "cmdline").read_text():
+                found.add(folder.name)
+    return found
+
+
+@pytest.fixture
+def nothing_is_left() -> Iterator[None]:
+    """Look that there are no more sandboxes after the test than before it: other tests may have theirs."""
+    before = sandboxes()
+    yield
+    assert sandboxes() <= before
+
+
 @needs_proc
+@pytest.mark.usefixtures("nothing_is_left")
 def test_it_is_ready_when_it_says_so_and_leaves_nothing_after_ctrl_c(
     airflow_python: str, output: Path, taken_port: int
 ) -> None:
@@ -98,22 +118,10 @@ def test_it_is_ready_when_it_says_so_and_leaves_nothing_after_ctrl_c(
     assert script.returncode == 0
     assert output.read_text().endswith("Nothing is left running.\n")
     assert processes_in(home) == {}
-    assert str(ROOT) not in sandboxes()
-
-
-def sandboxes() -> list[str]:
-    """Return the folders in which a sandbox's command runs."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if "airflow_provider_webcamconsult.sandbox" in (folder / "cmdline").read_text():
-                found.append(os.readlink(folder / "cwd"))
-        except OSError:
-            continue
-    return found
 
 
 @needs_proc
+@pytest.mark.usefixtures("nothing_is_left")
 @pytest.mark.parametrize("after", [0.0, 0.3, 0.6, 0.9, 3.0], ids=lambda after: f"{after} s")
 def test_a_signal_while_it_starts_stops_it_too(after: float, output: Path) -> None:
     with output.open("wb") as file:
@@ -128,4 +136,3 @@ def test_a_signal_while_it_starts_stops_it_too(after: float, output: Path) -> No
     script.send_signal(signal.SIGHUP)  # as a terminal that is closed
     assert script.wait(STOP_TIMEOUT) == 128 + signal.SIGHUP
     assert processes_in(ROOT / ".airflow" / "ui") == {}
-    assert str(ROOT) not in sandboxes()
