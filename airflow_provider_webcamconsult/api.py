@@ -189,7 +189,7 @@ def check_id(resource: Resource[Any, Any], record_id: object) -> None:
 def _no_value(name: str, value: object) -> WebcamconsultInputError:
     return WebcamconsultInputError(
         f"{name} is {value!r}: a template or an XCom gave no value. "
-        "Check that the task that it comes from ran and returned an id."
+        "Check the run's params, or that the task that it comes from ran and returned an id."
     )
 
 

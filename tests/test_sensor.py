@@ -135,7 +135,7 @@ def test_what_can_pass_is_survived_from_the_first_look_on(
 ) -> None:
     connect(serve(step).url, retries=0)
     assert not make().poke({})
-    assert any("Still waiting; it looks again in" in warning for warning in log.warnings)
+    assert any("Still waiting. It looks again in" in warning for warning in log.warnings)
 
 
 def test_the_log_tells_each_change_of_state_what_is_awaited_and_when_it_looks_next(

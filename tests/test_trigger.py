@@ -151,7 +151,7 @@ def test_what_cannot_pass_ends_the_wait_with_the_error(
 def test_what_can_pass_is_ridden_out_and_logged(step: Step, connect: Connect, serve: Serve, log: Log) -> None:
     connect(serve(step, step, seen("finished")).url, retries=0, timeout=0.25)
     assert only_event(make()) == {"state": "finished"}
-    assert ["Still waiting; it looks again in" in warning for warning in log.warnings] == [True, True]
+    assert ["Still waiting. It looks again in" in warning for warning in log.warnings] == [True, True]
 
 
 def test_a_connection_that_is_not_there_ends_the_wait() -> None:

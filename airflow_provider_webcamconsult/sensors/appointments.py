@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,8 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         document names (templated).
     :param failed_states: states that end the wait as a failure (templated).
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
-    :param deferrable: whether to wait in the triggerer, without a worker slot.
+    :param deferrable: whether to wait in the triggerer, without a worker slot; by default Airflow's
+        ``[operators] default_deferrable``.
     :param end_from_trigger: whether a deferred wait that ends well ends in the triggerer, without a worker
         slot for its end. What a worker does at the end of a task is not done then: it is refused where that
         would lose ``outlets`` or ``on_success_callback``; ``post_execute`` and listeners do not hear of it.
@@ -170,10 +171,11 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     @property
     def _deadline(self) -> float:
-        limit: Any = getattr(self, self._limit)
-        return (self._began or time.time()) + (
-            limit.total_seconds() if isinstance(limit, timedelta) else limit
-        )
+        return (self._began or time.time()) + self._seconds(self._limit)
+
+    def _seconds(self, limit: str) -> float:
+        value: Any = getattr(self, limit, None)
+        return value.total_seconds() if isinstance(value, timedelta) else value or 0.0
 
     def _check(self) -> None:
         api.check_id(APPOINTMENT, self.appointment_id)
@@ -202,8 +204,8 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         lost = [name for name in ("outlets", "on_success_callback") if getattr(self, name)]
         if lost:
             raise WebcamconsultInputError(
-                f"end_from_trigger would lose {' and '.join(lost)}: they take a worker at the end of the "
-                "task. Leave out one or the other."
+                f"end_from_trigger would lose {' and '.join(lost)}, done by a worker at the end of the task. "
+                "Leave out one or the other."
             )
         if not can_end_from_trigger():
             raise WebcamconsultInputError(
@@ -225,7 +227,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             if ends_wait(error) or (isinstance(error, AirflowFailException) and not began_well):
                 raise
             self._failures, self._last_error = self._failures + 1, error
-            self.log.warning("%s Still waiting; it looks again in %.0f s.", error, self._pause)
+            self.log.warning("%s Still waiting. It looks again in %.0f s.", error, self._pause)
             return None
         self._failures, self._last_error = 0, None
         if state != self._last_state:
@@ -245,7 +247,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         deadline = self._deadline
         seconds = max(deadline - time.time(), 0)
         self.log.info(
-            "Waiting in the triggerer for %s, for %.0f s at the most.", awaited(self.target_states), seconds
+            "Waiting in the triggerer for %s, until %s at the latest.",
+            awaited(self.target_states),
+            f"{datetime.fromtimestamp(deadline, timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
         )
         self.defer(
             trigger=WebcamconsultAppointmentStateTrigger(
@@ -266,11 +270,12 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     def _timed_out(self, state: str | None, limit: str | None = None) -> BaseException:
         limit = limit or self._limit
+        seconds = self._seconds(limit)
         error_class = AirflowTaskTimeout if limit == "execution_timeout" else AirflowSensorTimeout
         seen = f"last seen '{state}'" if state else "never seen"
         return error_class(
-            f"The {limit} is over. Appointment {self.appointment_id} was {seen}; "
-            f"waited for {awaited(self.target_states)}."
+            f"The {limit} of {seconds:.15g} s is over. Appointment {self.appointment_id} was {seen}; "
+            f"waited for {awaited(self.target_states)}. Look at it there, or raise the limit."
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:

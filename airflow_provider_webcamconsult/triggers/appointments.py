@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -109,19 +110,17 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         self._wait = wait = Poller.join(self.webcamconsult_conn_id, self.appointment_id, self.poke_interval)
         try:
             self.log.info(
-                "Waiting for appointment %s to be %s. It looks again in %.0f s.",
+                "Waiting for appointment %s to be %s.%s",
                 self.appointment_id,
                 awaited(self.target_states),
-                wait.seconds_to_next_look,
+                self._when_next(wait),
             )
             while (news := await wait.next(self.deadline)) is not None:
                 if isinstance(news, WebcamconsultError):
                     if ends_wait(news):
                         yield _event(state, error=describe(news))
                         return
-                    self.log.warning(
-                        "%s Still waiting; it looks again in %.0f s.", news, wait.seconds_to_next_look
-                    )
+                    self.log.warning("%s Still waiting.%s", news, self._when_next(wait))
                     continue
                 old, state = state, news
                 if state in self.failed_states:
@@ -132,14 +131,17 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                     return
                 if state != old:
                     self.log.info(
-                        "Appointment %s is '%s'. It looks again in %.0f s.",
-                        self.appointment_id,
-                        state,
-                        wait.seconds_to_next_look,
+                        "Appointment %s is '%s'.%s", self.appointment_id, state, self._when_next(wait)
                     )
             yield _event(state, timed_out=self.limit)
         finally:
             wait.leave()
+
+    def _when_next(self, wait: Wait) -> str:
+        remaining = self.deadline - time.time()  # a last look comes then
+        return (
+            f" It looks again in {min(wait.seconds_to_next_look, remaining):.0f} s." if remaining > 0 else ""
+        )
 
     async def _success(self, state: str) -> TriggerEvent:
         # Without a task instance, as in dag.test(), nobody would end the task.

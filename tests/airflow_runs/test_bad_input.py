@@ -12,9 +12,9 @@ MISTAKES = {
     "unknown_connection": "There is no connection 'nowhere_defined'. Create it in Airflow under Admin",
     "wrong_token": "GET /users.json: 401 Unauthorized, the service refused the API token",
     "html_host": "the host answered with a web page, not as the API; check the connection's Host",
-    "empty_id": "user_id is '': a template or an XCom gave no value. Check that the task",
-    "none_id": "user_id is 'None': a template or an XCom gave no value. Check that the task",
-    "none_output_id": "user_id is None: a template or an XCom gave no value. Check that the task",
+    "empty_id": "user_id is '': a template or an XCom gave no value. Check the run's params",
+    "none_id": "user_id is 'None': a template or an XCom gave no value. Check the run's params",
+    "none_output_id": "user_id is None: a template or an XCom gave no value. Check the run's params",
     "id_with_slash": "user_id has characters that no id has",
     "id_with_question_mark": "appointment_id has characters that no id has",
     "attributes_no_dict": "attributes of a user must be a dict, not list",
@@ -24,8 +24,8 @@ MISTAKES = {
     "impossible_date": "Attribute 'date' is not a date that exists",
     "wait_for_nothing": "appointment_id is ''",
     "wait_html_host": "the host answered with a web page",
-    "wait_loses_outlets": "end_from_trigger would lose outlets: they take a worker at the end",
-    "wait_loses_callback": "end_from_trigger would lose on_success_callback: they take a worker at the end",
+    "wait_loses_outlets": "end_from_trigger would lose outlets, done by a worker at the end",
+    "wait_loses_callback": "end_from_trigger would lose on_success_callback, done by a worker at the end",
 }
 
 
