@@ -80,6 +80,7 @@ check: environment docs ## lint, check the format, the spelling, the types and t
 	@$(VENV)/bin/codespell
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/basedpyright
+	@echo "All is well."
 
 docs: environment ## build the documents into build/docs; a warning is an error
 	@$(VENV)/bin/python -m sphinx -W --keep-going -q docs build/docs

@@ -97,7 +97,7 @@ class WebcamconsultHook(BaseHook):
             raise WebcamconsultConfigurationError(
                 f"There is no connection '{self.webcamconsult_conn_id}'. Create it in Airflow under Admin, "
                 "Connections, of type Webcamconsult, or name one that exists in webcamconsult_conn_id. (One "
-                "that is in the environment, but cannot be read, is told as missing too.)"
+                "that is in the environment, but cannot be read, is reported as missing too.)"
             )
         return Settings.of(connection)
 
