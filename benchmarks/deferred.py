@@ -53,7 +53,7 @@ waits()
 
 
 class Timed:
-    """Goes before a trigger's class; its event then says when it left, in seconds since the epoch."""
+    """Goes before a trigger's class; its event then says when it left, in nanoseconds since the epoch."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
@@ -62,7 +62,7 @@ class Timed:
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Do what the trigger does."""
         async for event in super().run():  # type: ignore[misc]
-            event.payload = {"left_at": time.time()}
+            event.payload = {"left_at": time.time_ns()}
             yield event
 
 

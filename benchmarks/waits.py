@@ -419,14 +419,14 @@ def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(values), values[math.ceil(len(values) * 0.95) - 1], values[-1]
 
 
-def left_at(log: str) -> float | None:
+def left_at(logs: Iterable[str]) -> list[float]:
     """
-    Return when a trigger's event left it, in seconds since the epoch; None where it did not.
+    Return when events left their triggers, in seconds since the epoch.
 
-    :param log: the trigger's, where Airflow writes its event.
+    :param logs: of the triggers, and of the triggerer, where Airflow writes what a trigger's own log is late for.
     """
-    found = re.search(r"left_at\W+([\d.]+)", log)
-    return float(found[1]) if found else None
+    found = {int(moment) for log in logs for moment in re.findall(r"left_at\W+(\d+)", log)}
+    return [moment / 1e9 for moment in found]
 
 
 def longest_block(output: str) -> float:
@@ -504,13 +504,14 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
                         raise TimeoutError(f"{airflow.deferred()} waits have not ended:\n{airflow.output()}")
                     time.sleep(COMMIT_POLL_INTERVAL)
                 committed = time.time() - changed
-                left: list[float | None] = [None]
+                left: list[float] = []
                 # Airflow 3 may write a log down after the event.
-                while None in left:
+                while len(left) < case.waits:
                     if time.time() > changed + END_TIMEOUT:
-                        raise TimeoutError(f"{left.count(None)} waits have no event in their logs.")
-                    left = [left_at(log.read_text()) for log in airflow.trigger_logs()]
-                delays = sorted(when - changed for when in left if when is not None)
+                        raise TimeoutError(f"{case.waits - len(left)} waits have no event in the logs.")
+                    time.sleep(COMMIT_POLL_INTERVAL)
+                    left = left_at([*(log.read_text() for log in airflow.trigger_logs()), airflow.output()])
+                delays = sorted(when - changed for when in left)
             return Result(
                 case,
                 (idle.cpu - before.cpu) / (idle.time - before.time) * interval,
