@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = []
 
 #: Each version of both at least once: oldest with oldest, newest with newest, and crosswise. The tagged ones
-#: are run for every change, as far as they fit in an hour with ``make test``, which has the oldest and the newest.
+#: are run for every change: what fits in an hour with ``make test``, which has the oldest and the newest.
 AIRFLOW_AND_PYTHON: list[tuple[str, str, list[str]]] = [
     ("2.11.2", "3.10", []),
     ("2.11.2", "3.12", []),

@@ -423,7 +423,7 @@ def left_at(logs: Iterable[str]) -> list[float]:
     """
     Return when events left their triggers, in seconds since the epoch.
 
-    :param logs: of the triggers, and of the triggerer, where Airflow writes what a trigger's own log is late for.
+    :param logs: of the triggers, and of the triggerer, where Airflow writes what comes late.
     """
     found = {int(moment) for log in logs for moment in re.findall(r"left_at\W+(\d+)", log)}
     return [moment / 1e9 for moment in found]
