@@ -575,8 +575,10 @@ def _id_of(resource: Resource[Any, Any], item: Any) -> str | None:
     """Return a record's id; None if it is no record."""
     if not isinstance(item, dict):
         return None
-    names = ("id", *(alias for alias, name in resource.aliases.items() if name == "id"))
-    record_id = next((item[name] for name in names if name in item), None)
+    record_id = item.get("id")
+    if "id" not in item:
+        names = (alias for alias, name in resource.aliases.items() if name == "id")
+        record_id = next((item[alias] for alias in names if alias in item), None)
     return record_id if isinstance(record_id, str) and record_id else None
 
 
@@ -591,11 +593,14 @@ def _record(resource: Resource[Any, Any], item: Any) -> Record:
 
 
 def _without(credentials: Any, value: Any) -> Any:
+    # Called for what holds others alone: a list has thousands of records, of which most attributes are text.
     if isinstance(value, dict):
-        return {name: _without(credentials, item) for name, item in value.items() if name not in credentials}
-    if isinstance(value, list):
-        return [_without(credentials, item) for item in value]
-    return value
+        return {
+            name: _without(credentials, item) if isinstance(item, (dict, list)) else item
+            for name, item in value.items()
+            if name not in credentials
+        }
+    return [_without(credentials, item) if isinstance(item, (dict, list)) else item for item in value]
 
 
 def natural_key_names(resource: Resource[Any, Any]) -> str:
