@@ -467,7 +467,8 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
                 **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
                 "PYTHONPATH": str(dags),
             },
-            config={"triggerer": {"capacity": str(case.waits + 1)}},
+            # Two names of the same, that of Airflow 2 last.
+            config={"triggerer": dict.fromkeys(("capacity", "default_capacity"), str(case.waits + 1))},
         )
         with airflow:
             airflow.read_dags()
