@@ -67,6 +67,7 @@ class Request:
     :param body: what is sent as JSON, if anything.
     :param is_list: whether the answer is a list of records.
     :param only: ids of the records to take from a list; None takes all.
+    :param fields: names of the attributes to take of those, beside the id; None takes all.
     """
 
     method: str
@@ -75,6 +76,7 @@ class Request:
     body: Mapping[str, Any] | None = None
     is_list: bool = False
     only: Collection[str] | None = None
+    fields: Collection[str] | None = None
 
     @property
     def is_create(self) -> bool:
@@ -104,14 +106,20 @@ class Record(dict[str, Any]):
         return f"<Record {self.get('id')}>"
 
 
-def list_request(resource: Resource[Any, Any], *, only: Collection[str] | None = None) -> Request:
+def list_request(
+    resource: Resource[Any, Any],
+    *,
+    only: Collection[str] | None = None,
+    fields: Collection[str] | None = None,
+) -> Request:
     """
     Build the request for all records of a kind.
 
     :param resource: the kind.
-    :param only: ids of those to take from the answer, for who needs few of very many; None takes all.
+    :param only: ids of those to take from the answer, where it is read often or is huge; None takes all.
+    :param fields: names of the attributes to take of those, beside the id; None takes all.
     """
-    return Request("GET", f"/{resource.plural}.json", resource, is_list=True, only=only)
+    return Request("GET", f"/{resource.plural}.json", resource, is_list=True, only=only, fields=fields)
 
 
 def get_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:
@@ -528,6 +536,9 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
 
 def _read_list(request: Request, content: bytes) -> list[Record] | None:
     """Read the records that are asked for; None if the answer is no list of records."""
+    aliases = request.resource.aliases.items()
+    taken = {"id", *(request.fields or ())}
+    taken |= {alias for alias, name in aliases if name in taken}
     records = []
     try:
         for item in _items(content) if request.only is None else _items_one_by_one(content):
@@ -535,6 +546,8 @@ def _read_list(request: Request, content: bytes) -> list[Record] | None:
             if record_id is None:
                 return None
             if request.only is None or record_id in request.only:
+                if request.fields is not None:
+                    item = {name: value for name, value in item.items() if name in taken}
                 records.append(_record(request.resource, item))
     except (ValueError, RecursionError):
         return None

@@ -408,7 +408,7 @@ class Poller:
         began = self.time()
         try:
             answer = await self._send(
-                api.list_request(APPOINTMENT, only=wanted),
+                api.list_request(APPOINTMENT, only=wanted, fields=["state"]),
                 self._seen.list_etag if wanted <= self._seen.list_wanted else None,
             )
         except WebcamconsultError as error:

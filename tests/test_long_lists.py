@@ -58,6 +58,12 @@ def test_those_that_are_not_asked_for_are_left_out(records: list[Any]) -> None:
     assert [record["id"] for record in found] == [record["id"] for record in records if record["id"] != "c"]
 
 
+def test_of_each_record_only_the_attributes_that_are_asked_for_are_taken() -> None:
+    content = b'[{"id": "a", "state": "idle", "duration": 30}, {"_id": "b", "token": "t"}, {"id": "c"}]'
+    request = api.list_request(APPOINTMENT, only={"a", "b"}, fields=["state"])
+    assert api.read(request, 200, {}, content) == [{"id": "a", "state": "idle"}, {"id": "b"}]
+
+
 @unhurried
 @given(LISTS, st.data())
 def test_one_that_is_cut_off_is_an_error(records: list[Any], data: st.DataObject) -> None:
