@@ -169,6 +169,13 @@ def test_the_deadline_ends_the_wait_after_a_last_look(connect: Connect, serve: S
     assert 0.25 <= time.monotonic() - began < 5
 
 
+def test_the_last_look_announces_no_other(connect: Connect, serve: Serve, log: Log) -> None:
+    connect(serve(seen("started")).url)
+    trigger = make(target_states=["finished"], state="idle", poke_interval=60, deadline=time.time() + 0.1)
+    assert only_event(trigger)["timed_out"] == "timeout"
+    assert f"Appointment {ID} is 'started'." in log.of("info")
+
+
 def test_a_state_that_is_there_at_the_deadline_counts(connect: Connect, serve: Serve) -> None:
     connect(serve(seen("finished")).url)
     assert only_event(make(poke_interval=60, deadline=time.time() + 0.1)) == {"state": "finished"}
