@@ -76,9 +76,9 @@ class Ui(NamedTuple):
     sandbox: LocalSandbox
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def ui(chromium_command: str, airflow_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """Give a running Airflow with its UI, one after the other of each version."""
+    """Give a running Airflow with its UI, one after the other of each version, while it is needed."""
     home = tmp_path_factory.mktemp("ui")
     (home / "logs" / "components").mkdir(parents=True)
     with open_ui(home, airflow_python) as (airflow, sandbox):

@@ -1,4 +1,4 @@
-"""The connection in the UI, as a person uses it."""
+"""The UI as a person uses it: the connection, and the example DAG started there and seen to its end."""
 
 from __future__ import annotations
 
@@ -135,3 +135,13 @@ def test_the_page_of_providers_shows_it_with_its_link(page: Page2 | Page3) -> No
     provider = page.provider()
     assert "for video consults" in provider.inner_text()
     assert provider.get_by_role("link").last.get_attribute("href") == "https://www.webcamconsult.com/"
+
+
+def test_booking_is_started_and_ends_well(page: Page2 | Page3, ui: Ui, screenshot: Screenshot) -> None:
+    ui.airflow.wait_for_dag("booking")
+    page.trigger("booking")
+    page.wait_for_success()
+
+    (appointment,) = ui.sandbox.records("appointments")
+    assert appointment["state"] == "finished"
+    screenshot("booking-grid", width=1280, height=720)
