@@ -333,6 +333,7 @@ class Poller:
                 pause = next_due - self.time()
                 if pause <= 0:
                     await self._poll()
+                    await asyncio.sleep(0)  # who was told leaves before the next look
                     continue
                 await self._changed.wait(pause)
         except Exception as error:

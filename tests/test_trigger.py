@@ -110,6 +110,16 @@ def test_it_looks_until_a_target_or_failed_state_is_there(
     assert len(server.requests) == len(states)
 
 
+def test_what_is_over_is_not_looked_at_again_though_a_look_takes_longer_than_the_interval(
+    connect: Connect, serve: Serve
+) -> None:
+    server = serve({**seen("finished"), "delay": 0.2})
+    connect(server.url)
+    assert only_event(make(poke_interval=0.05)) == {"state": "finished"}
+    time.sleep(0.1)  # what was sent meanwhile has arrived
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("step", "error"),
     [
