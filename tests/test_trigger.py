@@ -6,8 +6,10 @@ import asyncio
 import json
 import time
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import airflow
 import pytest
 
 from airflow_provider_webcamconsult import exceptions, poller
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.conftest import Connect, Log, Serve, Service, Step
 
+AIRFLOW_2 = airflow.__version__.startswith("2.")
 ID = "1234567890abcdef12345678"
+TASK_INSTANCE: Any = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +122,25 @@ def test_what_is_over_is_not_looked_at_again_though_a_look_takes_longer_than_the
     assert only_event(make(poke_interval=0.05)) == {"state": "finished"}
     time.sleep(0.1)  # what was sent meanwhile has arrived
     assert len(server.requests) == 1
+
+
+def test_end_from_trigger_ends_the_task_here(connect: Connect, serve: Serve) -> None:
+    connect(serve(seen("finished")).url)
+    trigger = make(end_from_trigger=True, do_xcom_push=False)
+    trigger.task_instance = TASK_INSTANCE
+    assert only_event(trigger) == "success"
+
+
+@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 keeps the value with the event")
+def test_where_the_value_cannot_be_kept_a_worker_ends_the_task(
+    connect: Connect, serve: Serve, log: Log
+) -> None:
+    connect(serve(seen("finished")).url)
+    trigger = make(end_from_trigger=True)
+    trigger.task_instance = TASK_INSTANCE  # and no triggerer that would keep it
+    assert only_event(trigger) == {"state": "finished"}
+    (warning,) = log.warnings
+    assert warning.startswith("A worker ends the task: the trigger could not keep its value")
 
 
 @pytest.mark.parametrize(

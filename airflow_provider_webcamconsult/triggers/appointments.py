@@ -147,13 +147,15 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         # Without a task instance, as in dag.test(), nobody would end the task.
         if not self.end_from_trigger or self.task_instance is None:
             return _event(state)
-        try:
-            event = await task_success(self.task_instance, state, do_xcom_push=self.do_xcom_push)
-        except Exception as error:
-            self.log.warning("The task goes on in a worker: %s here.", type(error).__name__)
-            return _event(state)
+        # First: Airflow 3 drops what it has not read of a log when the trigger is over.
         self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
-        return event
+        try:
+            return await task_success(self.task_instance, state, do_xcom_push=self.do_xcom_push)
+        except Exception as error:
+            self.log.warning(
+                "A worker ends the task: the trigger could not keep its value (%s).", type(error).__name__
+            )
+            return _event(state)
 
     async def cleanup(self) -> None:
         """Leave the poll, even where Airflow never came to the end of :meth:`run`."""
