@@ -72,6 +72,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     :param end_from_trigger: whether a deferred wait that ends well ends in the triggerer, without a worker
         slot for its end. What a worker does at the end of a task is not done then: it is refused where that
         would lose ``outlets`` or ``on_success_callback``; ``post_execute`` and listeners do not hear of it.
+        On Airflow 3.0 to 3.2, whose triggers cannot return a value, a worker ends it all the same.
     """
 
     template_fields: Sequence[str] = (
@@ -207,10 +208,6 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 f"end_from_trigger would lose {' and '.join(lost)}, done by a worker at the end of the task. "
                 "Leave out one or the other."
             )
-        if not can_end_from_trigger():
-            raise WebcamconsultInputError(
-                "On this version of Airflow a trigger cannot return a value. Leave end_from_trigger out."
-            )
 
     def _look(self, *, began_well: bool) -> str | None:
         """Return the state; None where it could not be had this time."""
@@ -261,7 +258,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 deadline=deadline,
                 limit=self._limit,
                 state=self._last_state,
-                end_from_trigger=self.end_from_trigger,
+                end_from_trigger=self.end_from_trigger and can_end_from_trigger(),
                 do_xcom_push=self.do_xcom_push,
             ),
             method_name="execute_complete",
