@@ -103,6 +103,8 @@ def test_what_is_left_out_has_its_default_wherever_it_was_left_out(local_airflow
 def test_a_command_about_providers_shows_it_without_a_warning(
     command: list[str], shown: list[str], local_airflow: LocalAirflow
 ) -> None:
+    if command[0] in ("widgets", "behaviours") and local_airflow.version.startswith(("3.0.", "3.1.")):
+        pytest.skip("Airflow 3.0 and 3.1 list none, of no provider, without the FAB provider")
     printed = local_airflow.command("providers", *command, "--output", "json")
 
     (start,) = re.findall(r"^[\[{].*", printed, re.MULTILINE | re.DOTALL)

@@ -193,6 +193,8 @@ def test_a_deleted_appointment_fails_its_wait_alone_with_the_cause(many_waits: M
 def test_success_in_the_triggerer_takes_one_start_of_a_worker_where_it_else_takes_two(
     many_waits: ManyWaits,
 ) -> None:
+    if many_waits.airflow.version.startswith(("3.0.", "3.1.", "3.2.")):
+        pytest.skip("the triggers of Airflow 3.0 to 3.2 cannot return a value: a worker ends all")
     starts = {
         task_id: {
             many_waits.log(task_id, task.map_index).count("::group::Pre")
@@ -201,9 +203,7 @@ def test_success_in_the_triggerer_takes_one_start_of_a_worker_where_it_else_take
         }
         for task_id in TASK_IDS
     }
-    # The triggers of Airflow 3.0 to 3.2 cannot return a value, so that a worker ends both.
-    in_the_triggerer = 2 if many_waits.airflow.version.startswith(("3.0.", "3.1.", "3.2.")) else 1
-    assert starts == {"ends_in_the_triggerer": {in_the_triggerer}, "ends_on_a_worker": {2}}
+    assert starts == {"ends_in_the_triggerer": {1}, "ends_on_a_worker": {2}}
 
 
 def test_the_log_of_a_wait_speaks_of_no_other(many_waits: ManyWaits) -> None:
