@@ -30,6 +30,8 @@ MOMENTS = (INTENT_NOTED, NEVER_CARRIED_OUT, CARRIED_OUT_LATER, NOT_ANSWERED, ANS
 def test_a_killed_worker_leaves_one_record(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox, dags_folder: Path
 ) -> None:
+    if local_airflow.version.startswith("3.0."):
+        pytest.skip("Airflow 3.0 does not try again what was killed")
     plan = dict(enumerate(MOMENTS))
     with ChaosProxy(airflow_sandbox.url, plan, airflow_sandbox.tokens[1]) as proxy:
         files = prepare(dags_folder, airflow_sandbox, proxy)

@@ -21,7 +21,7 @@ MODES = tuple(LIMIT_SECONDS)
 TOLERANCE_SECONDS = 30.0
 """Two is what is promised, and kept on a quiet machine; a busy one starts and ends processes late."""
 
-MOMENT = re.compile(r"^\[?(\d{4}-\d\d-\d\dT[\d:.]+)(?:Z|\+0000)")
+MOMENT = re.compile(r"^\[?(\d{4}-\d\d-\d\dT[\d:.]+)(?:Z|\+0000)?")
 
 
 def moments(log: str, *, of: str = "") -> list[datetime]:
