@@ -240,7 +240,14 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
         nosy = stack.enter_context(NosyService(elsewhere.url))
         sandbox = stack.enter_context(Sandbox([TOKENS["parameter"], TOKENS["header"]]))
         airflow = stack.enter_context(
-            LocalAirflow(home, dags, python=airflow_python, config={"logging": {"logging_level": "DEBUG"}})
+            LocalAirflow(
+                home,
+                dags,
+                python=airflow_python,
+                config={"logging": {"logging_level": "DEBUG"}},
+                # The commands of Airflow 3.0 do not find what stands beside a DAG.
+                env={"PYTHONPATH": str(dags)},
+            )
         )
         described = output / "connections.json"
         described.write_text(json.dumps(connections(sandbox, nosy, stack.enter_context(socket.socket()))))
