@@ -45,7 +45,9 @@ NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
 
 _HTML = re.compile(rb"\s*<", re.ASCII)
 
-_BLANKS = re.compile(r"[ \t\n\r]*")
+_LIST_BEGIN, _LIST_COMMA, _LIST_END = (
+    re.compile(rf"[ \t\n\r]*{mark}[ \t\n\r]*") for mark in (r"\[", ",", r"\]")
+)
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T", re.ASCII)
 
@@ -547,7 +549,7 @@ def _read_list(request: Request, content: bytes) -> list[Record] | None:
                 return None
             if request.only is None or record_id in request.only:
                 if request.fields is not None:
-                    item = {name: value for name, value in item.items() if name in taken}
+                    item = {name: item[name] for name in taken if name in item}
                 records.append(_record(request.resource, item))
     except (ValueError, RecursionError):
         return None
@@ -565,23 +567,17 @@ def _items_one_by_one(content: bytes) -> Iterator[Any]:
     """Read a list that may be huge: read at once, it would hold up every other thread of the process."""
     text = content.decode("utf-8-sig")
     read_item = json.JSONDecoder().raw_decode
-    at = _after(text, "[", 0)
-    if text[at : at + 1] != "]":
-        item, at = read_item(text, at)
-        yield item
-        while text[(at := _after(text, "", at)) : at + 1] == ",":
-            item, at = read_item(text, _after(text, ",", at))
+    mark = _LIST_BEGIN.match(text)
+    if not mark:
+        raise ValueError("no list")
+    at = mark.end()
+    if not text.startswith("]", at):
+        while mark:
+            item, at = read_item(text, mark.end())
             yield item
-    if _after(text, "]", at) != len(text):
-        raise ValueError("more than a list")
-
-
-def _after(text: str, mark: str, at: int) -> int:
-    """Return the place after a mark and the blanks around it."""
-    at = _BLANKS.match(text, at).end()  # type: ignore[union-attr]
-    if not text.startswith(mark, at):
-        raise ValueError(f"no {mark}")
-    return _BLANKS.match(text, at + len(mark)).end()  # type: ignore[union-attr]
+            mark = _LIST_COMMA.match(text, at)
+    if not _LIST_END.fullmatch(text, at):
+        raise ValueError("no end of a list, or more than a list")
 
 
 def _id_of(resource: Resource[Any, Any], item: Any) -> str | None:
