@@ -645,7 +645,8 @@ class LocalAirflow:
     def _query(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Read from the database; it cannot be written through this connection."""
         address = f"{self.database.as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(address, DATABASE_BUSY_TIMEOUT, uri=True)) as connection:
+        database = sqlite3.connect(address, timeout=DATABASE_BUSY_TIMEOUT, uri=True)
+        with contextlib.closing(database) as connection:
             return connection.execute(query, values).fetchall()
 
     def _poll(self, look: Callable[[], T | None], timeout: float, describe: Callable[[], str]) -> T:

@@ -75,6 +75,8 @@ FOUND = {
     ("conf", "plain", "table dag_run"),
     ("parsed", "plain", "commands.log"),
 }
+#: Airflow 3.0 leaves lines of level DEBUG out of its logs.
+NOT_FOUND_3_0 = {("debug", "plain", "task log"), ("token", "URL", "task log")}
 
 
 def user(name: str) -> dict[str, str]:
@@ -219,12 +221,14 @@ class Run:
     """
     What was run, and what it left.
 
+    :param version: of Airflow.
     :param states: how each DAG ended.
     :param places: all that is left, by file and table.
     :param secrets: what must not be there.
     :param elsewhere: what the host heard that is nobody's.
     """
 
+    version: str
     states: dict[str, str]
     places: dict[str, bytes]
     secrets: dict[str, str]
@@ -272,7 +276,7 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
         **dict(leaks.files(output)),
         **dict(leaks.tables(airflow.database)),
     }
-    return Run(states, places, must_not_be_there, elsewhere.heard)
+    return Run(airflow.version, states, places, must_not_be_there, elsewhere.heard)
 
 
 def log_to(file: Path, stack: ExitStack) -> None:
@@ -313,6 +317,8 @@ def test_what_was_rendered_is_shown_by_name(run: Run) -> None:
 
 
 def test_the_logs_are_there_and_tell_everything(run: Run) -> None:
+    if run.version.startswith("3.0."):
+        pytest.skip("Airflow 3.0 leaves lines of level DEBUG out of its logs")
     debug = [place for place, content in run.places.items() if b"connectionpool" in content]
     assert any("/task_id=own_code/" in place for place in debug)
     # The poll logs with no task, but with the triggerer.
@@ -326,7 +332,8 @@ def test_what_a_careless_dag_tells_is_found(run: Run) -> None:
         (leak.name, leak.form.replace("JSON in JSON", "JSON"), kind_of(leak.place))
         for leak in leaks.search(CONTROL, run.places)
     }
-    assert FOUND - found == set()
+    missed = FOUND - found
+    assert missed - (NOT_FOUND_3_0 if run.version.startswith("3.0.") else set()) == set()
 
 
 def test_no_token_and_nothing_of_a_person_is_left_anywhere(run: Run) -> None:
