@@ -90,6 +90,7 @@ def test_what_is_broken_is_broken_however_it_is_read(records: list[Any], garbage
         b"",
         b"null",
         b"{}",
+        b"]",
         b"[",
         b"[]]",
         b"[,]",
