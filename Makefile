@@ -66,7 +66,7 @@ chaos: environment environment-2 ## kill workers while they create, lose answers
 
 bench-waits: environment environment-2 ## measure what a thousand deferred waits cost, against the HTTP provider's
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
-	$(VENV)/bin/python benchmarks/waits.py $(BENCH_ARGS) $(VENV)/bin/python $$python_2
+	$(VENV)/bin/python benchmarks/waits.py $(VENV)/bin/python $$python_2 $(BENCH_ARGS)
 
 bench: environment environment-2 ## measure calls, lists, parsing, waits and creates against the HTTP provider (an hour or two)
 	@$(VENV)/bin/python benchmarks/calls.py
