@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult.exceptions import WebcamconsultResponseError
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultResponseError
 from airflow_provider_webcamconsult.resources import APPOINTMENT
 
 VALUES = st.recursive(
@@ -38,7 +38,7 @@ def read(content: bytes, only: frozenset[str] | None) -> list[Any] | None:
     """Read a list's answer; None if it is not one."""
     try:
         records: list[Any] = api.read(api.list_request(APPOINTMENT, only=only), 200, {}, content)
-    except WebcamconsultResponseError:
+    except (WebcamconsultResponseError, WebcamconsultConfigurationError):  # the latter for a web page
         return None
     return records
 
@@ -75,6 +75,7 @@ def test_one_that_is_cut_off_is_an_error(records: list[Any], data: st.DataObject
 @unhurried
 @given(LISTS, st.binary(min_size=1), st.data())
 @example([{"id": "a"}], b"]", None)
+@example([], b"<", None)
 def test_what_is_broken_is_broken_however_it_is_read(records: list[Any], garbage: bytes, data: Any) -> None:
     content = json.dumps(records).encode("utf-8")
     at = data.draw(st.integers(0, len(content))) if data else len(content)
