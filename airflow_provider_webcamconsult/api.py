@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 from airflow_provider_webcamconsult import exceptions
-from airflow_provider_webcamconsult.dates import instant, to_wire
+from airflow_provider_webcamconsult.dates import parse_datetime, serialize_datetime
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultError,
@@ -87,7 +87,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """
     What a look at the service brought.
 
@@ -141,7 +141,7 @@ def create_request(resource: Resource[Any, Any], attributes: Mapping[str, Any]) 
     Build the request that creates a record.
 
     :param resource: its kind.
-    :param attributes: what to write, from :func:`prepare`.
+    :param attributes: what to write, from :func:`serialize_attributes`.
     """
     return Request("POST", f"/{resource.plural}.json", resource, {resource.name: attributes})
 
@@ -154,7 +154,7 @@ def update_request(
 
     :param resource: its kind.
     :param record_id: its id.
-    :param attributes: what to write, from :func:`prepare`.
+    :param attributes: what to write, from :func:`serialize_attributes`.
     :param plural_paths: whether all detail paths start with the plural.
     :raises WebcamconsultInputError: if the id cannot be one.
     """
@@ -241,7 +241,7 @@ def check_attributes(
     if not any(_is_written(resource, name) for name in attributes):
         raise WebcamconsultInputError(
             f"attributes of {with_article(resource)} has nothing that can be written. "
-            f"Give at least one of: {', '.join(resource.editable)}."
+            f"Give at least one of: {', '.join(resource.writable)}."
         )
     warnings = []
     if left_out := [name for name in attributes if not _is_written(resource, name)]:
@@ -249,14 +249,14 @@ def check_attributes(
             f"Left out of the {resource.name}, since the service makes them itself: {', '.join(left_out)}."
         )
     for name in attributes:
-        if _is_written(resource, name) and name not in resource.editable and name not in resource.aliases:
+        if _is_written(resource, name) and name not in resource.writable and name not in resource.aliases:
             warnings.append(_unknown(resource, name) + " It is sent as it stands.")
     return warnings
 
 
 def _is_written(resource: Resource[Any, Any], name: str) -> bool:
     name = resource.aliases.get(name, name)
-    return name not in resource.generated and name not in resource.credentials
+    return name not in resource.read_only and name not in resource.credentials
 
 
 def with_article(resource: Resource[Any, Any]) -> str:
@@ -274,7 +274,9 @@ def _unknown(resource: Resource[Any, Any], name: str) -> str:
     return f"{with_article(resource).capitalize()} has no attribute '{name}' in the API document.{hint}"
 
 
-def prepare(resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone: Timezone) -> dict[str, Any]:
+def serialize_attributes(
+    resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone: Timezone
+) -> dict[str, Any]:
     """
     Turn checked attributes into what is sent.
 
@@ -284,19 +286,19 @@ def prepare(resource: Resource[Any, Any], attributes: Mapping[str, Any], *, zone
     :return: what can be written, under the service's names, with dates as the service wants them.
     :raises WebcamconsultInputError: if a date or another value cannot be sent.
     """
-    written: dict[str, Any] = {}
+    payload: dict[str, Any] = {}
     for alias, value in attributes.items():
         if not _is_written(resource, alias):
             continue
         name = resource.aliases.get(alias, alias)
-        if value is not None and (name in resource.moments or name in resource.birthdays):
-            value = to_wire(value, name=name, zone=zone, day_only=name in resource.birthdays)
+        if value is not None and (name in resource.datetimes or name in resource.dates):
+            value = serialize_datetime(value, name=name, zone=zone, day_only=name in resource.dates)
         elif name.endswith("_id") and value in _NO_VALUE:
             raise _no_value(f"Attribute '{name}'", value)
         else:
             _refuse_unsendable(name, value)
-        written[name] = value
-    return written
+        payload[name] = value
+    return payload
 
 
 def _refuse_unsendable(name: str, value: object) -> None:
@@ -633,32 +635,39 @@ def natural_key(
     :return: names and values; None if they are not given.
     """
     for names in [[name for name, _ in like]] if like else resource.natural_keys:
-        parts = [(name, _comparable(resource, name, values.get(name))) for name in names]
+        parts = [(name, normalize(resource, name, values.get(name))) for name in names]
         if all(value not in (None, "") for _, value in parts):
             return tuple(parts)
     return None
 
 
-def differences(
-    resource: Resource[Any, Any], written: Mapping[str, Any], record: Mapping[str, Any]
+def differing_attributes(
+    resource: Resource[Any, Any], payload: Mapping[str, Any], record: Mapping[str, Any]
 ) -> list[str]:
     """
     Return the names of the attributes that a record does not have as they were written.
 
     :param resource: its kind.
-    :param written: prepared attributes.
+    :param payload: prepared attributes.
     :param record: the record.
     """
     return [
         name
-        for name, value in written.items()
-        if _comparable(resource, name, value) != _comparable(resource, name, record.get(name))
+        for name, value in payload.items()
+        if normalize(resource, name, value) != normalize(resource, name, record.get(name))
     ]
 
 
-def _comparable(resource: Resource[Any, Any], name: str, value: Any) -> Any:
-    if name in resource.moments or name in resource.birthdays:
-        return instant(value) or value
+def normalize(resource: Resource[Any, Any], name: str, value: Any) -> Any:
+    """
+    Return a value in the form in which two values of an attribute are compared.
+
+    :param resource: the kind of record.
+    :param name: name of the attribute.
+    :param value: the value, as it was sent or as the service returned it.
+    """
+    if name in resource.datetimes or name in resource.dates:
+        return parse_datetime(value) or value
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # what a template renders is text, and the service reads it as the number
     if isinstance(value, str):
@@ -679,7 +688,7 @@ def select(resource: Resource[Any, Any], record: Mapping[str, Any], fields: Any 
     :return: the attributes that were asked for; one that the record lacks is None.
     """
     if fields is None:
-        return {name: record[name] for name in resource.not_personal if name in record}
+        return {name: record[name] for name in resource.non_personal if name in record}
     return {name: record.get(name) for name in fields}
 
 

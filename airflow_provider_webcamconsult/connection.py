@@ -32,7 +32,7 @@ class Settings:
 
     :param base_url: scheme, host, port and path, without a slash at the end.
     :param token: the organisation's API token.
-    :param zone: time zone of dates without offset.
+    :param timezone: time zone of dates without offset.
     :param timeout: seconds for connecting, and for each wait for an answer.
     :param retries: how often a request that is safe to repeat is tried again.
     :param auth_as_parameter: whether the token goes as a parameter, not as a header.
@@ -42,7 +42,7 @@ class Settings:
 
     base_url: str
     token: str = field(repr=False)
-    zone: Timezone
+    timezone: Timezone
     timeout: float
     retries: int
     auth_as_parameter: bool
@@ -50,13 +50,13 @@ class Settings:
     insecure: bool
 
     @property
-    def is_plain_text(self) -> bool:
+    def is_unencrypted(self) -> bool:
         """Whether the token and patients' data cross a network unencrypted."""
         url = urlsplit(self.base_url)
         return url.scheme == "http" and not _is_loopback(url.hostname or "")
 
     @classmethod
-    def of(cls, connection: Any) -> Settings:
+    def from_connection(cls, connection: Any) -> Settings:
         """
         Read an Airflow connection.
 
@@ -68,7 +68,7 @@ class Settings:
         return cls(
             base_url=_base_url(where, connection.host, connection.port),
             token=_token(where, connection.password),
-            zone=extras.zone("timezone"),
+            timezone=extras.timezone("timezone"),
             timeout=extras.number("timeout"),
             retries=int(extras.number("retries")),
             auth_as_parameter=extras.switch("auth_as_parameter"),
@@ -186,7 +186,7 @@ class _Extras:
             raise self._wrong(name, f"not {kind} {limits}; enter one")
         return number
 
-    def zone(self, name: str) -> Timezone:
+    def timezone(self, name: str) -> Timezone:
         import pendulum
 
         value = str(self._get(name))

@@ -38,7 +38,7 @@ _LONG_AGO = datetime.datetime(1930, 1, 1)
 _AMSTERDAM_TIME_END = datetime.datetime(1937, 7, 1)
 
 
-def to_wire(value: object, *, name: str, zone: Timezone, day_only: bool = False) -> str:
+def serialize_datetime(value: object, *, name: str, zone: Timezone, day_only: bool = False) -> str:
     """
     Write a date as the service wants it: ISO 8601 with milliseconds and offset.
 
@@ -60,11 +60,11 @@ def to_wire(value: object, *, name: str, zone: Timezone, day_only: bool = False)
         raise WebcamconsultInputError(f"Attribute '{name}' is a date outside the years 1 to 9999.") from None
 
 
-def instant(text: object) -> datetime.datetime | None:
+def parse_datetime(text: object) -> datetime.datetime | None:
     """
     Read a date of the service as an instant, to the millisecond; None if it is none.
 
-    :param text: the date, as the service or :func:`to_wire` wrote it.
+    :param text: the date, as the service or :func:`serialize_datetime` wrote it.
     """
     match = _ISO_8601.fullmatch(text) if isinstance(text, str) else None
     moment = _build(match) if match else None

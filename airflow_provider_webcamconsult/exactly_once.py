@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
 from airflow_provider_webcamconsult import api
 from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConflictError,
     WebcamconsultError,
-    WebcamconsultExistsError,
     WebcamconsultInputError,
+    WebcamconsultNonRetryableError,
     WebcamconsultNotFoundError,
     WebcamconsultUnknownOutcomeError,
-    WebcamconsultUnrepeatableError,
 )
 from airflow_provider_webcamconsult.resources import RecordT
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.records import Records
 
 #: What a create does with a record that has the same natural key.
-IfExists = Literal["ignore", "adopt", "update", "fail"]
-IF_EXISTS = ("ignore", "adopt", "update", "fail")
+IfExists = Literal["create", "reuse", "update", "fail"]
+IF_EXISTS = ("create", "reuse", "update", "fail")
 
 #: Seconds before each look for a record whose creation has an unknown outcome.
-LOOK_AFTER_SECONDS = (0.0, 1.0, 3.0)
+LOOKUP_DELAYS_SECONDS = (0.0, 1.0, 3.0)
 
 
-class Memory(Protocol):
+class Checkpoint(Protocol):
     """What survives of a create when its process does not."""
 
-    #: Whether the next try looks at this memory before it creates.
-    survives: bool
+    #: Whether the next try looks at this checkpoint before it creates.
+    persistent: bool
 
     def read(self) -> Mapping[str, Any]:
         """
@@ -60,10 +60,10 @@ class Memory(Protocol):
         """
 
 
-class NoMemory:
+class NoCheckpoint:
     """For a create outside of an operator: each run begins anew."""
 
-    survives = False
+    persistent = False
 
     def read(self) -> Mapping[str, Any]:
         """Return nothing."""
@@ -77,36 +77,36 @@ class NoMemory:
         """
 
 
-class Creation(Generic[RecordT]):
+class IdempotentCreate(Generic[RecordT]):
     """
     One record to create.
 
     :param records: where.
-    :param written: its prepared attributes.
+    :param payload: its prepared attributes.
     :param if_exists: what to do with a record that has the same natural key.
     :param strict: whether an attribute that the service did not keep is an error.
-    :param memory: what survives of an earlier try.
+    :param checkpoint: what survives of an earlier try.
     """
 
     def __init__(
         self,
         records: Records[Any, RecordT],
-        written: dict[str, Any],
+        payload: dict[str, Any],
         if_exists: IfExists,
         strict: bool,
-        memory: Memory,
+        checkpoint: Checkpoint,
     ) -> None:
         if if_exists not in IF_EXISTS:
             raise WebcamconsultInputError(f"if_exists must be one of {', '.join(IF_EXISTS)}.")
         self.records = records
         self.resource = records.resource
-        self.written = written
+        self.payload = payload
         self.if_exists = if_exists
         self.strict = strict
-        self.memory = memory
-        self.earlier = memory.read()
-        self.key = api.natural_key(self.resource, written)
-        if self.key is None and if_exists != "ignore":
+        self.checkpoint = checkpoint
+        self.earlier = checkpoint.read()
+        self.key = api.natural_key(self.resource, payload)
+        if self.key is None and if_exists != "create":
             raise WebcamconsultInputError(
                 f"if_exists='{if_exists}' needs what {api.with_article(self.resource)} is found by: "
                 f"{api.natural_key_names(self.resource)}."
@@ -120,7 +120,7 @@ class Creation(Generic[RecordT]):
                 return remembered
         if "sent_at" in self.earlier:
             found = self._sent_before()
-        elif self.key is not None and (self.earlier or self.if_exists != "ignore"):
+        elif self.key is not None and (self.earlier or self.if_exists != "create"):
             found = self._only(self._matches())
         else:
             found = None
@@ -140,15 +140,15 @@ class Creation(Generic[RecordT]):
             record = there[0]
         self._log("was created by an earlier try", record_id)
         if self.if_exists == "update":
-            return self._brought_in_line(record)
-        if not self.earlier.get("kept"):
+            return self._updated_to_match(record)
+        if not self.earlier.get("verified"):
             self._keep(record)
         return record
 
     def _sent_before(self) -> RecordT | None:
         """Look for what an earlier try may have created, until its request can no longer be under way."""
         if self.key is None:
-            self.memory.write({})
+            self.checkpoint.write({})
             raise self._lost(WebcamconsultError(f"An earlier try may have created the {self.resource.name}."))
         timeout = self.records.hook.settings.timeout
         # At the most from now, whatever the clock of the other worker said.
@@ -170,14 +170,14 @@ class Creation(Generic[RecordT]):
 
         def intend() -> None:
             # Each time: a 429 can put the request off for longer than a retry waits for it.
-            self.memory.write({"sent_at": time.time(), "fingerprint": fingerprint})
+            self.checkpoint.write({"sent_at": time.time(), "fingerprint": fingerprint})
 
         try:
-            record = self.records.post(self.written, intend)
+            record = self.records.post(self.payload, intend)
         except WebcamconsultUnknownOutcomeError as error:
             unknown = error
         except WebcamconsultError:
-            self.memory.write(self.earlier)  # surely not created; an earlier one perhaps
+            self.checkpoint.write(self.earlier)  # surely not created; an earlier one perhaps
             raise
         else:
             self._keep(record)
@@ -186,40 +186,40 @@ class Creation(Generic[RecordT]):
                 self._only(self._matches())
             return record
         found = self._found_after(unknown)
-        if self.if_exists == "adopt":  # it was not there before
+        if self.if_exists == "reuse":  # it was not there before
             self._keep(found)
             return found
         return self._ours(found)
 
     def _found_after(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
         if self.key is None:
-            self.memory.write({})
+            self.checkpoint.write({})
             raise self._lost(unknown)
-        for seconds in LOOK_AFTER_SECONDS:
+        for seconds in LOOKUP_DELAYS_SECONDS:
             time.sleep(seconds)
             try:
                 found = self._only(self._matches())
-            except WebcamconsultExistsError:
+            except WebcamconsultConflictError:
                 raise
             except WebcamconsultError as error:
                 self.records.hook.log.warning("%s", error)
                 continue
             if found is not None:
                 return found
-        if self.memory.survives or self.if_exists != "ignore":
+        if self.checkpoint.persistent or self.if_exists != "create":
             raise _again(
                 unknown, WebcamconsultUnknownOutcomeError, "A retry looks for it before it creates one."
             )
         raise _again(
             unknown,
-            WebcamconsultUnrepeatableError,
+            WebcamconsultNonRetryableError,
             "Look whether it is at the service before you run this again.",
         )
 
     def _lost(self, unknown: WebcamconsultError) -> WebcamconsultError:
         return _again(
             unknown,
-            WebcamconsultUnrepeatableError,
+            WebcamconsultNonRetryableError,
             f"It cannot be looked for: {api.with_article(self.resource)} is found by "
             f"{api.natural_key_names(self.resource)}. If it is not at the service, clear this task.",
         )
@@ -246,7 +246,7 @@ class Creation(Generic[RecordT]):
     def _only(self, found: list[RecordT]) -> RecordT | None:
         if len(found) > 1:
             ids = [record["id"] for record in found]
-            raise WebcamconsultExistsError(
+            raise WebcamconsultConflictError(
                 f"There are {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
                 f"{', '.join(ids)}. Which is meant is not for this task to guess: delete the others.",
                 ids=ids,
@@ -255,13 +255,13 @@ class Creation(Generic[RecordT]):
 
     def _ours(self, record: RecordT) -> RecordT:
         """Take what an earlier send seems to have created, unless it is somebody else's."""
-        if self.if_exists in ("adopt", "update"):
+        if self.if_exists in ("reuse", "update"):
             return self._existing(record)
-        different = api.differences(self.resource, self.written, record)
+        different = api.differing_attributes(self.resource, self.payload, record)
         # What is absent from the answer tells nothing: the service ignores what it does not know.
         different = [name for name in different if record.get(name) not in (None, "")]
         if different:
-            raise WebcamconsultExistsError(
+            raise WebcamconsultConflictError(
                 f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
                 f"another {', '.join(different)}. Whether an earlier try created it is not for this task "
                 "to guess: look at it, and decide with if_exists.",
@@ -272,22 +272,24 @@ class Creation(Generic[RecordT]):
         return record
 
     def _existing(self, record: RecordT) -> RecordT:
-        different = api.differences(self.resource, self.written, record)
-        another = [name for name in different if name in self.resource.tells_apart and record.get(name)]
+        different = api.differing_attributes(self.resource, self.payload, record)
+        another = [
+            name for name in different if name in self.resource.identity_attributes and record.get(name)
+        ]
         if another and "reference_code" not in self._key_names() and self.if_exists != "fail":
-            raise WebcamconsultExistsError(
+            raise WebcamconsultConflictError(
                 f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
                 f"another {', '.join(another)}: it may be another person. Give both a reference_code.",
                 ids=[record["id"]],
             )
         if self.if_exists == "fail":
-            raise WebcamconsultExistsError(
+            raise WebcamconsultConflictError(
                 f"{self.resource.name.capitalize()} {record['id']} with the same {self._key_names()} exists. "
-                "Use if_exists='adopt' to take it, or 'update' to bring it in line.",
+                "Use if_exists='reuse' to take it, or 'update' to bring it in line.",
                 ids=[record["id"]],
             )
         if self.if_exists == "update":
-            return self._brought_in_line(record)
+            return self._updated_to_match(record)
         self._log("exists and is taken", record["id"])
         if different:
             self.records.hook.log.warning(
@@ -296,24 +298,24 @@ class Creation(Generic[RecordT]):
                 record["id"],
                 ", ".join(different),
             )
-        self.memory.write({"id": record["id"], "kept": True})
+        self.checkpoint.write({"id": record["id"], "verified": True})
         return record
 
-    def _brought_in_line(self, record: RecordT) -> RecordT:
-        different = api.differences(self.resource, self.written, record)
+    def _updated_to_match(self, record: RecordT) -> RecordT:
+        different = api.differing_attributes(self.resource, self.payload, record)
         if different:
             self._log(f"is brought in line in {', '.join(different)}", record["id"])
-            record = self.records.put(record["id"], {name: self.written[name] for name in different})
+            record = self.records.put(record["id"], {name: self.payload[name] for name in different})
             self._keep(record)
         else:
-            self.memory.write({"id": record["id"], "kept": True})
+            self.checkpoint.write({"id": record["id"], "verified": True})
         return record
 
     def _keep(self, record: RecordT) -> None:
         """Note the id, and whether the service kept what was sent: where not, a retry says so again."""
-        self.memory.write({"id": record["id"]})
-        self.records.check_kept(record, self.written, strict=self.strict)
-        self.memory.write({"id": record["id"], "kept": True})
+        self.checkpoint.write({"id": record["id"]})
+        self.records.verify_stored(record, self.payload, strict=self.strict)
+        self.checkpoint.write({"id": record["id"], "verified": True})
 
     def _key_names(self) -> str:
         return " and ".join(name for name, _ in self.key or ())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_webcamconsult._compat import AirflowException, AirflowFailException
+from airflow_provider_webcamconsult.version_compat import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,16 +100,16 @@ class WebcamconsultUnknownOutcomeError(WebcamconsultError):
     A create that the service may have carried out, and that could not be found there (yet).
 
     It was not sent again. A retry of a create operator looks for the record before it creates; so does the
-    hook with ``if_exists`` other than ``"ignore"``. Where a retry would not look, this is an
+    hook with ``if_exists`` other than ``"create"``. Where a retry would not look, this is an
     ``AirflowFailException`` too: a second create is a double booking.
     """
 
 
-class WebcamconsultUnrepeatableError(WebcamconsultUnknownOutcomeError, AirflowFailException):
+class WebcamconsultNonRetryableError(WebcamconsultUnknownOutcomeError, AirflowFailException):
     """An unknown outcome where a retry would create blindly, so that the task must not retry."""
 
 
-class WebcamconsultExistsError(WebcamconsultError, AirflowFailException):
+class WebcamconsultConflictError(WebcamconsultError, AirflowFailException):
     """
     A record to create exists, and which to take, or what to do with it, is not for this provider to guess.
 
@@ -121,7 +121,7 @@ class WebcamconsultExistsError(WebcamconsultError, AirflowFailException):
         self.ids = list(ids)
 
 
-class WebcamconsultNotKeptError(WebcamconsultError, AirflowFailException):
+class WebcamconsultMismatchError(WebcamconsultError, AirflowFailException):
     """
     The service answered success, but keeps something else than was sent.
 

@@ -21,7 +21,6 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult._compat import AirflowFailException
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultConnectionError,
@@ -32,6 +31,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 from airflow_provider_webcamconsult.hooks.webcamconsult import RETRY_AFTER_MAX_SECONDS, WebcamconsultHook
 from airflow_provider_webcamconsult.resources import APPOINTMENT
+from airflow_provider_webcamconsult.version_compat import AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,27 +45,27 @@ T = TypeVar("T")
 #: Seconds between two looks at the least, whatever ``poke_interval`` says.
 POKE_INTERVAL_MIN_SECONDS = 1.0
 #: Part of the interval after which a first look comes at the earliest; at random, to keep triggerers apart.
-FIRST_LOOK_MIN_PART = 0.5
+INITIAL_JITTER_MIN = 0.5
 #: Seconds that the pause after failures grows to at the most, where the interval is not longer.
 FAILURE_PAUSE_MAX_SECONDS = 60.0
 #: Seconds beyond its deadline for which a wait's last look may take.
-LAST_LOOK_SECONDS = 1.0
+LAST_POLL_SECONDS = 1.0
 #: Seconds after which the connection is read again, for a new token or address.
 CONNECTION_SECONDS = 60.0
 #: Seconds after which a look that neither ends nor times out is given up.
-LOOK_MAX_SECONDS = 300.0
+POLL_MAX_SECONDS = 300.0
 #: How many looks have to be due before a list whose cost is not known is tried.
-LIST_TRIAL_LOOKS = 10
+LIST_TRIAL_POLLS = 10
 #: How many answers in a row may be odd (500, not readable) before the others who are due have to wait.
-ODD_ANSWERS_MAX = 2
+BAD_RESPONSES_MAX = 2
 #: Seconds for which a list that fails where single looks succeed is not tried again.
-LIST_BARRED_SECONDS = 600.0
+LIST_COOLDOWN_SECONDS = 600.0
 #: Seconds after which half of a list's observed cost is forgotten, so that it is tried again some day.
 LIST_HALF_LIFE_SECONDS = 3600.0
 #: What a second is worth in bytes, to add up what a request costs.
 BYTES_PER_SECOND = 10e6
 #: What a single look is taken to cost before one was observed, in seconds.
-SINGLE_LOOK_COST_SECONDS = 0.05
+SINGLE_POLL_COST_SECONDS = 0.05
 
 
 def state_of(appointment: Appointment) -> str:
@@ -81,7 +81,7 @@ def state_of(appointment: Appointment) -> str:
     return state
 
 
-def ends_wait(error: WebcamconsultError) -> bool:
+def is_terminal(error: WebcamconsultError) -> bool:
     """
     Tell whether an error ends a wait that has begun well.
 
@@ -92,7 +92,7 @@ def ends_wait(error: WebcamconsultError) -> bool:
     return isinstance(error, AirflowFailException) and not passing
 
 
-def pause_seconds(poke_interval: float, failures: int, error: WebcamconsultError | None) -> float:
+def next_delay_seconds(poke_interval: float, failures: int, error: WebcamconsultError | None) -> float:
     """
     Return the seconds to the next look: the interval, longer after failures in a row.
 
@@ -109,7 +109,7 @@ def pause_seconds(poke_interval: float, failures: int, error: WebcamconsultError
     return max(pause, asked)
 
 
-class _Bell:
+class _Event:
     """
     What is waited for with a limit.
 
@@ -117,15 +117,15 @@ class _Bell:
     """
 
     def __init__(self) -> None:
-        self._has_rung = False
+        self._is_set = False
         self._waiting: asyncio.Future[None] | None = None
 
-    def ring(self) -> None:
-        self._has_rung = True
+    def set(self) -> None:
+        self._is_set = True
         self._wake()
 
     def clear(self) -> None:
-        self._has_rung = False
+        self._is_set = False
 
     def _wake(self) -> None:
         if self._waiting and not self._waiting.done():
@@ -133,7 +133,7 @@ class _Bell:
 
     async def wait(self, seconds: float) -> bool:
         """Return whether it has rung; at once if it has, else when it does or when the time is over."""
-        if not self._has_rung and seconds > 0:
+        if not self._is_set and seconds > 0:
             loop = asyncio.get_running_loop()
             self._waiting = loop.create_future()
             timer = loop.call_later(seconds, self._wake)
@@ -141,10 +141,10 @@ class _Bell:
                 await self._waiting
             finally:
                 timer.cancel()
-        return self._has_rung
+        return self._is_set
 
 
-class Wait:
+class Subscription:
     """
     One trigger's place in the poll.
 
@@ -156,40 +156,40 @@ class Wait:
     def __init__(self, poller: Poller, appointment_id: str, poke_interval: float) -> None:
         self.appointment_id = appointment_id
         self.poke_interval = max(poke_interval, POKE_INTERVAL_MIN_SECONDS)
-        self.looked_at = poller.time()
-        self.due = self.looked_at + self.poke_interval * random.uniform(FIRST_LOOK_MIN_PART, 1)  # noqa: S311
+        self.polled_at = poller.time()
+        self.due = self.polled_at + self.poke_interval * random.uniform(INITIAL_JITTER_MIN, 1)  # noqa: S311
         self.failures = 0
         self._poller = poller
         self._state: str | None = None
-        self._news: str | WebcamconsultError | None = None
+        self._update: str | WebcamconsultError | None = None
         self._failure: RuntimeError | None = None
-        self._has_news = _Bell()
-        self._is_last_look = False
+        self._has_update = _Event()
+        self._is_last_poll = False
 
     @property
-    def seconds_to_next_look(self) -> float:
+    def seconds_to_next_poll(self) -> float:
         """When it is looked at next, if nothing else brings a look before."""
         return max(0.0, self.due - self._poller.time())
 
-    async def next(self, deadline: float) -> str | WebcamconsultError | None:
+    async def next_update(self, deadline: float) -> str | WebcamconsultError | None:
         """
         Wait for a state that is new, or for an error.
 
         :param deadline: when to return None, after a last look, in seconds since the epoch.
-        :return: the news, or None.
+        :return: the update, or None.
         :raises RuntimeError: if the poll itself failed.
         """
-        if not await self._has_news.wait(deadline - time.time()):
-            if self._is_last_look or self.failures:
+        if not await self._has_update.wait(deadline - time.time()):
+            if self._is_last_poll or self.failures:
                 return None
-            self._is_last_look = True
-            self._poller.look_now(self)
-            await self._has_news.wait(max(deadline - time.time(), 0) + LAST_LOOK_SECONDS)
+            self._is_last_poll = True
+            self._poller.poll_now(self)
+            await self._has_update.wait(max(deadline - time.time(), 0) + LAST_POLL_SECONDS)
         if self._failure:
             raise self._failure
-        news, self._news = self._news, None
-        self._has_news.clear()
-        return news
+        update, self._update = self._update, None
+        self._has_update.clear()
+        return update
 
     def fail(self, cause: Exception | None) -> None:
         """
@@ -199,28 +199,28 @@ class Wait:
         """
         self._failure = RuntimeError("The poll of this wait's connection has ended.")
         self._failure.__cause__ = cause
-        self._has_news.ring()
+        self._has_update.set()
 
-    def see(self, sight: str | WebcamconsultError, looked_at: float) -> None:
+    def publish(self, update: str | WebcamconsultError, polled_at: float) -> None:
         """
-        Take in what a look saw; only news wakes the trigger.
+        Take in what a look saw; only update wakes the trigger.
 
-        :param sight: the state, or an error.
-        :param looked_at: when the look began.
+        :param update: the state, or an error.
+        :param polled_at: when the look began.
         """
-        error = sight if isinstance(sight, WebcamconsultError) else None
+        error = update if isinstance(update, WebcamconsultError) else None
         self.failures = self.failures + 1 if error else 0
-        self.looked_at = looked_at
+        self.polled_at = polled_at
         # After an error from its end: however long a failure takes, there is a pause.
-        begin = self._poller.time() if error else looked_at
-        self.due = begin + pause_seconds(self.poke_interval, self.failures, error)
-        if sight != self._state or self._is_last_look:
-            self._news = sight
-            self._has_news.ring()
-        if isinstance(sight, str):
-            self._state = sight
+        begin = self._poller.time() if error else polled_at
+        self.due = begin + next_delay_seconds(self.poke_interval, self.failures, error)
+        if update != self._state or self._is_last_poll:
+            self._update = update
+            self._has_update.set()
+        if isinstance(update, str):
+            self._state = update
 
-    def leave(self) -> None:
+    def unsubscribe(self) -> None:
         """End the wait; the poll ends with its last one."""
         self._poller.remove(self)
 
@@ -248,8 +248,8 @@ class _Seen:
     """Those appointments, also where it said nothing of them."""
     list_etag: str | None = None
     list_cost: _Cost = field(default_factory=_Cost)
-    list_looked_at: float = 0.0
-    list_barred_until: float = 0.0
+    list_polled_at: float = 0.0
+    list_cooldown_until: float = 0.0
     has_list_failed: bool = False
 
 
@@ -264,8 +264,8 @@ class Poller:
         self.webcamconsult_conn_id = webcamconsult_conn_id
         loop = asyncio.get_running_loop()
         self.time = loop.time
-        self._waits: dict[str, dict[Wait, None]] = {}
-        self._changed = _Bell()
+        self._waits: dict[str, dict[Subscription, None]] = {}
+        self._changed = _Event()
         # A thread of its own: a service that hangs holds up neither the loop nor another connection.
         self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
         self._hook: WebcamconsultHook | None = None
@@ -278,7 +278,7 @@ class Poller:
         self._task = Context().run(loop.create_task, self._run())
 
     @classmethod
-    def join(cls, webcamconsult_conn_id: str, appointment_id: str, poke_interval: float) -> Wait:
+    def subscribe(cls, webcamconsult_conn_id: str, appointment_id: str, poke_interval: float) -> Subscription:
         """
         Begin a wait.
 
@@ -290,12 +290,12 @@ class Poller:
         poller = pollers.get(webcamconsult_conn_id)
         if poller is None:
             poller = pollers[webcamconsult_conn_id] = cls(webcamconsult_conn_id)
-        wait = Wait(poller, appointment_id, poke_interval)
+        wait = Subscription(poller, appointment_id, poke_interval)
         poller._waits.setdefault(appointment_id, {})[wait] = None
-        poller._changed.ring()
+        poller._changed.set()
         return wait
 
-    def remove(self, wait: Wait) -> None:
+    def remove(self, wait: Subscription) -> None:
         """
         Forget a wait.
 
@@ -307,18 +307,18 @@ class Poller:
             self._waits.pop(wait.appointment_id, None)
             self._seen.singles.pop(wait.appointment_id, None)
         if not self._waits:
-            self._changed.ring()
+            self._changed.set()
 
-    def look_now(self, wait: Wait) -> None:
+    def poll_now(self, wait: Subscription) -> None:
         """
         Let the next look at a wait's appointment be now.
 
         :param wait: the wait.
         """
         wait.due = self.time()
-        self._changed.ring()
+        self._changed.set()
 
-    def _all_waits(self) -> list[Wait]:
+    def _all_waits(self) -> list[Subscription]:
         return [wait for waits in self._waits.values() for wait in waits]
 
     # -- The task --------------------------------------------------------------------------------------------
@@ -362,27 +362,27 @@ class Poller:
                 raise self._fail(error, due) from None
             if self._seen.has_list_failed:
                 # Is it the service or the list? The next look tells.
-                await self._look_at(due.pop(0))
+                await self._poll_one(due.pop(0))
             if self._is_list_worth_it(due, now):
-                due = await self._look_at_all(due)
+                due = await self._poll_list(due)
             odd_in_a_row = 0
             while due:
                 appointment_id = due.pop(0)
                 if appointment_id not in self._waits:
                     continue  # left meanwhile
-                odd = await self._look_at(appointment_id)
+                odd = await self._poll_one(appointment_id)
                 odd_in_a_row = odd_in_a_row + 1 if odd else 0
-                if odd and odd_in_a_row == ODD_ANSWERS_MAX:
+                if odd and odd_in_a_row == BAD_RESPONSES_MAX:
                     raise self._fail(odd, [])
         except _ServiceFailure as failure:
             cause = failure.error
             if cause.status_code == HTTPStatus.UNAUTHORIZED and await self._has_new_connection():
                 self._failures, self._not_before = 0, 0.0
                 return
-            for appointment_id in [*self._waits] if ends_wait(cause) else failure.concerned:
-                self._tell(appointment_id, cause, now)
+            for appointment_id in [*self._waits] if is_terminal(cause) else failure.concerned:
+                self._publish(appointment_id, cause, now)
 
-    async def _look_at(self, appointment_id: str) -> WebcamconsultError | None:
+    async def _poll_one(self, appointment_id: str) -> WebcamconsultError | None:
         """Look at one appointment; return the error if the answer was odd."""
         request = api.get_request(APPOINTMENT, appointment_id, plural_paths=self._plural_paths)
         etag, state = self._seen.singles.get(appointment_id, (None, ""))
@@ -394,16 +394,16 @@ class Poller:
         except WebcamconsultError as error:
             if _is_of_the_service(error):
                 raise self._fail(error, [appointment_id]) from None
-            self._tell(appointment_id, error, began)
+            self._publish(appointment_id, error, began)
             return None if isinstance(error, WebcamconsultRequestError) else error
         self._failures = 0
         self._seen.single_cost.add(self.time() - began, answer.size)
         if answer.etag and appointment_id in self._waits:
             self._seen.singles[appointment_id] = (answer.etag, state)
-        self._tell(appointment_id, state, began)
+        self._publish(appointment_id, state, began)
         return None
 
-    async def _look_at_all(self, due: list[str]) -> list[str]:
+    async def _poll_list(self, due: list[str]) -> list[str]:
         """Look at the list; return who is due and not in it, which does not mean that it is gone."""
         wanted = frozenset(self._waits)
         began = self.time()
@@ -416,7 +416,7 @@ class Poller:
             if error.status_code == HTTPStatus.UNAUTHORIZED:
                 raise self._fail(error, wanted) from None
             if self._seen.has_list_failed or isinstance(error, WebcamconsultRequestError):
-                self._seen.list_barred_until = self.time() + LIST_BARRED_SECONDS
+                self._seen.list_cooldown_until = self.time() + LIST_COOLDOWN_SECONDS
                 self._seen.has_list_failed = False
                 return due
             self._seen.has_list_failed = True
@@ -428,11 +428,11 @@ class Poller:
         self._seen.has_list_failed = False
         self._failures = 0
         self._seen.list_cost.add(ended - began, answer.size)
-        self._seen.list_looked_at = began
+        self._seen.list_polled_at = began
         # However long a list takes, the service has half of the time for others.
         self._not_before = ended + (ended - began)
         for appointment_id in wanted & self._seen.listed.keys():
-            self._tell(appointment_id, self._seen.listed[appointment_id], began)
+            self._publish(appointment_id, self._seen.listed[appointment_id], began)
         # With the list, never more requests than without.
         return [appointment_id for appointment_id in due if appointment_id not in self._seen.listed][
             : len(due) - 1
@@ -441,33 +441,33 @@ class Poller:
     def _is_list_worth_it(self, due: list[str], now: float) -> bool:
         """Hold what a list costs against the single looks that it saves, each as far as it is due."""
         unlisted = self._seen.list_wanted - self._seen.listed.keys()
-        if len(self._waits) < 2 or unlisted.issuperset(due) or now < self._seen.list_barred_until:
+        if len(self._waits) < 2 or unlisted.issuperset(due) or now < self._seen.list_cooldown_until:
             return False
         saved = sum(
-            max(min(1.0, (now - wait.looked_at) / wait.poke_interval) for wait in waits)
+            max(min(1.0, (now - wait.polled_at) / wait.poke_interval) for wait in waits)
             for appointment_id, waits in self._waits.items()
             if appointment_id not in unlisted
         )
         if self._seen.list_cost.seconds is None:
-            return saved >= LIST_TRIAL_LOOKS
-        kept: float = 0.5 ** ((now - self._seen.list_looked_at) / LIST_HALF_LIFE_SECONDS)
-        single = self._seen.single_cost.seconds or SINGLE_LOOK_COST_SECONDS
+            return saved >= LIST_TRIAL_POLLS
+        kept: float = 0.5 ** ((now - self._seen.list_polled_at) / LIST_HALF_LIFE_SECONDS)
+        single = self._seen.single_cost.seconds or SINGLE_POLL_COST_SECONDS
         return saved * single >= self._seen.list_cost.seconds * kept
 
     def _fail(self, error: WebcamconsultError, concerned: Iterable[str]) -> _ServiceFailure:
         """Let the service alone for a while."""
         self._failures += 1
         shortest = min((wait.poke_interval for wait in self._all_waits()), default=0.0)
-        self._not_before = self.time() + pause_seconds(shortest, self._failures, error)
+        self._not_before = self.time() + next_delay_seconds(shortest, self._failures, error)
         for appointment_id in concerned:
             # To the end, so that one appointment that always fails does not keep the others waiting.
             if appointment_id in self._waits:
                 self._waits[appointment_id] = self._waits.pop(appointment_id)
         return _ServiceFailure(error, concerned)
 
-    def _tell(self, appointment_id: str, sight: str | WebcamconsultError, looked_at: float) -> None:
+    def _publish(self, appointment_id: str, update: str | WebcamconsultError, polled_at: float) -> None:
         for wait in self._waits.get(appointment_id, ()):
-            wait.see(sight, looked_at)
+            wait.publish(update, polled_at)
 
     # -- The connection and its thread -----------------------------------------------------------------------
 
@@ -505,20 +505,20 @@ class Poller:
         await self._read_connection()
         return self._hook is not old
 
-    async def _send(self, request: api.Request, etag: str | None) -> api.Answer:
+    async def _send(self, request: api.Request, etag: str | None) -> api.Response:
         hook = self._hook
         assert hook is not None  # noqa: S101
-        return await self._in_thread(lambda: hook.look(request, etag=etag))
+        return await self._in_thread(lambda: hook.request_once(request, etag=etag))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-        await asyncio.wait([future], timeout=LOOK_MAX_SECONDS)
+        await asyncio.wait([future], timeout=POLL_MAX_SECONDS)
         if future.done():
             return future.result()
         # What hangs is left to itself.
         self._thread.shutdown(wait=False)
         self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
-        raise WebcamconsultConnectionError(f"A look did not end within {LOOK_MAX_SECONDS:g} s. Try again.")
+        raise WebcamconsultConnectionError(f"A look did not end within {POLL_MAX_SECONDS:g} s. Try again.")
 
 
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()

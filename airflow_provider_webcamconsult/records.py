@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult.exactly_once import Creation, IfExists, Memory, NoMemory
-from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotKeptError
+from airflow_provider_webcamconsult.exactly_once import Checkpoint, IdempotentCreate, IfExists, NoCheckpoint
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultMismatchError
 from airflow_provider_webcamconsult.resources import AttributesT, RecordT, Resource
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Records(Generic[AttributesT, RecordT]):
 
         :param attributes: with the natural key, and perhaps more.
         """
-        written = self._prepare(attributes)
-        key = api.natural_key(self.resource, written)
+        payload = self._serialize(attributes)
+        key = api.natural_key(self.resource, payload)
         if key is None:
             raise WebcamconsultInputError(
                 f"{api.with_article(self.resource).capitalize()} is found by "
@@ -69,9 +69,9 @@ class Records(Generic[AttributesT, RecordT]):
         self,
         attributes: AttributesT | RecordT,
         *,
-        if_exists: IfExists = "ignore",
+        if_exists: IfExists = "create",
         strict: bool = False,
-        memory: Memory | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> RecordT:
         """
         Create a record and return it ("Create a New …").
@@ -81,13 +81,15 @@ class Records(Generic[AttributesT, RecordT]):
 
         :param attributes: the API's own names; what is not given is not sent, None is sent as ``null``.
             Dates are ``datetime`` or ISO 8601 text, without offset in the connection's time zone.
-        :param if_exists: what to do if a record with the natural key exists: ``"ignore"`` creates without
-            looking; ``"adopt"`` returns it; ``"update"`` brings the attributes that differ in line, and
+        :param if_exists: what to do if a record with the natural key exists: ``"create"`` creates without
+            looking; ``"reuse"`` returns it; ``"update"`` brings the attributes that differ in line, and
             returns it; ``"fail"`` raises. The last three cost a list.
         :param strict: whether an attribute that the service did not keep is an error, not a warning.
-        :param memory: what survives of an earlier try; the operators give the task's.
+        :param checkpoint: what survives of an earlier try; the operators give the task's.
         """
-        return Creation(self, self._prepare(attributes), if_exists, strict, memory or NoMemory()).run()
+        return IdempotentCreate(
+            self, self._serialize(attributes), if_exists, strict, checkpoint or NoCheckpoint()
+        ).run()
 
     def update(self, record_id: str, attributes: AttributesT | RecordT, *, strict: bool = False) -> RecordT:
         """
@@ -98,9 +100,9 @@ class Records(Generic[AttributesT, RecordT]):
         :param strict: whether an attribute that the service did not keep is an error, not a warning.
         """
         api.check_id(self.resource, record_id)
-        written = self._prepare(attributes, record_id)
-        record = self.put(record_id, written)
-        self.check_kept(record, written, strict=strict)
+        payload = self._serialize(attributes, record_id)
+        record = self.put(record_id, payload)
+        self.verify_stored(record, payload, strict=strict)
         return record
 
     def delete(self, record_id: str) -> None:
@@ -113,49 +115,49 @@ class Records(Generic[AttributesT, RecordT]):
         plural_paths = self.hook.settings.plural_paths
         self.hook.send(api.delete_request(self.resource, record_id, plural_paths=plural_paths))
 
-    def _prepare(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
+    def _serialize(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
         for warning in api.check_attributes(self.resource, attributes, record_id=record_id):
             self.hook.log.warning(warning)
-        return api.prepare(self.resource, attributes, zone=self.hook.settings.zone)
+        return api.serialize_attributes(self.resource, attributes, zone=self.hook.settings.timezone)
 
-    def post(self, written: dict[str, Any], before_each: Callable[[], None] | None = None) -> RecordT:
+    def post(self, payload: dict[str, Any], before_attempt: Callable[[], None] | None = None) -> RecordT:
         """
         Send a create until it may have been carried out.
 
-        :param written: the prepared attributes.
-        :param before_each: is called each time before it is sent.
+        :param payload: the prepared attributes.
+        :param before_attempt: is called each time before it is sent.
         """
-        request = api.create_request(self.resource, written)
-        record: RecordT = self.hook.send(request, before_each=before_each)
+        request = api.create_request(self.resource, payload)
+        record: RecordT = self.hook.send(request, before_attempt=before_attempt)
         return record
 
-    def put(self, record_id: str, written: dict[str, Any]) -> RecordT:
+    def put(self, record_id: str, payload: dict[str, Any]) -> RecordT:
         """
         Send an update.
 
         :param record_id: the record.
-        :param written: the prepared attributes.
+        :param payload: the prepared attributes.
         """
         plural_paths = self.hook.settings.plural_paths
-        request = api.update_request(self.resource, record_id, written, plural_paths=plural_paths)
+        request = api.update_request(self.resource, record_id, payload, plural_paths=plural_paths)
         record: RecordT = self.hook.send(request)
         return record
 
-    def check_kept(self, record: RecordT, written: Mapping[str, Any], *, strict: bool) -> None:
+    def verify_stored(self, record: RecordT, payload: Mapping[str, Any], *, strict: bool) -> None:
         """
         Hold an answer against what was sent: the service answers success to what it ignores or changes.
 
         :param record: the answer.
-        :param written: the prepared attributes that were sent.
+        :param payload: the prepared attributes that were sent.
         :param strict: whether any difference is an error, not a warning.
-        :raises WebcamconsultNotKeptError: if a date, a duration or an id differs; with ``strict``, anything.
+        :raises WebcamconsultMismatchError: if a date, a duration or an id differs; with ``strict``, anything.
         """
-        different = api.differences(self.resource, written, record)
+        different = api.differing_attributes(self.resource, payload, record)
         # What is absent from the answer was not told, which is not the same as kept otherwise.
         wrong = [name for name in different if strict or (self.resource.is_exact(name) and name in record)]
         what = f"The service answered success, but {self.resource.name} {record['id']} does not have"
         if wrong:
-            raise WebcamconsultNotKeptError(
+            raise WebcamconsultMismatchError(
                 f"{what} what was sent as {', '.join(wrong)}. Look at it there, and update or delete it.",
                 record_id=record["id"],
                 attributes=wrong,

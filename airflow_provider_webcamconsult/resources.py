@@ -132,14 +132,14 @@ class Resource(Generic[AttributesT, RecordT]):
     :param documented_detail: the first part of a record's path as the document has it.
     :param attributes: the TypedDict of what can be written.
     :param record: the TypedDict of what is answered.
-    :param generated: what the service makes itself; left out of a write.
+    :param read_only: what the service makes itself; left out of a write.
     :param credentials: what opens a video consult; dropped from every answer, and left out of a write.
-    :param not_personal: what a log or Airflow's database may show; all else is a person's.
+    :param non_personal: what a log or Airflow's database may show; all else is a person's.
     :param natural_keys: the names that together find a record again; the first that is given in full counts.
-    :param moments: attributes that are a date with a time of day.
-    :param birthdays: attributes that are a day, at midnight.
-    :param exact: other attributes that a booking goes wrong with if the service keeps something else.
-    :param tells_apart: attributes that tell persons apart who share an e-mail address.
+    :param datetimes: attributes that are a date with a time of day.
+    :param dates: attributes that are a day, at midnight.
+    :param must_match: other attributes that a booking goes wrong with if the service keeps something else.
+    :param identity_attributes: attributes that tell persons apart who share an e-mail address.
     :param aliases: names that some answers use, with the name that is meant.
     """
 
@@ -148,18 +148,18 @@ class Resource(Generic[AttributesT, RecordT]):
     documented_detail: str
     attributes: type[AttributesT]
     record: type[RecordT]
-    generated: Collection[str]
-    not_personal: Collection[str]
+    read_only: Collection[str]
+    non_personal: Collection[str]
     natural_keys: Sequence[Sequence[str]]
     credentials: Collection[str] = ()
-    moments: Collection[str] = ()
-    birthdays: Collection[str] = ()
-    exact: Collection[str] = ()
-    tells_apart: Collection[str] = ()
+    datetimes: Collection[str] = ()
+    dates: Collection[str] = ()
+    must_match: Collection[str] = ()
+    identity_attributes: Collection[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
-    def editable(self) -> Collection[str]:
+    def writable(self) -> Collection[str]:
         """Names of the attributes that can be written."""
         return self.attributes.__annotations__.keys()
 
@@ -169,12 +169,12 @@ class Resource(Generic[AttributesT, RecordT]):
 
         :param name: name of the attribute.
         """
-        return name in self.moments or name in self.birthdays or name in self.exact
+        return name in self.datetimes or name in self.dates or name in self.must_match
 
     @property
     def known(self) -> Collection[str]:
         """Names of all attributes that a record can have, credentials aside."""
-        return [*self.editable, *self.generated]
+        return [*self.writable, *self.read_only]
 
 
 USER = Resource(
@@ -183,8 +183,8 @@ USER = Resource(
     documented_detail="users",
     attributes=UserAttributes,
     record=User,
-    generated=("id", "full_name", "roles"),
-    not_personal=("id", "roles"),
+    read_only=("id", "full_name", "roles"),
+    non_personal=("id", "roles"),
     natural_keys=[["email"]],
     credentials=CREDENTIALS,
     aliases={"_id": "id", "emails": "email"},
@@ -196,12 +196,12 @@ CLIENT = Resource(
     documented_detail="client",
     attributes=ClientAttributes,
     record=Client,
-    generated=("id", "client_full_name"),
-    not_personal=("id", "division_ids"),
+    read_only=("id", "client_full_name"),
+    non_personal=("id", "division_ids"),
     natural_keys=[["reference_code"], ["email"]],
     credentials=CREDENTIALS,
-    birthdays=("date_of_birth",),
-    tells_apart=("initials", "date_of_birth"),
+    dates=("date_of_birth",),
+    identity_attributes=("initials", "date_of_birth"),
 )
 
 APPOINTMENT = Resource(
@@ -210,8 +210,8 @@ APPOINTMENT = Resource(
     documented_detail="appointment",
     attributes=AppointmentAttributes,
     record=Appointment,
-    generated=("id", "state", "orig_date", "started_at", "created_at"),
-    not_personal=(
+    read_only=("id", "state", "orig_date", "started_at", "created_at"),
+    non_personal=(
         "id",
         "user_id",
         "client_id",
@@ -228,6 +228,6 @@ APPOINTMENT = Resource(
     ),
     natural_keys=[["user_id", "client_id", "date"]],
     credentials=CREDENTIALS,
-    moments=("date",),
-    exact=("user_id", "client_id", "created_by_user_id", "division_id", "duration"),
+    datetimes=("date",),
+    must_match=("user_id", "client_id", "created_by_user_id", "division_id", "duration"),
 )

@@ -103,7 +103,7 @@ def make_trigger(name: str, appointment_id: str, poke_interval: float) -> BaseTr
             "webcamconsult_conn_id": "webcamconsult_default",
             "poke_interval": poke_interval,
             "deadline": end.timestamp(),
-            "state": "idle",
+            "last_state": "idle",
         },
         THEIRS: {
             "endpoint": f"appointment/{appointment_id}.json",

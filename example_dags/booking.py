@@ -30,17 +30,17 @@ def consult_request() -> dict[str, Any]:
 @dag(schedule=None, catchup=False, tags=["webcamconsult"], doc_md=__doc__)
 def booking() -> None:
     # People's data stays inside the task that uses it: attributes may be a callable, which is called in the
-    # task and whose answer is neither rendered nor stored. if_exists="adopt" looks first: a user is found by
+    # task and whose answer is neither rendered nor stored. if_exists="reuse" looks first: a user is found by
     # e-mail address, a client by reference code. What these tasks return, and Airflow stores, is the id.
-    make_sure_of_professional = WebcamconsultCreateUserOperator(
-        task_id="make_sure_of_professional",
+    ensure_professional = WebcamconsultCreateUserOperator(
+        task_id="ensure_professional",
         attributes=lambda context: consult_request()["professional"],
-        if_exists="adopt",
+        if_exists="reuse",
     )
-    make_sure_of_client = WebcamconsultCreateClientOperator(
-        task_id="make_sure_of_client",
+    ensure_client = WebcamconsultCreateClientOperator(
+        task_id="ensure_client",
         attributes=lambda context: consult_request()["client"],
-        if_exists="adopt",
+        if_exists="reuse",
     )
 
     # A time without offset is in the time zone of the connection: Europe/Amsterdam unless it says otherwise.
@@ -49,8 +49,8 @@ def booking() -> None:
     book_consult = WebcamconsultCreateAppointmentOperator(
         task_id="book_consult",
         attributes={
-            "user_id": make_sure_of_professional.output,
-            "client_id": make_sure_of_client.output,
+            "user_id": ensure_professional.output,
+            "client_id": ensure_client.output,
             "date": "2030-03-01T09:30",
             "duration": 30,
         },
@@ -70,11 +70,11 @@ def booking() -> None:
     )
 
     @task
-    def go_on(appointment_id: str, state: str) -> None:
+    def follow_up(appointment_id: str, state: str) -> None:
         # Ask for feedback, write the invoice, …
         print(f"Consult {appointment_id} is {state}.")
 
-    go_on(book_consult.output, wait_until_over.output)
+    follow_up(book_consult.output, wait_until_over.output)
 
 
 booking()

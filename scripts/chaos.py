@@ -85,7 +85,7 @@ LOST = (
     "504 after it was carried out",
 )
 
-IF_EXISTS = ("ignore", "ignore", "adopt", "update", "fail")
+IF_EXISTS = ("create", "create", "reuse", "update", "fail")
 """The default twice as often."""
 
 

@@ -35,17 +35,17 @@ POLL_INTERVAL = 0.2  # seconds
 BEGIN = time.monotonic()
 
 DOES = {
-    "make_sure_of_professional": "looks for the professional among the users; makes one if there is none",
-    "make_sure_of_client": "looks for the client by reference code; makes one if there is none",
+    "ensure_professional": "looks for the professional among the users; makes one if there is none",
+    "ensure_client": "looks for the client by reference code; makes one if there is none",
     "book_consult": "creates the appointment",
     "wait_until_over": "looks at the appointment",
-    "go_on": "goes on with what comes after a consult",
+    "follow_up": "goes on with what comes after a consult",
 }
 """What each task of the DAG does, in plain words; a task that is not named here is shown without."""
 
 DID = {
-    "make_sure_of_professional": "the professional is user {}",
-    "make_sure_of_client": "the client is client {}",
+    "ensure_professional": "the professional is user {}",
+    "ensure_client": "the client is client {}",
     "book_consult": "the consult is appointment {}",
     "wait_until_over": "the appointment is '{}'",
 }

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_webcamconsult.dates import to_wire
+from airflow_provider_webcamconsult.dates import serialize_datetime
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ CUT_OFFSETS = (timedelta(minutes=19), timedelta(minutes=79))
 
 
 def moment(value: object) -> str:
-    return to_wire(value, name="date", zone=AMSTERDAM)
+    return serialize_datetime(value, name="date", zone=AMSTERDAM)
 
 
 def birthday(value: object) -> str:
-    return to_wire(value, name="date_of_birth", zone=AMSTERDAM, day_only=True)
+    return serialize_datetime(value, name="date_of_birth", zone=AMSTERDAM, day_only=True)
 
 
 def instant(wire: str) -> datetime.datetime:
@@ -80,7 +80,9 @@ def test_a_birthday_is_its_midnight_unless_it_has_a_time(given: object, wire: st
 
 
 def test_a_date_without_offset_is_in_the_zone_of_the_connection() -> None:
-    assert to_wire("2026-07-01T09:30", name="date", zone=NEW_YORK) == "2026-07-01T09:30:00.000-04:00"
+    assert (
+        serialize_datetime("2026-07-01T09:30", name="date", zone=NEW_YORK) == "2026-07-01T09:30:00.000-04:00"
+    )
 
 
 @pytest.mark.parametrize("fraction", ["123456", "1239", "123999999"])
@@ -243,7 +245,7 @@ def test_what_is_written_is_accepted_again_and_stays_as_it_is(value: datetime.da
 )
 def test_nothing_but_an_input_error_refuses_a_date(value: Any, zone: Any, day_only: bool) -> None:
     try:
-        wire = to_wire(value, name="date", zone=zone, day_only=day_only)
+        wire = serialize_datetime(value, name="date", zone=zone, day_only=day_only)
     except WebcamconsultInputError:
         return
     assert datetime.datetime.fromisoformat(wire).utcoffset() is not None
@@ -252,10 +254,10 @@ def test_nothing_but_an_input_error_refuses_a_date(value: Any, zone: Any, day_on
 def test_a_birthday_stays_on_its_day_where_the_time_zone_data_takes_amsterdam_for_brussels() -> None:
     # In April 1930 Brussels had summer time and Amsterdam not: its midnight was Amsterdam's evening before.
     code = (
-        "import pendulum; from airflow_provider_webcamconsult.dates import to_wire;"
+        "import pendulum; from airflow_provider_webcamconsult.dates import serialize_datetime;"
         "zone = pendulum.timezone('Europe/Amsterdam');"
         "print(zone.utcoffset(__import__('datetime').datetime(1930, 5, 1)));"
-        "print(to_wire('1930-05-01', name='date_of_birth', zone=zone, day_only=True))"
+        "print(serialize_datetime('1930-05-01', name='date_of_birth', zone=zone, day_only=True))"
     )
     # Without the system's data, that of the package tzdata is used, which is such a build.
     environment = {**os.environ, "PYTHONTZPATH": ""}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from airflow_provider_webcamconsult._compat import AirflowFailException
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,
@@ -26,6 +25,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultValidationError,
 )
 from airflow_provider_webcamconsult.hooks import webcamconsult
+from airflow_provider_webcamconsult.version_compat import AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

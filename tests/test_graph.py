@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_webcamconsult._compat import BaseOperator
 from airflow_provider_webcamconsult.get_provider_info import get_provider_info
 from airflow_provider_webcamconsult.operators.base import WebcamconsultBaseOperator
+from airflow_provider_webcamconsult.version_compat import BaseOperator
 
 LONGEST_NAME = 24
 """What the graph of Airflow 3 has room for in letters."""

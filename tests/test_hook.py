@@ -400,14 +400,14 @@ def test_an_attribute_that_the_document_lacks_is_sent_with_a_warning_that_names_
 
 @pytest.mark.parametrize(
     "attributes",
-    [{name: None} for resource in (USER, CLIENT, APPOINTMENT) for name in resource.editable],
+    [{name: None} for resource in (USER, CLIENT, APPOINTMENT) for name in resource.writable],
     ids=str,
 )
 def test_no_attribute_that_is_described_is_warned_of(
     attributes: dict[str, None], connect: Connect, serve: Serve, log: Log
 ) -> None:
     (name,) = attributes
-    kind = next(resource.plural for resource in (USER, CLIENT, APPOINTMENT) if name in resource.editable)
+    kind = next(resource.plural for resource in (USER, CLIENT, APPOINTMENT) if name in resource.writable)
     sent_by(lambda hook: getattr(hook, kind).create(attributes), connect, serve)
     assert log.warnings == []
 

@@ -10,7 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultResponseError
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultResponseError,
+)
 from airflow_provider_webcamconsult.resources import APPOINTMENT
 
 VALUES = st.recursive(

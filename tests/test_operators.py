@@ -295,7 +295,7 @@ def test_all_parameters_are_templated(operator: Any) -> None:
         "self",
         "kwargs",
         "strict",
-        "ignore_missing",
+        "ignore_if_missing",
     }
     assert set(operator.template_fields) == parameters
 

@@ -26,7 +26,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.poller import Poller, Wait, pause_seconds
+from airflow_provider_webcamconsult.poller import Poller, Subscription, next_delay_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -139,8 +139,8 @@ def ids(count: int) -> list[str]:
     return [f"{number:024x}" for number in range(1, count + 1)]
 
 
-def join(appointment_id: str, interval: float = INTERVAL) -> Wait:
-    return Poller.join(CONN_ID, appointment_id, interval)
+def subscribe(appointment_id: str, interval: float = INTERVAL) -> Subscription:
+    return Poller.subscribe(CONN_ID, appointment_id, interval)
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -150,41 +150,41 @@ def run(scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(limited())
 
 
-async def news(wait: Wait) -> Any:
-    return await wait.next(time.time() + LIMIT)
+async def news(wait: Subscription) -> Any:
+    return await wait.next_update(time.time() + LIMIT)
 
 
 async def settle(intervals: float) -> None:
     await asyncio.sleep(intervals * INTERVAL)
 
 
-async def states(waits: list[Wait]) -> list[Any]:
+async def states(waits: list[Subscription]) -> list[Any]:
     return await asyncio.gather(*map(news, waits))
 
 
 # What is asked
 
 
-def test_a_few_waits_are_looked_at_one_by_one_over_one_connection(world: World) -> None:
+def test_a_few_waits_are_polled_one_by_one_over_one_connection(world: World) -> None:
     world.states = dict.fromkeys(ids(3), "idle")
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(3)]
+        waits = [subscribe(id) for id in ids(3)]
         assert await states(waits) == ["idle"] * 3
         await settle(3)
         for wait in waits:
-            wait.leave()
+            wait.unsubscribe()
 
     run(scenario)
     assert set(world.paths) == {f"/appointment/{id}.json" for id in ids(3)}
     assert world.connections == 1
 
 
-def test_many_waits_are_looked_at_in_one_list(world: World) -> None:
+def test_many_waits_are_polled_in_one_list(world: World) -> None:
     world.states = dict.fromkeys(ids(200), "idle")
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(200)]
+        waits = [subscribe(id) for id in ids(200)]
         assert await states(waits) == ["idle"] * 200
         world.requests.clear()
         await settle(5)
@@ -202,7 +202,7 @@ def test_a_list_is_never_fetched_for_one_wait_alone(world: World) -> None:
     world.delays[f"/appointment/{ids(1)[0]}.json"] = INTERVAL  # a list would be cheaper
 
     async def scenario() -> None:
-        (wait,) = [join(id) for id in ids(1)]
+        (wait,) = [subscribe(id) for id in ids(1)]
         await news(wait)
         await settle(5)
 
@@ -215,7 +215,7 @@ def test_a_list_that_costs_more_than_it_saves_is_fetched_once(world: World) -> N
     world.delays[LIST] = 2.0
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(30)]
+        waits = [subscribe(id) for id in ids(30)]
         await states(waits)
         await asyncio.sleep(2.5)
 
@@ -230,7 +230,7 @@ def test_a_list_is_taken_again_where_it_costs_less_than_single_looks(world: Worl
         world.delays[f"/appointment/{id}.json"] = 0.1
 
     async def scenario() -> None:
-        await states([join(id) for id in ids(40)])
+        await states([subscribe(id) for id in ids(40)])
         world.requests.clear()
         await settle(5)
 
@@ -244,7 +244,7 @@ def test_there_are_never_more_requests_than_waits(count: int, world: World) -> N
     world.hidden = set(ids(count)[::2])
 
     async def scenario() -> float:
-        waits = [join(id) for id in ids(count)]
+        waits = [subscribe(id) for id in ids(count)]
         await states(waits)
         world.requests.clear()
         began = time.monotonic()
@@ -259,7 +259,7 @@ def test_waits_for_the_same_appointment_share_its_look(world: World) -> None:
     world.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        waits = [join(ids(1)[0]) for _ in range(20)]
+        waits = [subscribe(ids(1)[0]) for _ in range(20)]
         assert await states(waits) == ["idle"] * 20
         world.requests.clear()
         await settle(3)
@@ -268,12 +268,12 @@ def test_waits_for_the_same_appointment_share_its_look(world: World) -> None:
     assert 1 <= len(world.requests) <= 5
 
 
-def test_each_wait_is_looked_at_in_its_own_interval(world: World) -> None:
+def test_each_wait_is_polled_in_its_own_interval(world: World) -> None:
     fast, slow = ids(2)
     world.states = {fast: "idle", slow: "idle"}
 
     async def scenario() -> None:
-        waits = [join(fast, 0.1), join(slow, 1.0)]
+        waits = [subscribe(fast, 0.1), subscribe(slow, 1.0)]
         await states(waits)
         world.requests.clear()
         await asyncio.sleep(2.0)
@@ -289,12 +289,12 @@ def test_looks_never_overlap(world: World) -> None:
     world.delays = {LIST: 0.3, **{f"/appointment/{id}.json": 0.05 for id in ids(30)}}
 
     async def scenario() -> None:
-        waits = [join(id, 0.05) for id in ids(30)]
+        waits = [subscribe(id, 0.05) for id in ids(30)]
         await asyncio.sleep(1.0)
         for wait in waits[:15]:
-            wait.leave()
+            wait.unsubscribe()
         await asyncio.sleep(0.5)
-        [join(id, 0.05) for id in ids(15)]
+        [subscribe(id, 0.05) for id in ids(15)]
         await asyncio.sleep(0.5)
 
     run(scenario)
@@ -307,7 +307,7 @@ def test_what_has_not_changed_is_not_sent_again(count: int, world: World) -> Non
     world.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(count)]
+        waits = [subscribe(id) for id in ids(count)]
         await states(waits)
         world.requests.clear()
         await settle(3)
@@ -323,8 +323,8 @@ def test_who_joins_is_told_the_state_though_the_list_has_not_changed(world: Worl
     world.states = dict.fromkeys(ids(60), "idle")
 
     async def scenario() -> None:
-        await states([join(id) for id in ids(50)])
-        assert await states([join(id) for id in ids(60)[45:]]) == ["idle"] * 15
+        await states([subscribe(id) for id in ids(50)])
+        assert await states([subscribe(id) for id in ids(60)[45:]]) == ["idle"] * 15
 
     run(scenario)
 
@@ -333,7 +333,7 @@ def test_the_first_looks_of_two_triggerers_are_apart(world: World) -> None:
     world.states = dict.fromkeys(ids(1), "idle")
 
     async def first_due() -> float:
-        return join(ids(1)[0], 100).seconds_to_next_look
+        return subscribe(ids(1)[0], 100).seconds_to_next_poll
 
     dues = [run(first_due) for _ in range(10)]
     assert all(49.9 <= due <= 100 for due in dues)
@@ -353,7 +353,7 @@ def test_failures_in_a_row_come_at_growing_distances(
     world.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [join(id, 0.1) for id in ids(count)]
+        waits = [subscribe(id, 0.1) for id in ids(count)]
         assert await states(waits) == ["idle"] * count
         world.failures["*"] = (status, {})
         world.requests.clear()
@@ -377,7 +377,7 @@ def test_nobody_is_asked_before_retry_after_is_over(world: World) -> None:
     world.states = dict.fromkeys(ids(3), "idle")
 
     async def scenario() -> None:
-        waits = [join(id, 0.1) for id in ids(3)]
+        waits = [subscribe(id, 0.1) for id in ids(3)]
         await states(waits)
         world.failures["*"] = (429, {"Retry-After": "1"})
         await asyncio.wait(
@@ -398,11 +398,11 @@ def test_an_appointment_that_is_gone_ends_its_own_wait_alone(count: int, world: 
     world.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(count)]
+        waits = [subscribe(id) for id in ids(count)]
         await states(waits)
         del world.states[ids(count)[1]]
         assert type(await news(waits[1])) is WebcamconsultNotFoundError
-        waits[1].leave()
+        waits[1].unsubscribe()
         world.states |= dict.fromkeys(world.states, "finished")
         others = [wait for wait in waits if wait is not waits[1]]
         assert await states(others) == ["finished"] * (count - 1)
@@ -410,12 +410,12 @@ def test_an_appointment_that_is_gone_ends_its_own_wait_alone(count: int, world: 
     run(scenario)
 
 
-def test_an_appointment_that_the_list_does_not_show_is_looked_at_alone(world: World) -> None:
+def test_an_appointment_that_the_list_does_not_show_is_polled_alone(world: World) -> None:
     world.states = dict.fromkeys(ids(50), "idle")
     world.hidden = {ids(50)[7]}
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(50)]
+        waits = [subscribe(id) for id in ids(50)]
         assert await states(waits) == ["idle"] * 50
         world.requests.clear()
         await settle(5)
@@ -431,7 +431,7 @@ def test_a_refused_token_is_told_to_every_wait_at_once(count: int, world: World)
     world.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(count)]
+        waits = [subscribe(id) for id in ids(count)]
         await states(waits)
         world.token = "another"
         world.requests.clear()
@@ -448,7 +448,7 @@ def test_a_token_that_was_replaced_in_the_connection_is_used_and_nobody_told(
     world.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(count)]
+        waits = [subscribe(id) for id in ids(count)]
         await states(waits)
         world.token = "another"
         connect(world.url, "another")
@@ -464,7 +464,7 @@ def test_a_list_that_fails_where_single_looks_succeed_is_left_alone(world: World
     world.failures[LIST] = (503, {})
 
     async def scenario() -> None:
-        waits = [join(id, 0.1) for id in ids(20)]
+        waits = [subscribe(id, 0.1) for id in ids(20)]
         for wait in waits:
             while isinstance(seen := await news(wait), WebcamconsultError):
                 pass
@@ -481,7 +481,7 @@ def test_a_list_that_is_refused_is_told_to_nobody(status: int, world: World) -> 
     world.failures[LIST] = (status, {})
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(20)]
+        waits = [subscribe(id) for id in ids(20)]
         assert await states(waits) == ["idle"] * 20
         await settle(3)
 
@@ -494,7 +494,7 @@ def test_an_appointment_that_always_fails_does_not_hold_up_the_others(world: Wor
     world.failures[f"/appointment/{ids(4)[0]}.json"] = (500, {})
 
     async def scenario() -> None:
-        broken, *waits = [join(id, 0.1) for id in ids(4)]
+        broken, *waits = [subscribe(id, 0.1) for id in ids(4)]
         assert type(await news(broken)) is WebcamconsultServerError
         assert await states(waits) == ["idle"] * 3
         for state in ("started", "finished"):
@@ -512,7 +512,7 @@ def test_a_record_without_a_state_is_an_error_of_its_own_wait(count: int, world:
     world.states = {**dict.fromkeys(ids(count), "idle"), ids(count)[0]: None}
 
     async def scenario() -> None:
-        broken, *waits = [join(id) for id in ids(count)]
+        broken, *waits = [subscribe(id) for id in ids(count)]
         assert await states(waits) == ["idle"] * (count - 1)
         assert type(await news(broken)) is WebcamconsultResponseError
 
@@ -521,7 +521,7 @@ def test_a_record_without_a_state_is_an_error_of_its_own_wait(count: int, world:
 
 def test_a_connection_that_is_not_there_is_told_to_every_wait(world: World) -> None:
     async def scenario() -> None:
-        waits = [Poller.join("nowhere", id, INTERVAL) for id in ids(3)]
+        waits = [Poller.subscribe("nowhere", id, INTERVAL) for id in ids(3)]
         assert {type(error) for error in await states(waits)} == {WebcamconsultConfigurationError}
 
     run(scenario)
@@ -534,7 +534,7 @@ def test_a_connection_that_changes_is_picked_up(
     world.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario(other: World) -> None:
-        wait = join(ids(1)[0])
+        wait = subscribe(ids(1)[0])
         await news(wait)
         connect(other.url, TOKEN)
         assert await news(wait) == "finished"
@@ -551,7 +551,7 @@ def test_a_connection_that_cannot_be_read_any_more_stays_as_it_was(
     world.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        wait = join(ids(1)[0])
+        wait = subscribe(ids(1)[0])
         await news(wait)
         monkeypatch.delenv(f"AIRFLOW_CONN_{CONN_ID.upper()}")
         await settle(3)
@@ -572,7 +572,7 @@ def test_a_failure_of_the_poll_itself_reaches_every_wait(
     monkeypatch.setattr(poller, "_states", broken)
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(50)]
+        waits = [subscribe(id) for id in ids(50)]
         results = await asyncio.gather(*map(news, waits), return_exceptions=True)
         assert {type(result) for result in results} == {RuntimeError}
         assert {type(result.__cause__) for result in results} == {ZeroDivisionError}
@@ -589,13 +589,13 @@ def test_the_poll_ends_with_its_last_wait(world: World) -> None:
     world.states = dict.fromkeys(ids(2), "idle")
 
     async def scenario() -> None:
-        waits = [join(id) for id in ids(2)]
+        waits = [subscribe(id) for id in ids(2)]
         await states(waits)
         poll = waits[0]._poller
-        waits[0].leave()
+        waits[0].unsubscribe()
         await settle(1)
         assert not poll._task.done()
-        waits[1].leave()
+        waits[1].unsubscribe()
         await asyncio.wait_for(poll._task, INTERVAL)
         world.requests.clear()
         await settle(3)
@@ -610,7 +610,7 @@ def test_a_cancellation_ends_the_poll_whatever_it_is_at(world: World) -> None:
 
     async def scenario() -> None:
         for moment in range(200):
-            wait = join(ids(1)[0], 0.001)
+            wait = subscribe(ids(1)[0], 0.001)
             await asyncio.sleep(moment % 20 / 1000)
             task = wait._poller._task
             task.cancel()
@@ -624,23 +624,23 @@ def test_to_leave_twice_is_to_leave(world: World) -> None:
     world.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        one, other = join(ids(1)[0]), join(ids(1)[0])
-        one.leave()
-        one.leave()
+        one, other = subscribe(ids(1)[0]), subscribe(ids(1)[0])
+        one.unsubscribe()
+        one.unsubscribe()
         assert await news(other) == "idle"
 
     run(scenario)
 
 
-def test_who_joins_while_the_last_one_leaves_is_looked_at(world: World) -> None:
+def test_who_joins_while_the_last_one_leaves_is_polled(world: World) -> None:
     world.states = dict.fromkeys(ids(2), "idle")
     world.delays[f"/appointment/{ids(2)[0]}.json"] = 0.5
 
     async def scenario() -> None:
-        first = join(ids(2)[0], 0.01)
+        first = subscribe(ids(2)[0], 0.01)
         await asyncio.sleep(0.2)
-        first.leave()  # its look is under way
-        assert await news(join(ids(2)[1])) == "idle"
+        first.unsubscribe()  # its look is under way
+        assert await news(subscribe(ids(2)[1])) == "idle"
 
     run(scenario)
     assert world.at_once_max == 1
@@ -658,10 +658,10 @@ def test_the_poll_logs_into_nobodys_task(world: World) -> None:
 
     async def scenario() -> None:
         task_of_log.set("of the first wait")
-        wait = join(ids(1)[0])
+        wait = subscribe(ids(1)[0])
         await news(wait)
         poll = wait._poller
-        wait.leave()
+        wait.unsubscribe()
         await poll._task
 
     listener = Listener()
@@ -680,7 +680,7 @@ def test_another_event_loop_has_a_poll_of_its_own(world: World) -> None:
     world.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> Any:
-        wait = join(ids(1)[0])
+        wait = subscribe(ids(1)[0])
         assert await news(wait) == "idle"
         return wait._poller
 
@@ -688,13 +688,13 @@ def test_another_event_loop_has_a_poll_of_its_own(world: World) -> None:
 
 
 def test_a_look_that_never_ends_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "LOOK_MAX_SECONDS", 0.3)
+    monkeypatch.setattr(poller, "POLL_MAX_SECONDS", 0.3)
     world.states = dict.fromkeys(ids(1), "idle")
     path = f"/appointment/{ids(1)[0]}.json"
     world.delays[path] = 3
 
     async def scenario() -> None:
-        wait = join(ids(1)[0])
+        wait = subscribe(ids(1)[0])
         assert "did not end within 0.3 s" in str(await news(wait))
         world.delays.clear()
         assert await news(wait) == "idle"
@@ -712,11 +712,11 @@ def test_a_look_that_never_ends_is_given_up(world: World, monkeypatch: pytest.Mo
 def test_the_pause_grows_with_the_failures_up_to_a_limit(
     interval: float, failures: int, shortest: float, longest: float
 ) -> None:
-    assert shortest <= pause_seconds(interval, failures, None) <= longest
+    assert shortest <= next_delay_seconds(interval, failures, None) <= longest
 
 
 @pytest.mark.parametrize(("retry_after", "pause"), [(45, 45), (3, 11), (3600, 120)])
 def test_the_pause_is_as_long_as_the_service_asks_up_to_a_limit(retry_after: float, pause: float) -> None:
     error = WebcamconsultRateLimitError("Sentence.", retry_after=retry_after)
-    assert pause_seconds(5, 1, error) <= pause
-    assert pause_seconds(5, 1, error) >= min(pause, 10)
+    assert next_delay_seconds(5, 1, error) <= pause
+    assert next_delay_seconds(5, 1, error) >= min(pause, 10)

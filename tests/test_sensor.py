@@ -16,11 +16,6 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, TaskDeferred
 
 from airflow_provider_webcamconsult import poller
-from airflow_provider_webcamconsult._compat import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowTaskTimeout,
-)
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,
@@ -31,6 +26,11 @@ from airflow_provider_webcamconsult.exceptions import (
 from airflow_provider_webcamconsult.sensors import appointments as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
+from airflow_provider_webcamconsult.version_compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
@@ -415,8 +415,8 @@ def test_a_wait_that_is_not_over_is_handed_to_the_trigger(step: Step, connect: C
         "failed_states": ["cancelled"],
         "webcamconsult_conn_id": "webcamconsult_default",
         "poke_interval": 7.5,
-        "limit": "timeout",
-        "state": "idle" if "body" in step else None,
+        "timeout_name": "timeout",
+        "last_state": "idle" if "body" in step else None,
         "end_from_trigger": False,
         "do_xcom_push": True,
     }

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_webcamconsult._compat import AirflowNotFoundException
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.version_compat import AirflowNotFoundException
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -69,8 +69,8 @@ def test_what_is_stored_of_a_trigger_makes_it_again() -> None:
         "webcamconsult_conn_id": "webcamconsult_default",
         "poke_interval": 7.5,
         "deadline": 1.5e9,
-        "limit": "execution_timeout",
-        "state": "idle",
+        "timeout_name": "execution_timeout",
+        "last_state": "idle",
         "end_from_trigger": True,
         "do_xcom_push": False,
     }
@@ -114,7 +114,7 @@ def test_it_looks_until_a_target_or_failed_state_is_there(
     assert len(server.requests) == len(states)
 
 
-def test_what_is_over_is_not_looked_at_again_though_a_look_takes_longer_than_the_interval(
+def test_what_is_over_is_not_polled_at_again_though_a_look_takes_longer_than_the_interval(
     connect: Connect, serve: Serve
 ) -> None:
     server = serve({**seen("finished"), "delay": 0.2})
@@ -204,7 +204,9 @@ def test_the_deadline_ends_the_wait_after_a_last_look(connect: Connect, serve: S
 
 def test_the_last_look_announces_no_other(connect: Connect, serve: Serve, log: Log) -> None:
     connect(serve(seen("started")).url)
-    trigger = make(target_states=["finished"], state="idle", poke_interval=60, deadline=time.time() + 0.1)
+    trigger = make(
+        target_states=["finished"], last_state="idle", poke_interval=60, deadline=time.time() + 0.1
+    )
     assert only_event(trigger)["timed_out"] == "timeout"
     assert f"Appointment {ID} is 'started'." in log.of("info")
 
@@ -223,7 +225,7 @@ def test_a_deadline_that_has_passed_ends_the_wait_at_once(connect: Connect, serv
 def test_a_service_that_hangs_does_not_hold_up_the_deadline(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(poller, "LAST_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(poller, "LAST_POLL_SECONDS", 0.1)
     connect(serve({"delay": 2}).url, retries=0, timeout=1)
 
     async def wait() -> tuple[Any, float]:

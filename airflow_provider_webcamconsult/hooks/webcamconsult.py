@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult._compat import AirflowNotFoundException, BaseHook
 from airflow_provider_webcamconsult.connection import Settings
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
@@ -33,6 +32,7 @@ from airflow_provider_webcamconsult.resources import (
     User,
     UserAttributes,
 )
+from airflow_provider_webcamconsult.version_compat import AirflowNotFoundException, BaseHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ class WebcamconsultHook(BaseHook):
                 "Connections, of type Webcamconsult, or name one that exists in webcamconsult_conn_id. (One "
                 "that is in the environment, but cannot be read, is reported as missing too.)"
             )
-        return Settings.of(connection)
+        return Settings.from_connection(connection)
 
     def _find_connection(self) -> Any:
         try:
@@ -124,7 +124,7 @@ class WebcamconsultHook(BaseHook):
         """
         from airflow_provider_webcamconsult.session import open_session
 
-        if self.settings.is_plain_text:
+        if self.settings.is_unencrypted:
             self.log.warning(
                 "Connection '%s' uses plain http: token and patients' data cross the network unencrypted.",
                 self.webcamconsult_conn_id,
@@ -139,7 +139,7 @@ class WebcamconsultHook(BaseHook):
         """
         try:
             # Once: a person waits, and Airflow 2 ends a page that takes two minutes.
-            users = self.look(api.list_request(USER)).value
+            users = self.request_once(api.list_request(USER)).value
         except WebcamconsultError as error:
             # The form's connection is tested under an id that Airflow makes up.
             return False, str(error).replace(f"Connection '{self.webcamconsult_conn_id}'", "The connection")
@@ -147,30 +147,30 @@ class WebcamconsultHook(BaseHook):
         base_url = self.settings.base_url
         return True, f"Connected to Webcamconsult at {base_url}: the token's organisation has {count}."
 
-    def send(self, request: api.Request, *, before_each: Callable[[], None] | None = None) -> Any:
+    def send(self, request: api.Request, *, before_attempt: Callable[[], None] | None = None) -> Any:
         """
         Send a request, again where that is safe, and read the answer.
 
         :param request: from :mod:`~airflow_provider_webcamconsult.api`.
-        :param before_each: is called each time before it is sent.
+        :param before_attempt: is called each time before it is sent.
         :return: a record, a list of records, or None for a delete.
         :raises WebcamconsultError: if it did not succeed.
         """
         from tenacity import Retrying, stop_after_attempt, stop_before_delay
 
-        attempt = _Attempt(request, before_each)
+        attempt = _Attempt(request, before_attempt)
         retrying = Retrying(
-            retry=_is_worth_repeating,
+            retry=_should_retry,
             stop=stop_after_attempt(1 + self.settings.retries) | stop_before_delay(RETRY_TOTAL_SECONDS),
-            wait=_pause,
-            before_sleep=self._log_repetition,
+            wait=_retry_delay,
+            before_sleep=self._log_retry,
             reraise=True,
         )
-        return retrying(self._carry_out, attempt)
+        return retrying(self._attempt, attempt)
 
-    def look(
+    def request_once(
         self, request: api.Request, *, etag: str | None = None, timeout: float | None = None
-    ) -> api.Answer:
+    ) -> api.Response:
         """
         Send a read once: for who looks again anyway, after an error too.
 
@@ -180,22 +180,22 @@ class WebcamconsultHook(BaseHook):
         :return: the answer.
         :raises WebcamconsultError: if it did not succeed.
         """
-        response = self._exchange(_Attempt(request), etag=etag, timeout=timeout)
+        response = self._send(_Attempt(request), etag=etag, timeout=timeout)
         is_unchanged = etag is not None and response.status_code == HTTPStatus.NOT_MODIFIED
-        return api.Answer(
+        return api.Response(
             value=None if is_unchanged else self._read(request, response),
             etag=etag if is_unchanged else response.headers.get("ETag"),
             size=len(response.content),
         )
 
-    def _log_repetition(self, state: RetryCallState) -> None:
+    def _log_retry(self, state: RetryCallState) -> None:
         self.log.warning("%s Trying again in %.1f s.", state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr]
 
-    def _carry_out(self, attempt: _Attempt) -> Any:
+    def _attempt(self, attempt: _Attempt) -> Any:
         """Send once and read the answer, in the light of the attempts before."""
-        if attempt.before_each:
-            attempt.before_each()
-        response = self._exchange(attempt)
+        if attempt.before_attempt:
+            attempt.before_attempt()
+        response = self._send(attempt)
         try:
             return self._read(attempt.request, response)
         except WebcamconsultNotFoundError:
@@ -207,7 +207,7 @@ class WebcamconsultHook(BaseHook):
             attempt.may_be_done = True
             raise
 
-    def _exchange(
+    def _send(
         self, attempt: _Attempt, *, etag: str | None = None, timeout: float | None = None
     ) -> requests.Response:
         """Send once."""
@@ -312,12 +312,12 @@ class _Attempt:
     What is known of a request over its attempts.
 
     :param request: the request.
-    :param before_each: is called each time before it is sent.
+    :param before_attempt: is called each time before it is sent.
     """
 
-    def __init__(self, request: api.Request, before_each: Callable[[], None] | None = None) -> None:
+    def __init__(self, request: api.Request, before_attempt: Callable[[], None] | None = None) -> None:
         self.request = request
-        self.before_each = before_each
+        self.before_attempt = before_attempt
         self.may_be_done = False
         self._body: _Body | None = None
 
@@ -336,7 +336,7 @@ class _Attempt:
         return self._body is not None and self._body.was_read
 
 
-def _is_worth_repeating(state: RetryCallState) -> bool:
+def _should_retry(state: RetryCallState) -> bool:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, WebcamconsultServerError) and error.status_code == 500:
         return state.attempt_number <= RETRIES_AFTER_500
@@ -351,7 +351,7 @@ def _is_worth_repeating(state: RetryCallState) -> bool:
     )
 
 
-def _pause(state: RetryCallState) -> float:
+def _retry_delay(state: RetryCallState) -> float:
     from tenacity import wait_exponential, wait_random
 
     error = state.outcome.exception() if state.outcome else None

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult._compat import Context
     from airflow_provider_webcamconsult.exactly_once import IfExists
     from airflow_provider_webcamconsult.resources import AppointmentAttributes
+    from airflow_provider_webcamconsult.version_compat import Context
 
 
 class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
@@ -37,7 +37,7 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
         without offset in the connection's time zone.
     :param if_exists: what to do if an appointment exists that has the same ``user_id``,
         ``client_id`` and ``date`` (templated).
-        ``"ignore"`` creates without looking; ``"adopt"`` returns its id; ``"update"`` brings the attributes
+        ``"create"`` creates without looking; ``"reuse"`` returns its id; ``"update"`` brings the attributes
         that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
     :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
         a duration or an id that it did not keep always is.
@@ -52,7 +52,7 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
         self,
         *,
         attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
-        if_exists: IfExists = "ignore",
+        if_exists: IfExists = "create",
         strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
@@ -104,7 +104,7 @@ class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):
     Delete an appointment (API document, "Delete an Appointment"); the task returns nothing.
 
     :param appointment_id: id of the appointment (templated).
-    :param ignore_missing: whether an appointment that is not there is a success. On a retry it always is.
+    :param ignore_if_missing: whether an appointment that is not there is a success. On a retry it always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -115,13 +115,13 @@ class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):
         self,
         *,
         appointment_id: str | XComArg,
-        ignore_missing: bool = False,
+        ignore_if_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.appointment_id = appointment_id
-        self.ignore_missing = ignore_missing
+        self.ignore_if_missing = ignore_if_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

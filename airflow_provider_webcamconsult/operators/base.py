@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult._compat import (
+from airflow_provider_webcamconsult.exceptions import WebcamconsultNotFoundError
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.version_compat import (
     BaseOperator,
     ResolveMixin,
     XComArg,
@@ -16,16 +18,14 @@ from airflow_provider_webcamconsult._compat import (
     task_state_store,
     try_number,
 )
-from airflow_provider_webcamconsult.exceptions import WebcamconsultNotFoundError
-from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from airflow_provider_webcamconsult._compat import Context
     from airflow_provider_webcamconsult.exactly_once import IfExists
     from airflow_provider_webcamconsult.records import Records
     from airflow_provider_webcamconsult.resources import Resource
+    from airflow_provider_webcamconsult.version_compat import Context
 
 
 class MaskedAttributes(ResolveMixin):
@@ -63,7 +63,7 @@ class MaskedAttributes(ResolveMixin):
         return api.MASK
 
     def _is_shown(self, name: Any) -> bool:
-        return self._resource.aliases.get(name, name) in self._resource.not_personal
+        return self._resource.aliases.get(name, name) in self._resource.non_personal
 
     def iter_references(self) -> Iterator[tuple[Any, str]]:
         """Return the tasks whose XComs are in the attributes: those that come before this one."""
@@ -130,14 +130,14 @@ class _WithAttributes(WebcamconsultBaseOperator):
         return self._attributes(context) if callable(self._attributes) else self._attributes
 
 
-class TaskMemory:
+class TaskCheckpoint:
     """
     What survives of a create in a task: Airflow 3.3 keeps it; before, the number of the try tells something.
 
     :param context: the task's context.
     """
 
-    survives = True
+    persistent = True
     _KEY = "webcamconsult_create"
 
     def __init__(self, context: Context) -> None:
@@ -156,7 +156,7 @@ class TaskMemory:
             return {"sent_at": time.time() - self._context["ti"].task.retry_delay.total_seconds()}
         if try_number(self._context) <= 1:
             return {}
-        cleared = {"cleared": True}
+        cleared = {"was_cleared": True}
         self.write(cleared)  # for the retries of this try
         return cleared
 
@@ -189,7 +189,7 @@ class BaseCreateOperator(_WithAttributes):
             self._attributes_now(context),
             if_exists=self.if_exists,
             strict=self.strict,
-            memory=TaskMemory(context),
+            checkpoint=TaskCheckpoint(context),
         )
         record_id: str = record["id"]
         self.log.info("The %s is %s.", self.resource.name, record_id)
@@ -222,7 +222,7 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
 
     ui_color = "#f6e3e1"
 
-    ignore_missing: bool
+    ignore_if_missing: bool
 
     def execute(self, context: Context) -> None:
         """
@@ -234,7 +234,7 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
             self.records.delete(self.record_id)
         except WebcamconsultNotFoundError:
             # On a later try, an earlier one may have deleted it without hearing so.
-            if not self.ignore_missing and try_number(context) <= 1:
+            if not self.ignore_if_missing and try_number(context) <= 1:
                 raise
             self.log.info("There is no %s %s any more.", self.resource.name, self.record_id)
         else:

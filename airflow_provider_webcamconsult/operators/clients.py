@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult._compat import Context
     from airflow_provider_webcamconsult.exactly_once import IfExists
     from airflow_provider_webcamconsult.resources import ClientAttributes
+    from airflow_provider_webcamconsult.version_compat import Context
 
 
 class WebcamconsultCreateClientOperator(BaseCreateOperator):
@@ -36,7 +36,7 @@ class WebcamconsultCreateClientOperator(BaseCreateOperator):
         What is not given is not sent; None is sent as ``null``. ``date_of_birth`` is a day or a moment.
     :param if_exists: what to do if a client exists that has the same ``reference_code``, else
         by ``email`` (templated).
-        ``"ignore"`` creates without looking; ``"adopt"`` returns its id; ``"update"`` brings the attributes
+        ``"create"`` creates without looking; ``"reuse"`` returns its id; ``"update"`` brings the attributes
         that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
     :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
         a duration or an id that it did not keep always is.
@@ -51,7 +51,7 @@ class WebcamconsultCreateClientOperator(BaseCreateOperator):
         self,
         *,
         attributes: ClientAttributes | Callable[[Context], ClientAttributes] | XComArg,
-        if_exists: IfExists = "ignore",
+        if_exists: IfExists = "create",
         strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
@@ -102,7 +102,7 @@ class WebcamconsultDeleteClientOperator(BaseDeleteOperator):
     Delete a client, a patient (API document, "Delete a Client"); the task returns nothing.
 
     :param client_id: id of the client (templated).
-    :param ignore_missing: whether a client that is not there is a success. On a retry it always is.
+    :param ignore_if_missing: whether a client that is not there is a success. On a retry it always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -113,13 +113,13 @@ class WebcamconsultDeleteClientOperator(BaseDeleteOperator):
         self,
         *,
         client_id: str | XComArg,
-        ignore_missing: bool = False,
+        ignore_if_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.client_id = client_id
-        self.ignore_missing = ignore_missing
+        self.ignore_if_missing = ignore_if_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

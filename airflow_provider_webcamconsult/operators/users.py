@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult._compat import Context
     from airflow_provider_webcamconsult.exactly_once import IfExists
     from airflow_provider_webcamconsult.resources import UserAttributes
+    from airflow_provider_webcamconsult.version_compat import Context
 
 
 class WebcamconsultCreateUserOperator(BaseCreateOperator):
@@ -35,7 +35,7 @@ class WebcamconsultCreateUserOperator(BaseCreateOperator):
         called in the task, and its answer is neither rendered nor stored.
         What is not given is not sent; None is sent as ``null``.
     :param if_exists: what to do if a user exists that has the same ``email`` (templated).
-        ``"ignore"`` creates without looking; ``"adopt"`` returns its id; ``"update"`` brings the attributes
+        ``"create"`` creates without looking; ``"reuse"`` returns its id; ``"update"`` brings the attributes
         that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
     :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
         a duration or an id that it did not keep always is.
@@ -50,7 +50,7 @@ class WebcamconsultCreateUserOperator(BaseCreateOperator):
         self,
         *,
         attributes: UserAttributes | Callable[[Context], UserAttributes] | XComArg,
-        if_exists: IfExists = "ignore",
+        if_exists: IfExists = "create",
         strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
@@ -101,7 +101,7 @@ class WebcamconsultDeleteUserOperator(BaseDeleteOperator):
     Delete a user, a professional (API document, "Delete a User"); the task returns nothing.
 
     :param user_id: id of the user (templated).
-    :param ignore_missing: whether a user that is not there is a success. On a retry it always is.
+    :param ignore_if_missing: whether a user that is not there is a success. On a retry it always is.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -112,13 +112,13 @@ class WebcamconsultDeleteUserOperator(BaseDeleteOperator):
         self,
         *,
         user_id: str | XComArg,
-        ignore_missing: bool = False,
+        ignore_if_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.user_id = user_id
-        self.ignore_missing = ignore_missing
+        self.ignore_if_missing = ignore_if_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

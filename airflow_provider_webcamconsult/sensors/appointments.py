@@ -9,7 +9,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult import api
-from airflow_provider_webcamconsult._compat import (
+from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.poller import (
+    LAST_POLL_SECONDS,
+    is_terminal,
+    next_delay_seconds,
+    state_of,
+)
+from airflow_provider_webcamconsult.resources import APPOINTMENT, INITIAL_STATE
+from airflow_provider_webcamconsult.triggers.appointments import (
+    WebcamconsultAppointmentStateTrigger,
+    format_target_states,
+    is_reached,
+    restore,
+)
+from airflow_provider_webcamconsult.version_compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowTaskTimeout,
@@ -17,29 +32,14 @@ from airflow_provider_webcamconsult._compat import (
     PokeReturnValue,
     can_end_from_trigger,
     conf,
-    try_began,
+    try_started_at,
     was_rescheduled,
-)
-from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
-from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-from airflow_provider_webcamconsult.poller import (
-    LAST_LOOK_SECONDS,
-    ends_wait,
-    pause_seconds,
-    state_of,
-)
-from airflow_provider_webcamconsult.resources import APPOINTMENT, INITIAL_STATE
-from airflow_provider_webcamconsult.triggers.appointments import (
-    WebcamconsultAppointmentStateTrigger,
-    awaited,
-    is_reached,
-    restore,
 )
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult._compat import Context
+    from airflow_provider_webcamconsult.version_compat import Context
 
 #: Seconds after the deadline at which Airflow ends a deferred wait whose trigger did not (no triggerer runs).
 DEFERRAL_GRACE_SECONDS = 60
@@ -129,7 +129,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     def _poke(self, context: Context) -> PokeReturnValue:
         self._check()
         if self._began is None:
-            self._began = try_began(context, reschedule=self.reschedule)
+            self._began = try_started_at(context, reschedule=self.reschedule)
         began_well = self.reschedule and was_rescheduled(context)
         while True:
             last_state = self._last_state
@@ -143,7 +143,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 self._defer()
             if state is not None and state != last_state:
                 self.log.info(
-                    "Waiting for %s. It looks again in %.0f s.", awaited(self.target_states), self._pause
+                    "Waiting for %s. It looks again in %.0f s.",
+                    format_target_states(self.target_states),
+                    self._pause,
                 )
             if not self.reschedule or remaining > RESCHEDULE_MIN_SECONDS + LAST_LEG_SECONDS:
                 return PokeReturnValue(is_done=False)
@@ -161,10 +163,10 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     @property
     def _pause(self) -> float:
-        return pause_seconds(self.poke_interval, self._failures, self._last_error)
+        return next_delay_seconds(self.poke_interval, self._failures, self._last_error)
 
     @property
-    def _limit(self) -> str:
+    def _timeout_name(self) -> str:
         """Name of the limit that comes first; Airflow ignores ``execution_timeout`` of deferred tasks."""
         if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
             return "execution_timeout"
@@ -172,7 +174,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     @property
     def _deadline(self) -> float:
-        return (self._began or time.time()) + self._seconds(self._limit)
+        return (self._began or time.time()) + self._seconds(self._timeout_name)
 
     def _seconds(self, limit: str) -> float:
         value: Any = getattr(self, limit, None)
@@ -217,11 +219,11 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 APPOINTMENT, str(self.appointment_id), plural_paths=self.hook.settings.plural_paths
             )
             # Once: the next look is the repetition. And not far beyond the deadline.
-            remaining = max(self._deadline - time.time(), LAST_LOOK_SECONDS)
-            state = state_of(self.hook.look(request, timeout=remaining).value)
+            remaining = max(self._deadline - time.time(), LAST_POLL_SECONDS)
+            state = state_of(self.hook.request_once(request, timeout=remaining).value)
         except WebcamconsultError as error:
             began_well = began_well or self._last_state is not None
-            if ends_wait(error) or (isinstance(error, AirflowFailException) and not began_well):
+            if is_terminal(error) or (isinstance(error, AirflowFailException) and not began_well):
                 raise
             self._failures, self._last_error = self._failures + 1, error
             self.log.warning("%s Still waiting. It looks again in %.0f s.", error, self._pause)
@@ -236,7 +238,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         if state in self.failed_states:
             raise AirflowFailException(
                 f"Appointment {self.appointment_id} is '{state}', one of failed_states; "
-                f"waited for {awaited(self.target_states)}."
+                f"waited for {format_target_states(self.target_states)}."
             )
         return is_reached(state, self.target_states)
 
@@ -245,7 +247,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         seconds = max(deadline - time.time(), 0)
         self.log.info(
             "Waiting in the triggerer for %s, until %s at the latest.",
-            awaited(self.target_states),
+            format_target_states(self.target_states),
             f"{datetime.fromtimestamp(deadline, timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
         )
         self.defer(
@@ -256,8 +258,8 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 webcamconsult_conn_id=self.webcamconsult_conn_id,
                 poke_interval=self.poke_interval,
                 deadline=deadline,
-                limit=self._limit,
-                state=self._last_state,
+                timeout_name=self._timeout_name,
+                last_state=self._last_state,
                 end_from_trigger=self.end_from_trigger and can_end_from_trigger(),
                 do_xcom_push=self.do_xcom_push,
             ),
@@ -266,13 +268,13 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         )
 
     def _timed_out(self, state: str | None, limit: str | None = None) -> BaseException:
-        limit = limit or self._limit
+        limit = limit or self._timeout_name
         seconds = self._seconds(limit)
         error_class = AirflowTaskTimeout if limit == "execution_timeout" else AirflowSensorTimeout
         seen = f"last seen '{state}'" if state else "never seen"
         return error_class(
             f"The {limit} of {seconds:.15g} s is over. Appointment {self.appointment_id} was {seen}; "
-            f"waited for {awaited(self.target_states)}. Look at it there, or raise the limit."
+            f"waited for {format_target_states(self.target_states)}. Look at it there, or raise the limit."
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_webcamconsult import exceptions
-from airflow_provider_webcamconsult._compat import task_success
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
-from airflow_provider_webcamconsult.poller import Poller, ends_wait
+from airflow_provider_webcamconsult.poller import Poller, is_terminal
 from airflow_provider_webcamconsult.resources import INITIAL_STATE
+from airflow_provider_webcamconsult.version_compat import task_success
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
 
-    from airflow_provider_webcamconsult.poller import Wait
+    from airflow_provider_webcamconsult.poller import Subscription
 
 
 def is_reached(state: str, target_states: Collection[str] | None) -> bool:
@@ -29,7 +29,7 @@ def is_reached(state: str, target_states: Collection[str] | None) -> bool:
     return state != INITIAL_STATE if target_states is None else state in target_states
 
 
-def awaited(target_states: Collection[str] | None) -> str:
+def format_target_states(target_states: Collection[str] | None) -> str:
     """
     Say what is awaited.
 
@@ -54,8 +54,8 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     :param webcamconsult_conn_id: id of the Airflow connection.
     :param poke_interval: seconds between two looks.
     :param deadline: when the wait times out, in seconds since the epoch.
-    :param limit: name of the sensor's limit that the deadline stands for.
-    :param state: the state that was seen last, if any.
+    :param timeout_name: name of the sensor's limit that the deadline stands for.
+    :param last_state: the state that was seen last, if any.
     :param end_from_trigger: whether to end the task with success here, without a worker; see the sensor.
     :param do_xcom_push: whether the state is then kept as what the task returns.
     """
@@ -68,8 +68,8 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         webcamconsult_conn_id: str,
         poke_interval: float,
         deadline: float,
-        limit: str = "timeout",
-        state: str | None = None,
+        timeout_name: str = "timeout",
+        last_state: str | None = None,
         end_from_trigger: bool = False,
         do_xcom_push: bool = True,
     ) -> None:
@@ -80,11 +80,11 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         self.webcamconsult_conn_id = webcamconsult_conn_id
         self.poke_interval = poke_interval
         self.deadline = deadline
-        self.limit = limit
-        self.state = state
+        self.timeout_name = timeout_name
+        self.last_state = last_state
         self.end_from_trigger = end_from_trigger
         self.do_xcom_push = do_xcom_push
-        self._wait: Wait | None = None
+        self._wait: Subscription | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that make this trigger again."""
@@ -97,8 +97,8 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                 "webcamconsult_conn_id": self.webcamconsult_conn_id,
                 "poke_interval": self.poke_interval,
                 "deadline": self.deadline,
-                "limit": self.limit,
-                "state": self.state,
+                "timeout_name": self.timeout_name,
+                "last_state": self.last_state,
                 "end_from_trigger": self.end_from_trigger,
                 "do_xcom_push": self.do_xcom_push,
             },
@@ -106,23 +106,25 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until it is over; the only event says how it ended."""
-        state = self.state
-        self._wait = wait = Poller.join(self.webcamconsult_conn_id, self.appointment_id, self.poke_interval)
+        state = self.last_state
+        self._wait = wait = Poller.subscribe(
+            self.webcamconsult_conn_id, self.appointment_id, self.poke_interval
+        )
         try:
             self.log.info(
                 "Waiting for appointment %s to be %s.%s",
                 self.appointment_id,
-                awaited(self.target_states),
+                format_target_states(self.target_states),
                 self._when_next(wait),
             )
-            while (news := await wait.next(self.deadline)) is not None:
-                if isinstance(news, WebcamconsultError):
-                    if ends_wait(news):
-                        yield _event(state, error=describe(news))
+            while (update := await wait.next_update(self.deadline)) is not None:
+                if isinstance(update, WebcamconsultError):
+                    if is_terminal(update):
+                        yield _event(state, error=describe(update))
                         return
-                    self.log.warning("%s Still waiting.%s", news, self._when_next(wait))
+                    self.log.warning("%s Still waiting.%s", update, self._when_next(wait))
                     continue
-                old, state = state, news
+                old, state = state, update
                 if state in self.failed_states:
                     yield _event(state)
                     return
@@ -133,14 +135,14 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                     self.log.info(
                         "Appointment %s is '%s'.%s", self.appointment_id, state, self._when_next(wait)
                     )
-            yield _event(state, timed_out=self.limit)
+            yield _event(state, timed_out=self.timeout_name)
         finally:
-            wait.leave()
+            wait.unsubscribe()
 
-    def _when_next(self, wait: Wait) -> str:
+    def _when_next(self, wait: Subscription) -> str:
         remaining = self.deadline - time.time()  # a last look comes then
         return (
-            f" It looks again in {min(wait.seconds_to_next_look, remaining):.0f} s." if remaining > 0 else ""
+            f" It looks again in {min(wait.seconds_to_next_poll, remaining):.0f} s." if remaining > 0 else ""
         )
 
     async def _success(self, state: str) -> TriggerEvent:
@@ -160,7 +162,7 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     async def cleanup(self) -> None:
         """Leave the poll, even where Airflow never came to the end of :meth:`run`."""
         if self._wait:
-            self._wait.leave()
+            self._wait.unsubscribe()
 
 
 def _event(state: str | None, **how: Any) -> TriggerEvent:

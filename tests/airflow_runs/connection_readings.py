@@ -21,7 +21,7 @@ from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 for conn_id in sys.argv[1:]:
     settings = WebcamconsultHook(conn_id).settings
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    print("READ " + json.dumps({**values, "zone": settings.zone.name}))
+    print("READ " + json.dumps({**values, "timezone": settings.timezone.name}))
 """
 
 

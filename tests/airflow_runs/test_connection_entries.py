@@ -40,7 +40,7 @@ URI = (
 READ = {
     "base_url": "https://example.com:8443/api",
     "token": TOKEN,
-    "zone": "America/New_York",
+    "timezone": "America/New_York",
     "timeout": 2.5,
     "retries": 1,
     "auth_as_parameter": True,
@@ -50,7 +50,7 @@ READ = {
 DEFAULTS = {
     "base_url": "https://eapi.webcamconsult.com",
     "token": "a-token",
-    "zone": "Europe/Amsterdam",
+    "timezone": "Europe/Amsterdam",
     "timeout": 30,
     "retries": 3,
     "auth_as_parameter": False,

@@ -31,7 +31,7 @@ def test_booking_books_one_consult_and_waits_for_its_end_without_a_worker(
         record for record in airflow_sandbox.records("appointments") if record["id"] == appointment_id
     ]
     assert appointment["date"] == "2030-03-01T09:30:00.000+01:00"
-    assert appointment["client_id"] == local_airflow.xcom("booking", run_id, "make_sure_of_client")
+    assert appointment["client_id"] == local_airflow.xcom("booking", run_id, "ensure_client")
     assert local_airflow.xcom("booking", run_id, "wait_until_over") == "finished"
 
 

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_webcamconsult import exactly_once
-from airflow_provider_webcamconsult._compat import AirflowFailException
 from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultExistsError,
+    WebcamconsultConflictError,
     WebcamconsultInputError,
+    WebcamconsultMismatchError,
+    WebcamconsultNonRetryableError,
     WebcamconsultNotFoundError,
-    WebcamconsultNotKeptError,
     WebcamconsultRateLimitError,
     WebcamconsultServerError,
     WebcamconsultUnknownOutcomeError,
-    WebcamconsultUnrepeatableError,
 )
 from airflow_provider_webcamconsult.hooks import webcamconsult
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
@@ -31,6 +30,7 @@ from airflow_provider_webcamconsult.operators.clients import (
 )
 from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sandbox import Sandbox
+from airflow_provider_webcamconsult.version_compat import AirflowFailException
 from tests.exactly_once.airflow_task import TaskInstance
 from tests.exactly_once.fault_proxy import FAULTS, Exchange, FaultProxy, Proxy, make_answer
 
@@ -62,7 +62,7 @@ AT_ONCE = datetime.timedelta()
 
 kinds = pytest.mark.parametrize("kind", CREATE)
 each_if_exists = pytest.mark.parametrize("if_exists", exactly_once.IF_EXISTS)
-looking_first = pytest.mark.parametrize("if_exists", ["adopt", "update", "fail"])
+looking_first = pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
 
 
 @pytest.fixture(params=[True, False], ids=["store", "no store"])
@@ -78,7 +78,7 @@ def task_33() -> TaskInstance:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exactly_once, "LOOK_AFTER_SECONDS", (0.0, 0.001, 0.002))
+    monkeypatch.setattr(exactly_once, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
 
 
 def create(task: TaskInstance, attributes: Any, kind: str = "appointment", **arguments: Any) -> str:
@@ -117,7 +117,7 @@ def test_notes_the_intent_before_and_the_id_after(
         connect(proxy.url, service.token)
         created = create(task_33, CONSULT)
     assert noted == [["sent_at", "fingerprint"]]
-    assert task_33.store.get("webcamconsult_create") == {"id": created, "kept": True}
+    assert task_33.store.get("webcamconsult_create") == {"id": created, "verified": True}
 
 
 def test_notes_nothing_personal(service: Service, connect: Connect, task_33: TaskInstance) -> None:
@@ -127,7 +127,7 @@ def test_notes_nothing_personal(service: Service, connect: Connect, task_33: Tas
     create(task_33, person, "client")
     noted = "".join(task_33.store.history)
     assert "sent_at" in noted
-    assert "kept" in noted
+    assert "verified" in noted
     assert not [value for value in (*person.values(), service.token) if value in noted]
 
 
@@ -195,18 +195,18 @@ def test_ignore_does_not_look(hook: WebcamconsultHook, service: Service, task: T
 
 
 @kinds
-def test_adopt_takes_it(hook: WebcamconsultHook, service: Service, task: TaskInstance, kind: str) -> None:
+def test_reuse_takes_it(hook: WebcamconsultHook, service: Service, task: TaskInstance, kind: str) -> None:
     there = getattr(hook, f"{kind}s").create(ATTRIBUTES[kind])["id"]
-    assert create(task, ATTRIBUTES[kind], kind, if_exists="adopt") == there
+    assert create(task, ATTRIBUTES[kind], kind, if_exists="reuse") == there
     assert ids(service, kind) == [there]
 
 
-def test_adopt_names_what_the_record_has_otherwise(
+def test_reuse_names_what_the_record_has_otherwise(
     hook: WebcamconsultHook, connect: Connect, task: TaskInstance, log: Log
 ) -> None:
     shorter: Any = {**CONSULT, "duration": 20}
     there = hook.appointments.create(shorter)["id"]
-    assert create(task, CONSULT, if_exists="adopt") == there
+    assert create(task, CONSULT, if_exists="reuse") == there
     assert any(f"{there} has another duration than was given" in warning for warning in log.warnings)
 
 
@@ -233,7 +233,7 @@ def test_fail_fails_without_a_retry_and_names_it(
     hook: WebcamconsultHook, service: Service, task: TaskInstance
 ) -> None:
     there = hook.appointments.create(CONSULT)["id"]
-    with pytest.raises(WebcamconsultExistsError, match=f"Appointment {there} with the same") as raised:
+    with pytest.raises(WebcamconsultConflictError, match=f"Appointment {there} with the same") as raised:
         create(task, CONSULT, if_exists="fail")
     assert raised.value.ids == [there]
     assert isinstance(raised.value, AirflowFailException)
@@ -255,7 +255,7 @@ def test_fail_fails_on_a_retry_too_after_a_try_that_sent_nothing(
             create(task_33, CONSULT, if_exists="fail")
     connect(service.url, service.token)
     task_33.retry()
-    with pytest.raises(WebcamconsultExistsError):
+    with pytest.raises(WebcamconsultConflictError):
         create(task_33, CONSULT, if_exists="fail")
 
 
@@ -264,7 +264,7 @@ def test_never_guesses_among_two(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str
 ) -> None:
     there = [hook.appointments.create(CONSULT)["id"] for _ in range(2)]
-    with pytest.raises(WebcamconsultExistsError, match=f"2 appointments .*{', '.join(there)}") as raised:
+    with pytest.raises(WebcamconsultConflictError, match=f"2 appointments .*{', '.join(there)}") as raised:
         create(task, CONSULT, if_exists=if_exists)
     assert raised.value.ids == there
     assert isinstance(raised.value, AirflowFailException)
@@ -277,12 +277,12 @@ def test_never_guesses_among_two_after_a_lost_answer(
     connect(service.url, service.token).appointments.create(CONSULT)
     with FaultProxy(service.url, FAULTS["cut before the answer"], "POST") as proxy:
         connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultExistsError) as raised:
+        with pytest.raises(WebcamconsultConflictError) as raised:
             create(task, CONSULT)
         assert raised.value.ids == ids(service)
         assert len(raised.value.ids) == 2
         task.clear()  # without having looked
-        with pytest.raises(WebcamconsultExistsError):
+        with pytest.raises(WebcamconsultConflictError):
             create(task, CONSULT)
     assert len(ids(service)) == 2
 
@@ -299,7 +299,7 @@ def test_does_not_take_a_record_that_has_no_key_for_one_that_has(
 
 
 def test_refuses_another_if_exists(hook: WebcamconsultHook, service: Service, task: TaskInstance) -> None:
-    with pytest.raises(WebcamconsultInputError, match="if_exists must be one of ignore, adopt, update, fail"):
+    with pytest.raises(WebcamconsultInputError, match="if_exists must be one of create, reuse, update, fail"):
         create(task, CONSULT, if_exists="replace")
     assert service.requests == []
 
@@ -323,7 +323,7 @@ def test_a_family_member_is_never_taken_for_another(
     child = hook.clients.create(CHILD)
     with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
         connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultExistsError, match=child["id"]):
+        with pytest.raises(WebcamconsultConflictError, match=child["id"]):
             create(task, SISTER, "client", if_exists=if_exists)
     assert hook.clients.list() == [child]
 
@@ -365,7 +365,7 @@ def test_what_cannot_be_found_again_is_not_created_twice_without_a_person(
 ) -> None:
     with FaultProxy(service.url, FAULTS["cut before the answer"], "POST") as proxy:
         connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultUnrepeatableError, match="found by reference_code, else by email"):
+        with pytest.raises(WebcamconsultNonRetryableError, match="found by reference_code, else by email"):
             create(task, NAMELESS, "client")
         assert len(ids(service, "client")) == 1
         # A person looked at the service, and asks for another.
@@ -380,7 +380,7 @@ def test_what_cannot_be_found_again_is_not_created_twice_by_a_retry(
     if task.has_store:  # killed after its intent was noted
         task.store.set("webcamconsult_create", {"sent_at": 0.0, "fingerprint": "unknown"})
     task.retry()
-    with pytest.raises(WebcamconsultUnrepeatableError):
+    with pytest.raises(WebcamconsultNonRetryableError):
         create(task, NAMELESS, "client")
     assert service.requests == []
     task.clear()
@@ -404,7 +404,7 @@ def test_does_not_create_a_second_one_when_the_attributes_change_between_the_tri
     lose(service, connect, task_33, first, kind)
     (there,) = ids(service, kind)
     task_33.retry()
-    with contextlib.suppress(WebcamconsultExistsError):  # a changed date, say, is not for a task to judge
+    with contextlib.suppress(WebcamconsultConflictError):  # a changed date, say, is not for a task to judge
         assert create(task_33, then, kind) == there
     assert ids(service, kind) == [there]
 
@@ -529,7 +529,7 @@ def test_tells_of_two_where_the_first_is_carried_out_after_all(
         with pytest.raises(WebcamconsultUnknownOutcomeError):
             create(task, CONSULT)
         task.retry()
-        with pytest.raises(WebcamconsultExistsError) as raised:
+        with pytest.raises(WebcamconsultConflictError) as raised:
             create(task, CONSULT)
     assert sorted(raised.value.ids) == sorted(ids(service))
     assert len(raised.value.ids) == 2
@@ -541,12 +541,12 @@ def test_the_hook_without_a_task_says_that_running_it_again_would_create_blindly
 ) -> None:
     with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultUnrepeatableError, match="Look whether it is at the service"):
+        with pytest.raises(WebcamconsultNonRetryableError, match="Look whether it is at the service"):
             hook.appointments.create(CONSULT)
     with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultUnknownOutcomeError) as raised:
-            hook.appointments.create(CONSULT, if_exists="adopt")
+            hook.appointments.create(CONSULT, if_exists="reuse")
         assert not isinstance(raised.value, AirflowFailException)
     assert ids(service) == []
 
@@ -579,7 +579,7 @@ def test_what_a_booking_depends_on_must_be_kept(
     attributes = {**attributes, "external": SECRET} if kind == "client" else attributes
     server = _server(serve, kind, {"id": "r1", **attributes, name: kept})
     connect(server.url)
-    with pytest.raises(WebcamconsultNotKeptError, match=f"{kind} r1 .*{name}") as raised:
+    with pytest.raises(WebcamconsultMismatchError, match=f"{kind} r1 .*{name}") as raised:
         create(task, attributes, kind)
     assert (raised.value.record_id, raised.value.attributes) == ("r1", [name])
     assert isinstance(raised.value, AirflowFailException)
@@ -592,7 +592,7 @@ def test_a_retry_says_again_what_was_not_kept_and_does_not_create(
     server = _server(serve, "appointment", {"id": "r1", **CONSULT, "duration": 0})
     connect(server.url)
     for _ in range(3):
-        with pytest.raises(WebcamconsultNotKeptError):
+        with pytest.raises(WebcamconsultMismatchError):
             create(task_33, CONSULT)
         task_33.clear()
     assert [request.method for request in server.requests] == ["POST", "GET", "GET"]
@@ -607,11 +607,11 @@ def test_what_is_found_after_a_lost_answer_must_be_as_it_was_sent(
 ) -> None:
     kept = {"id": "r1", **CONSULT, "duration": 0}
     steps: list[Step] = [{"cut": "after the request"}, {"body": [kept]}]
-    if if_exists != "ignore":
+    if if_exists != "create":
         steps.insert(0, {"body": []})
     server = serve(*steps, {"body": {"appointment": kept}})
     connect(server.url)
-    with pytest.raises((WebcamconsultNotKeptError, WebcamconsultExistsError), match=r"r1 .*duration"):
+    with pytest.raises((WebcamconsultMismatchError, WebcamconsultConflictError), match=r"r1 .*duration"):
         create(task, CONSULT, if_exists=if_exists)
     assert [request.method for request in server.requests].count("POST") == 1
 
@@ -629,7 +629,7 @@ def test_what_else_was_ignored_is_a_warning_or_with_strict_an_error(
         warning for warning in log.warnings if "client r1 does not have what was sent as last_name" in warning
     ]
     assert SECRET not in log.text
-    with pytest.raises(WebcamconsultNotKeptError, match="last_name"):
+    with pytest.raises(WebcamconsultMismatchError, match="last_name"):
         create(TaskInstance(task.has_store), attributes, "client", strict=True)
 
 
@@ -644,10 +644,10 @@ def test_an_update_is_compared_too(serve: Serve, connect: Connect, task: TaskIns
         )
         operator.execute(task.context)
 
-    with pytest.raises(WebcamconsultNotKeptError, match="date_of_birth"):
+    with pytest.raises(WebcamconsultMismatchError, match="date_of_birth"):
         update({"date_of_birth": "1984-12-18"})
     if strict:
-        with pytest.raises(WebcamconsultNotKeptError, match="last_name"):
+        with pytest.raises(WebcamconsultMismatchError, match="last_name"):
             update({"last_name": "Y"})
     else:
         update({"last_name": "Y"})
@@ -680,7 +680,7 @@ def test_the_same_in_another_form_is_kept(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, log: Log, kind: str, attributes: Any
 ) -> None:
     created = create(task, attributes, kind, strict=True)
-    for if_exists in ("adopt", "update"):
+    for if_exists in ("reuse", "update"):
         assert create(TaskInstance(task.has_store), attributes, kind, if_exists=if_exists) == created
     assert "PUT" not in [request.method for request in service.requests]
 
@@ -709,7 +709,7 @@ def test_a_delete_whose_record_is_gone_fails_on_the_first_try(
 ) -> None:
     with pytest.raises(WebcamconsultNotFoundError):
         delete(task, "0" * 24)
-    delete(task, "0" * 24, ignore_missing=True)
+    delete(task, "0" * 24, ignore_if_missing=True)
 
 
 def test_an_update_ends_well_on_a_retry(

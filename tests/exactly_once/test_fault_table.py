@@ -19,7 +19,6 @@ import pytest
 import requests
 
 from airflow_provider_webcamconsult import exactly_once
-from airflow_provider_webcamconsult._compat import AirflowFailException
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
 from airflow_provider_webcamconsult.hooks import webcamconsult
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
@@ -27,6 +26,7 @@ from airflow_provider_webcamconsult.operators.appointments import WebcamconsultC
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sandbox import Sandbox
+from airflow_provider_webcamconsult.version_compat import AirflowFailException
 from tests.exactly_once.airflow_task import TaskInstance
 from tests.exactly_once.fault_proxy import FAULTS, Fault, FaultProxy
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KINDS = ("user", "client", "appointment")
 CALLS = {"list": "GET", "get": "GET", "update": "PUT", "delete": "DELETE"}
-IF_EXISTS = ("ignore", "adopt", "update", "fail")
+IF_EXISTS = ("create", "reuse", "update", "fail")
 CREATE: dict[str, Any] = {
     "user": WebcamconsultCreateUserOperator,
     "client": WebcamconsultCreateClientOperator,
@@ -253,7 +253,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits, and nothing but waits."""
     monkeypatch.setattr(webcamconsult, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(webcamconsult, "RETRY_AFTER_MAX_SECONDS", 0.01)
-    monkeypatch.setattr(exactly_once, "LOOK_AFTER_SECONDS", (0.0, 0.001, 0.002))
+    monkeypatch.setattr(exactly_once, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
 
 
 class Service:
@@ -375,7 +375,7 @@ def test_create(
 ) -> None:
     expected = CREATES[fault.name]
     task = TaskInstance(has_store)
-    preceding = 0 if if_exists == "ignore" else 1  # the look-up
+    preceding = 0 if if_exists == "create" else 1  # the look-up
 
     def run(timeout: float) -> str:
         service.connect(proxy.url, timeout)

@@ -237,7 +237,7 @@ def test_refuses_with_the_documented_errors_object(sandbox: Sandbox, resource: s
 
 
 @pytest.mark.parametrize("resource", ["users", "clients", "appointments"])
-def test_takes_every_attribute_that_the_document_lists_as_editable(sandbox: Sandbox, resource: str) -> None:
+def test_takes_every_attribute_that_the_document_lists_as_writable(sandbox: Sandbox, resource: str) -> None:
     section = DOCUMENT[DOCUMENT.index(f"\n{resource[:-1].title()}\n\n") :].partition("generated:")[0]
     listed = re.findall(r"• (\w+)", section)
     endpoint = CREATE[resource]

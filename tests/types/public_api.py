@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_webcamconsult.exceptions import WebcamconsultExistsError, WebcamconsultValidationError
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConflictError, WebcamconsultValidationError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.appointments import (
     WebcamconsultCreateAppointmentOperator,
@@ -38,7 +38,7 @@ def one_client(context: Any) -> ClientAttributes:
 
 def operators() -> None:
     client = WebcamconsultCreateClientOperator(
-        task_id="client", attributes=one_client, if_exists="adopt", retries=3, pool="webcamconsult"
+        task_id="client", attributes=one_client, if_exists="reuse", retries=3, pool="webcamconsult"
     )
     book = WebcamconsultCreateAppointmentOperator(
         task_id="book",
@@ -70,7 +70,7 @@ def hook() -> None:
         webcamconsult.clients.update(client["id"], {"reference_code": f"DL-{client['id']}"})
     try:
         booked = webcamconsult.appointments.create({"date": "2030-03-01T09:30", "duration": 30})
-    except WebcamconsultExistsError as error:
+    except WebcamconsultConflictError as error:
         ids: list[str] = error.ids
         print(ids)
     except WebcamconsultValidationError as error:

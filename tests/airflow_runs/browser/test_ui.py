@@ -58,7 +58,7 @@ def test_a_connection_is_created_tested_edited_and_saved_again(
     created = {
         "base_url": host.geturl(),
         "token": token,
-        "zone": "Europe/Amsterdam",
+        "timezone": "Europe/Amsterdam",
         "timeout": 30,
         "retries": 3,
         "auth_as_parameter": False,
@@ -73,7 +73,7 @@ def test_a_connection_is_created_tested_edited_and_saved_again(
     page.field("Retries").fill("5")
     page.switch("Plural paths")
     page.save()
-    edited = {**created, "zone": "Europe/London", "retries": 5, "plural_paths": True}
+    edited = {**created, "timezone": "Europe/London", "retries": 5, "plural_paths": True}
     assert read_connections(ui.airflow, "from_the_form") == [edited]
 
     # Nothing but the time zone is touched: what was on stays on, what was off stays off.
@@ -81,7 +81,7 @@ def test_a_connection_is_created_tested_edited_and_saved_again(
     page.open_extras()
     page.field("Time zone").fill("")
     page.save()
-    assert read_connections(ui.airflow, "from_the_form") == [{**edited, "zone": "Europe/Amsterdam"}]
+    assert read_connections(ui.airflow, "from_the_form") == [{**edited, "timezone": "Europe/Amsterdam"}]
     assert page.test("from_the_form", token).works
 
 
@@ -104,7 +104,7 @@ def test_a_connection_with_a_part_of_the_extras_is_edited_and_reads_the_same(
         {
             "base_url": "https://example.org",
             "token": "a-token",
-            "zone": "Europe/Amsterdam",
+            "timezone": "Europe/Amsterdam",
             "timeout": 30,
             "retries": 1,
             "auth_as_parameter": False,

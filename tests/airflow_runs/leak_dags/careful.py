@@ -34,7 +34,7 @@ def careful() -> None:
             "email": "{{ read('rendered').email }}",
             "date_of_birth": "{{ read('rendered').date_of_birth }}",
         },
-    ).expand(if_exists=["adopt"])
+    ).expand(if_exists=["reuse"])
     WebcamconsultCreateAppointmentOperator(
         task_id="appointment",
         attributes={

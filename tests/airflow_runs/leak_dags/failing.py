@@ -37,7 +37,7 @@ def failing() -> None:
 
     @task
     def own_code() -> None:
-        exactly_once.LOOK_AFTER_SECONDS = (0.0, 0.0, 0.0)  # Here, nothing appears later.
+        exactly_once.LOOKUP_DELAYS_SECONDS = (0.0, 0.0, 0.0)  # Here, nothing appears later.
         log = logging.getLogger(__name__)
         person = people.read("failing")
         for conn_id in (f"{name}{how}" for name in FAULTS for how in ("", "_as_parameter")):

@@ -49,7 +49,7 @@ __all__ = [
     "is_automatic_retry",
     "task_state_store",
     "task_success",
-    "try_began",
+    "try_started_at",
     "try_number",
     "was_rescheduled",
 ]
@@ -81,7 +81,7 @@ def _first_reschedule(ti: Any) -> Any:
         return first and first.start_date
 
 
-def try_began(context: Context, *, reschedule: bool) -> float:
+def try_started_at(context: Context, *, reschedule: bool) -> float:
     """
     Return when this try of a sensor began, in seconds since the epoch; in reschedule mode, its first process.
 
@@ -97,7 +97,7 @@ def try_began(context: Context, *, reschedule: bool) -> float:
     if not reschedule:
         return _seconds(ti.start_date)
     # What Airflow 3 gives as the start of the first process is its end: the best known below 3.3.
-    store, key = task_state_store(context), f"try_{ti.try_number}_began"
+    store, key = task_state_store(context), f"try_{ti.try_number}_started_at"
     if context.get("task_reschedule_count"):
         began = store.get(key, None) if store else None
         return _seconds(ti.get_first_reschedule_date(context)) if began is None else float(began)
