@@ -18,7 +18,7 @@ from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_webcamconsult.resources import ClientAttributes
+    from airflow_provider_webcamconsult.api.resources import ClientAttributes
 
 
 def read_rows() -> list[dict[str, str]]:

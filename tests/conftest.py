@@ -261,10 +261,11 @@ class Connect(Protocol):
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
+    from airflow_provider_webcamconsult import transport
     from airflow_provider_webcamconsult.hooks import webcamconsult
 
     # A wait, and nothing but a wait: a repetition is the same after a shorter one.
-    monkeypatch.setattr(webcamconsult, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
 
     def connect(host: str, token: str = TOKEN, **extra: Any) -> WebcamconsultHook:
         connection = {"conn_type": "webcamconsult", "host": host, "password": token, "extra": extra}

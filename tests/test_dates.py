@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_webcamconsult.dates import serialize_datetime
+from airflow_provider_webcamconsult.api.dates import serialize_datetime
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def test_nothing_but_an_input_error_refuses_a_date(value: Any, zone: Any, day_on
 def test_a_birthday_stays_on_its_day_where_the_time_zone_data_takes_amsterdam_for_brussels() -> None:
     # In April 1930 Brussels had summer time and Amsterdam not: its midnight was Amsterdam's evening before.
     code = (
-        "import pendulum; from airflow_provider_webcamconsult.dates import serialize_datetime;"
+        "import pendulum; from airflow_provider_webcamconsult.api.dates import serialize_datetime;"
         "zone = pendulum.timezone('Europe/Amsterdam');"
         "print(zone.utcoffset(__import__('datetime').datetime(1930, 5, 1)));"
         "print(serialize_datetime('1930-05-01', name='date_of_birth', zone=zone, day_only=True))"

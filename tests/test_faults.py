@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from airflow_provider_webcamconsult import transport
+from airflow_provider_webcamconsult.api.request import create_request, update_request
+from airflow_provider_webcamconsult.api.resources import CLIENT
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,
@@ -24,7 +27,6 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultUnknownOutcomeError,
     WebcamconsultValidationError,
 )
-from airflow_provider_webcamconsult.hooks import webcamconsult
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
 
 if TYPE_CHECKING:
@@ -39,9 +41,9 @@ ID = "5492ba6da19ea682ea000001"
 RETRIES = 2
 CALLS: dict[str, Callable[[WebcamconsultHook], object]] = {
     "GET": lambda hook: hook.clients.get(ID),
-    "PUT": lambda hook: hook.clients.put(ID, {"last_name": "s3cret-name"}),
+    "PUT": lambda hook: hook.transport.send(update_request(CLIENT, ID, {"last_name": "s3cret-name"})),
     "DELETE": lambda hook: hook.clients.delete(ID),
-    "POST": lambda hook: hook.clients.post({"last_name": "s3cret-name"}),
+    "POST": lambda hook: hook.transport.send(create_request(CLIENT, {"last_name": "s3cret-name"})),
 }
 GOOD: Step = {"body": {"client": {"id": ID}}}
 NO_RETRY = (
@@ -178,7 +180,7 @@ def _cases(faults: dict[str, Fault]) -> pytest.MarkDecorator:
 
 @pytest.fixture(autouse=True)
 def _without_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webcamconsult, "RETRY_AFTER_MAX_SECONDS", 0)
+    monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0)
 
 
 def call(method: str, hook: WebcamconsultHook) -> WebcamconsultError | None:
@@ -309,7 +311,7 @@ def test_what_was_never_sent_does_not_show_the_token(
 def test_a_service_that_comes_up_meanwhile_gets_the_request_once(
     method: str, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webcamconsult, "BACKOFF_SECONDS", 0.1)
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.1)
     server = serve(GOOD, listening_after=0.05)
     assert call(method, connect(server.url, retries=5)) is None
     assert len(server.requests) == 1
@@ -396,15 +398,15 @@ def test_the_connection_says_how_often(retries: int, connect: Connect, serve: Se
 def test_a_call_is_not_tried_again_for_ever(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webcamconsult, "RETRY_TOTAL_SECONDS", 0)
+    monkeypatch.setattr(transport, "RETRY_TOTAL_SECONDS", 0)
     server = serve({"status": 503})
     call("GET", connect(server.url, retries=100))
     assert len(server.requests) == 1
 
 
 def test_the_pause_grows(connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
-    monkeypatch.setattr(webcamconsult, "BACKOFF_SECONDS", 0.1)
-    monkeypatch.setattr(webcamconsult, "BACKOFF_MAX_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.1)
+    monkeypatch.setattr(transport, "BACKOFF_MAX_SECONDS", 0.2)
     call("GET", connect(serve({"status": 503}).url, retries=3))
     pauses = [float(warning.rpartition(" in ")[2].removesuffix(" s.")) for warning in log.warnings]
     assert 0.1 <= pauses[0] <= 0.2 <= pauses[1] <= 0.3
@@ -419,7 +421,7 @@ def test_the_pause_grows(connect: Connect, serve: Serve, monkeypatch: pytest.Mon
 def test_a_pause_that_the_service_asks_for_is_kept(
     method: str, as_date: bool, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webcamconsult, "RETRY_AFTER_MAX_SECONDS", 120)
+    monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 120)
     # A date has no fractions: one or two seconds from now.
     moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
     asked = format_datetime(moment.replace(microsecond=0), usegmt=True) if as_date else "1"

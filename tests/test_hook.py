@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import certifi
 import pytest
 
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConnectionError,
     WebcamconsultInputError,
     WebcamconsultNotFoundError,
 )
-from airflow_provider_webcamconsult.resources import APPOINTMENT, CLIENT, USER
 from airflow_provider_webcamconsult.sandbox import Sandbox
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult.api.request import list_request
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
+from airflow_provider_webcamconsult.api.response import read_response
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultResponseError,
 )
-from airflow_provider_webcamconsult.resources import APPOINTMENT
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -40,7 +41,7 @@ LAYOUTS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 def read(content: bytes, only: frozenset[str] | None) -> list[Any] | None:
     """Read a list's answer; None if it is not one."""
     try:
-        records: list[Any] = api.read(api.list_request(APPOINTMENT, only=only), 200, {}, content)
+        records: list[Any] = read_response(list_request(APPOINTMENT, only=only), 200, {}, content)
     except (WebcamconsultResponseError, WebcamconsultConfigurationError):  # the latter for a web page
         return None
     return records
@@ -63,8 +64,8 @@ def test_those_that_are_not_asked_for_are_left_out(records: list[Any]) -> None:
 
 def test_of_each_record_only_the_attributes_that_are_asked_for_are_taken() -> None:
     content = b'[{"id": "a", "state": "idle", "duration": 30}, {"_id": "b", "token": "t"}, {"id": "c"}]'
-    request = api.list_request(APPOINTMENT, only={"a", "b"}, fields=["state"])
-    assert api.read(request, 200, {}, content) == [{"id": "a", "state": "idle"}, {"id": "b"}]
+    request = list_request(APPOINTMENT, only={"a", "b"}, fields=["state"])
+    assert read_response(request, 200, {}, content) == [{"id": "a", "state": "idle"}, {"id": "b"}]
 
 
 @unhurried

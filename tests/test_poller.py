@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_webcamconsult import poller
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,
@@ -26,7 +25,9 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.poller import Poller, Subscription, next_delay_seconds
+from airflow_provider_webcamconsult.polling import policy, poller
+from airflow_provider_webcamconsult.polling.policy import next_delay_seconds
+from airflow_provider_webcamconsult.polling.poller import Poller, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -129,7 +130,7 @@ def running(world: World) -> Iterator[World]:
 
 @pytest.fixture
 def world(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(poller, "POKE_INTERVAL_MIN_SECONDS", 0)
+    monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
     with running(World()) as world:
         connect(world.url, TOKEN)
         yield world

@@ -15,7 +15,6 @@ import airflow
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, TaskDeferred
 
-from airflow_provider_webcamconsult import poller
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,
@@ -23,6 +22,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultNotFoundError,
     WebcamconsultRequestError,
 )
+from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.sensors import appointments as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
@@ -42,7 +42,7 @@ AIRFLOW_2 = airflow.__version__.startswith("2.")
 
 @pytest.fixture(autouse=True)
 def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "POKE_INTERVAL_MIN_SECONDS", 0)
+    monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
 
 
 def seen(state: object) -> Step:

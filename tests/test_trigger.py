@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import airflow
 import pytest
 
-from airflow_provider_webcamconsult import exceptions, poller
+from airflow_provider_webcamconsult import exceptions
+from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
     describe,
@@ -30,7 +31,7 @@ TASK_INSTANCE: Any = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run",
 
 @pytest.fixture(autouse=True)
 def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "POKE_INTERVAL_MIN_SECONDS", 0)
+    monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
 
 
 def seen(state: object) -> Step:
@@ -225,7 +226,7 @@ def test_a_deadline_that_has_passed_ends_the_wait_at_once(connect: Connect, serv
 def test_a_service_that_hangs_does_not_hold_up_the_deadline(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(poller, "LAST_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(policy, "LAST_POLL_SECONDS", 0.1)
     connect(serve({"delay": 2}).url, retries=0, timeout=1)
 
     async def wait() -> tuple[Any, float]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult.api.attributes import check_fields, check_id, select
+from airflow_provider_webcamconsult.api.redaction import MASK
 from airflow_provider_webcamconsult.exceptions import WebcamconsultNotFoundError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.version_compat import (
@@ -22,9 +23,9 @@ from airflow_provider_webcamconsult.version_compat import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from airflow_provider_webcamconsult.exactly_once import IfExists
+    from airflow_provider_webcamconsult.api.resources import Resource
+    from airflow_provider_webcamconsult.idempotent_create import IfExists
     from airflow_provider_webcamconsult.records import Records
-    from airflow_provider_webcamconsult.resources import Resource
     from airflow_provider_webcamconsult.version_compat import Context
 
 
@@ -57,10 +58,9 @@ class MaskedAttributes(ResolveMixin):
             return f"<attributes from {getattr(self.value, '__qualname__', type(self.value).__name__)}>"
         if isinstance(self.value, Mapping):
             return {
-                str(name): str(value) if self._is_shown(name) else api.MASK
-                for name, value in self.value.items()
+                str(name): str(value) if self._is_shown(name) else MASK for name, value in self.value.items()
             }
-        return api.MASK
+        return MASK
 
     def _is_shown(self, name: Any) -> bool:
         return self._resource.aliases.get(name, name) in self._resource.non_personal
@@ -211,7 +211,7 @@ class BaseUpdateOperator(_WithAttributes):
         :return: its id.
         """
         record_id = self.record_id
-        api.check_id(self.resource, record_id)
+        check_id(self.resource, record_id)
         self.records.update(record_id, self._attributes_now(context), strict=self.strict)
         self.log.info("Updated %s %s.", self.resource.name, record_id)
         return record_id
@@ -247,11 +247,11 @@ class _WithFields(WebcamconsultBaseOperator):
     fields: Collection[str] | None
 
     def _check_fields(self) -> None:
-        for warning in api.check_fields(self.resource, self.fields):
+        for warning in check_fields(self.resource, self.fields):
             self.log.warning(warning)
 
     def _select(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        return api.select(self.resource, record, self.fields)
+        return select(self.resource, record, self.fields)
 
 
 class BaseGetOperator(_WithFields):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_webcamconsult.api.resources import CLIENT
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.base import (
     BaseCreateOperator,
@@ -12,15 +13,14 @@ from airflow_provider_webcamconsult.operators.base import (
     BaseListOperator,
     BaseUpdateOperator,
 )
-from airflow_provider_webcamconsult.resources import CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult.exactly_once import IfExists
-    from airflow_provider_webcamconsult.resources import ClientAttributes
+    from airflow_provider_webcamconsult.api.resources import ClientAttributes
+    from airflow_provider_webcamconsult.idempotent_create import IfExists
     from airflow_provider_webcamconsult.version_compat import Context
 
 

@@ -8,22 +8,20 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult.api.attributes import check_id
+from airflow_provider_webcamconsult.api.request import get_request
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-from airflow_provider_webcamconsult.poller import (
+from airflow_provider_webcamconsult.polling.policy import (
     LAST_POLL_SECONDS,
+    format_target_states,
+    is_reached,
     is_terminal,
     next_delay_seconds,
     state_of,
 )
-from airflow_provider_webcamconsult.resources import APPOINTMENT, INITIAL_STATE
-from airflow_provider_webcamconsult.triggers.appointments import (
-    WebcamconsultAppointmentStateTrigger,
-    format_target_states,
-    is_reached,
-    restore,
-)
+from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger, restore
 from airflow_provider_webcamconsult.version_compat import (
     AirflowFailException,
     AirflowSensorTimeout,
@@ -181,7 +179,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         return value.total_seconds() if isinstance(value, timedelta) else value or 0.0
 
     def _check(self) -> None:
-        api.check_id(APPOINTMENT, self.appointment_id)
+        check_id(APPOINTMENT, self.appointment_id)
         for name, states in (("target_states", self.target_states), ("failed_states", self.failed_states)):
             if states is None and name == "target_states":
                 continue
@@ -213,14 +211,14 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     def _look(self, *, began_well: bool) -> str | None:
         """Return the state; None where it could not be had this time."""
-        api.check_id(APPOINTMENT, self.appointment_id)
+        check_id(APPOINTMENT, self.appointment_id)
         try:
-            request = api.get_request(
+            request = get_request(
                 APPOINTMENT, str(self.appointment_id), plural_paths=self.hook.settings.plural_paths
             )
             # Once: the next look is the repetition. And not far beyond the deadline.
             remaining = max(self._deadline - time.time(), LAST_POLL_SECONDS)
-            state = state_of(self.hook.request_once(request, timeout=remaining).value)
+            state = state_of(self.hook.transport.send_once(request, timeout=remaining).value)
         except WebcamconsultError as error:
             began_well = began_well or self._last_state is not None
             if is_terminal(error) or (isinstance(error, AirflowFailException) and not began_well):

@@ -9,35 +9,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
-from airflow_provider_webcamconsult.poller import Poller, is_terminal
-from airflow_provider_webcamconsult.resources import INITIAL_STATE
+from airflow_provider_webcamconsult.polling.policy import format_target_states, is_reached, is_terminal
+from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.version_compat import task_success
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator
 
-    from airflow_provider_webcamconsult.poller import Subscription
-
-
-def is_reached(state: str, target_states: Collection[str] | None) -> bool:
-    """
-    Tell whether a wait is over.
-
-    :param state: the appointment's state.
-    :param target_states: the states that are awaited; None: any but the initial one.
-    """
-    return state != INITIAL_STATE if target_states is None else state in target_states
-
-
-def format_target_states(target_states: Collection[str] | None) -> str:
-    """
-    Say what is awaited.
-
-    :param target_states: the states that are awaited; None: any but the initial one.
-    """
-    if target_states is None:
-        return f"anything but '{INITIAL_STATE}'"
-    return " or ".join(f"'{state}'" for state in target_states)
+    from airflow_provider_webcamconsult.polling.poller import Subscription
 
 
 class WebcamconsultAppointmentStateTrigger(BaseTrigger):
@@ -45,7 +24,7 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     Fire when an appointment reaches a state, or cannot any more.
 
     All triggers of a connection in a triggerer share one poll; see
-    :mod:`~airflow_provider_webcamconsult.poller`. The payload of its only event says how the wait
+    :mod:`~airflow_provider_webcamconsult.polling.poller`. The payload of its only event says how the wait
     ended: ``{"state": …}``, with ``"error"`` or ``"timed_out"`` if not well.
 
     :param appointment_id: id of the appointment.

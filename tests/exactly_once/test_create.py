@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_webcamconsult import exactly_once
+from airflow_provider_webcamconsult import idempotent_create, transport
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultInputError,
@@ -21,7 +21,6 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultServerError,
     WebcamconsultUnknownOutcomeError,
 )
-from airflow_provider_webcamconsult.hooks import webcamconsult
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.operators.clients import (
     WebcamconsultCreateClientOperator,
@@ -35,8 +34,8 @@ from tests.exactly_once.airflow_task import TaskInstance
 from tests.exactly_once.fault_proxy import FAULTS, Exchange, FaultProxy, Proxy, make_answer
 
 if TYPE_CHECKING:
+    from airflow_provider_webcamconsult.api.resources import ClientAttributes
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from airflow_provider_webcamconsult.resources import ClientAttributes
     from tests.conftest import Connect, Log, Serve, Service, Step
 
 CREATE: dict[str, Any] = {
@@ -61,7 +60,7 @@ NAMELESS: Any = {"last_name": "Ester"}
 AT_ONCE = datetime.timedelta()
 
 kinds = pytest.mark.parametrize("kind", CREATE)
-each_if_exists = pytest.mark.parametrize("if_exists", exactly_once.IF_EXISTS)
+each_if_exists = pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
 looking_first = pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
 
 
@@ -78,7 +77,7 @@ def task_33() -> TaskInstance:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exactly_once, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
+    monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
 
 
 def create(task: TaskInstance, attributes: Any, kind: str = "appointment", **arguments: Any) -> str:
@@ -440,7 +439,7 @@ def test_waits_until_a_lost_create_can_no_longer_be_under_way(
 ) -> None:
     settle_seconds = 1.0
     # Counted from when the create was sent, not from when it was first meant to be.
-    monkeypatch.setattr(webcamconsult, "RETRY_AFTER_MAX_SECONDS", 1.2 * settle_seconds)
+    monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 1.2 * settle_seconds)
     task.task.retry_delay = AT_ONCE
 
     class Slow(Proxy):

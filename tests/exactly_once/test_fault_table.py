@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import requests
 
-from airflow_provider_webcamconsult import exactly_once
+from airflow_provider_webcamconsult import idempotent_create, transport
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
-from airflow_provider_webcamconsult.hooks import webcamconsult
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
@@ -251,9 +250,9 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits, and nothing but waits."""
-    monkeypatch.setattr(webcamconsult, "BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr(webcamconsult, "RETRY_AFTER_MAX_SECONDS", 0.01)
-    monkeypatch.setattr(exactly_once, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0.01)
+    monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
 
 
 class Service:

@@ -26,7 +26,7 @@ from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 
 if TYPE_CHECKING:
-    from airflow_provider_webcamconsult.resources import ClientAttributes
+    from airflow_provider_webcamconsult.api.resources import ClientAttributes
 
 
 def one_client(context: Any) -> ClientAttributes:

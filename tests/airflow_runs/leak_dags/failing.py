@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import people
 from airflow.providers.common.compat.sdk import dag, task
 
-from airflow_provider_webcamconsult import exactly_once
+from airflow_provider_webcamconsult import idempotent_create
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_webcamconsult.resources import ClientAttributes
+    from airflow_provider_webcamconsult.api.resources import ClientAttributes
 
 CLIENT: ClientAttributes = {
     "last_name": "{{ read('failing').last_name }}",
@@ -37,7 +37,7 @@ def failing() -> None:
 
     @task
     def own_code() -> None:
-        exactly_once.LOOKUP_DELAYS_SECONDS = (0.0, 0.0, 0.0)  # Here, nothing appears later.
+        idempotent_create.LOOKUP_DELAYS_SECONDS = (0.0, 0.0, 0.0)  # Here, nothing appears later.
         log = logging.getLogger(__name__)
         person = people.read("failing")
         for conn_id in (f"{name}{how}" for name in FAULTS for how in ("", "_as_parameter")):

@@ -14,7 +14,19 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
-from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult.api.matching import (
+    differing_attributes,
+    natural_key,
+    natural_key_names,
+    verify_stored,
+)
+from airflow_provider_webcamconsult.api.request import (
+    create_request,
+    get_request,
+    list_request,
+    update_request,
+)
+from airflow_provider_webcamconsult.api.resources import RecordT
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
@@ -23,12 +35,13 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultNotFoundError,
     WebcamconsultUnknownOutcomeError,
 )
-from airflow_provider_webcamconsult.resources import RecordT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from airflow_provider_webcamconsult.records import Records
+    from airflow_provider_webcamconsult.api.matching import NaturalKey
+    from airflow_provider_webcamconsult.api.resources import Resource
+    from airflow_provider_webcamconsult.transport import Transport
 
 #: What a create does with a record that has the same natural key.
 IfExists = Literal["create", "reuse", "update", "fail"]
@@ -81,8 +94,9 @@ class IdempotentCreate(Generic[RecordT]):
     """
     One record to create.
 
-    :param records: where.
-    :param payload: its prepared attributes.
+    :param transport: what sends the requests.
+    :param resource: the kind of record.
+    :param payload: its serialized attributes.
     :param if_exists: what to do with a record that has the same natural key.
     :param strict: whether an attribute that the service did not keep is an error.
     :param checkpoint: what survives of an earlier try.
@@ -90,50 +104,52 @@ class IdempotentCreate(Generic[RecordT]):
 
     def __init__(
         self,
-        records: Records[Any, RecordT],
+        transport: Transport,
+        resource: Resource[Any, RecordT],
         payload: dict[str, Any],
+        *,
         if_exists: IfExists,
         strict: bool,
         checkpoint: Checkpoint,
     ) -> None:
         if if_exists not in IF_EXISTS:
             raise WebcamconsultInputError(f"if_exists must be one of {', '.join(IF_EXISTS)}.")
-        self.records = records
-        self.resource = records.resource
+        self.transport = transport
+        self.resource = resource
         self.payload = payload
         self.if_exists = if_exists
         self.strict = strict
         self.checkpoint = checkpoint
         self.earlier = checkpoint.read()
-        self.key = api.natural_key(self.resource, payload)
+        self.key = natural_key(self.resource, payload)
         if self.key is None and if_exists != "create":
             raise WebcamconsultInputError(
-                f"if_exists='{if_exists}' needs what {api.with_article(self.resource)} is found by: "
-                f"{api.natural_key_names(self.resource)}."
+                f"if_exists='{if_exists}' needs what {self.resource.with_article} is found by: "
+                f"{natural_key_names(self.resource)}."
             )
 
     def run(self) -> RecordT:
         """Return the one record."""
         if "id" in self.earlier:
-            remembered = self._remembered(self.earlier["id"])
+            remembered = self._from_checkpoint(self.earlier["id"])
             if remembered is not None:
                 return remembered
         if "sent_at" in self.earlier:
-            found = self._sent_before()
+            found = self._find_earlier_create()
         elif self.key is not None and (self.earlier or self.if_exists != "create"):
-            found = self._only(self._matches())
+            found = self._at_most_one(self._look_up())
         else:
             found = None
         if found is None:
             return self._create()
-        return self._ours(found) if self.earlier else self._existing(found)
+        return self._accept_as_created(found) if self.earlier else self._resolve_existing(found)
 
-    def _remembered(self, record_id: str) -> RecordT | None:
+    def _from_checkpoint(self, record_id: str) -> RecordT | None:
         try:
-            record = self.records.get(record_id)
+            record = self._get(record_id)
         except WebcamconsultNotFoundError:
             # Gone, or the connection says the wrong path: the list tells.
-            there = [record for record in self.records.list() if record["id"] == record_id]
+            there = [record for record in self._list() if record["id"] == record_id]
             if not there:
                 self._log("was deleted since an earlier try created it; it is created anew", record_id)
                 return None
@@ -142,28 +158,53 @@ class IdempotentCreate(Generic[RecordT]):
         if self.if_exists == "update":
             return self._updated_to_match(record)
         if not self.earlier.get("verified"):
-            self._keep(record)
+            self._verify(record)
         return record
 
-    def _sent_before(self) -> RecordT | None:
+    def _find_earlier_create(self) -> RecordT | None:
         """Look for what an earlier try may have created, until its request can no longer be under way."""
         if self.key is None:
             self.checkpoint.write({})
-            raise self._lost(WebcamconsultError(f"An earlier try may have created the {self.resource.name}."))
-        timeout = self.records.hook.settings.timeout
+            raise self._cannot_look_up(
+                WebcamconsultError(f"An earlier try may have created the {self.resource.name}.")
+            )
+        timeout = self.transport.settings.timeout
         # At the most from now, whatever the clock of the other worker said.
         settled_at = min(self.earlier["sent_at"], time.time()) + timeout
         while True:
-            found = self._only(self._matches(self.earlier.get("fingerprint")))
+            found = self._at_most_one(self._look_up(self.earlier.get("fingerprint")))
             pause = settled_at - time.time()
             if found is not None or pause <= 0:
                 return found
-            self.records.hook.log.info(
+            self.transport.log.info(
                 "An earlier try may still be creating the %s; looking again in %.0f s.",
                 self.resource.name,
                 pause,
             )
             time.sleep(pause)
+
+    def _list(self) -> list[RecordT]:
+        records: list[RecordT] = self.transport.send(list_request(self.resource))
+        return records
+
+    def _get(self, record_id: str) -> RecordT:
+        plural_paths = self.transport.settings.plural_paths
+        record: RecordT = self.transport.send(
+            get_request(self.resource, record_id, plural_paths=plural_paths)
+        )
+        return record
+
+    def _post(self, before_attempt: Callable[[], None]) -> RecordT:
+        request = create_request(self.resource, self.payload)
+        record: RecordT = self.transport.send(request, before_attempt=before_attempt)
+        return record
+
+    def _put(self, record_id: str, names: list[str]) -> RecordT:
+        payload = {name: self.payload[name] for name in names}
+        plural_paths = self.transport.settings.plural_paths
+        request = update_request(self.resource, record_id, payload, plural_paths=plural_paths)
+        record: RecordT = self.transport.send(request)
+        return record
 
     def _create(self) -> RecordT:
         fingerprint = self._fingerprint(self.key)
@@ -173,77 +214,77 @@ class IdempotentCreate(Generic[RecordT]):
             self.checkpoint.write({"sent_at": time.time(), "fingerprint": fingerprint})
 
         try:
-            record = self.records.post(self.payload, intend)
+            record = self._post(intend)
         except WebcamconsultUnknownOutcomeError as error:
             unknown = error
         except WebcamconsultError:
             self.checkpoint.write(self.earlier)  # surely not created; an earlier one perhaps
             raise
         else:
-            self._keep(record)
+            self._verify(record)
             if "sent_at" in self.earlier:
                 # Two workers that send at the same instant cannot be prevented, but told.
-                self._only(self._matches())
+                self._at_most_one(self._look_up())
             return record
-        found = self._found_after(unknown)
+        found = self._find_after(unknown)
         if self.if_exists == "reuse":  # it was not there before
-            self._keep(found)
+            self._verify(found)
             return found
-        return self._ours(found)
+        return self._accept_as_created(found)
 
-    def _found_after(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
+    def _find_after(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
         if self.key is None:
             self.checkpoint.write({})
-            raise self._lost(unknown)
+            raise self._cannot_look_up(unknown)
         for seconds in LOOKUP_DELAYS_SECONDS:
             time.sleep(seconds)
             try:
-                found = self._only(self._matches())
+                found = self._at_most_one(self._look_up())
             except WebcamconsultConflictError:
                 raise
             except WebcamconsultError as error:
-                self.records.hook.log.warning("%s", error)
+                self.transport.log.warning("%s", error)
                 continue
             if found is not None:
                 return found
         if self.checkpoint.persistent or self.if_exists != "create":
-            raise _again(
+            raise _reraise_as(
                 unknown, WebcamconsultUnknownOutcomeError, "A retry looks for it before it creates one."
             )
-        raise _again(
+        raise _reraise_as(
             unknown,
             WebcamconsultNonRetryableError,
             "Look whether it is at the service before you run this again.",
         )
 
-    def _lost(self, unknown: WebcamconsultError) -> WebcamconsultError:
-        return _again(
+    def _cannot_look_up(self, unknown: WebcamconsultError) -> WebcamconsultError:
+        return _reraise_as(
             unknown,
             WebcamconsultNonRetryableError,
-            f"It cannot be looked for: {api.with_article(self.resource)} is found by "
-            f"{api.natural_key_names(self.resource)}. If it is not at the service, clear this task.",
+            f"It cannot be looked for: {self.resource.with_article} is found by "
+            f"{natural_key_names(self.resource)}. If it is not at the service, clear this task.",
         )
 
-    def _matches(self, fingerprint: str | None = None) -> list[RecordT]:
+    def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
         """Find by natural key; by that of an earlier try too, which may have had another."""
         matches = []
-        for record in self.records.list():
-            key = api.natural_key(self.resource, record, like=self.key)
+        for record in self._list():
+            key = natural_key(self.resource, record, like=self.key)
             if key == self.key or (fingerprint and fingerprint in self._fingerprints(record)):
                 matches.append(record)
         return matches
 
     def _fingerprints(self, record: RecordT) -> list[str]:
         likes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
-        keys = [api.natural_key(self.resource, record, like=like) for like in likes]
+        keys = [natural_key(self.resource, record, like=like) for like in likes]
         return [self._fingerprint(key) for key in keys if key is not None]
 
-    def _fingerprint(self, key: api.NaturalKey | None) -> str:
+    def _fingerprint(self, key: NaturalKey | None) -> str:
         """Write a natural key so that it can be compared, but not read: it is stored, and a person's."""
-        token = self.records.hook.settings.token.encode()
+        token = self.transport.settings.token.encode()
         return hmac.new(token, json.dumps(key, default=_utc).encode(), hashlib.sha256).hexdigest()
 
-    def _only(self, found: list[RecordT]) -> RecordT | None:
+    def _at_most_one(self, found: list[RecordT]) -> RecordT | None:
         if len(found) > 1:
             ids = [record["id"] for record in found]
             raise WebcamconsultConflictError(
@@ -253,11 +294,11 @@ class IdempotentCreate(Generic[RecordT]):
             )
         return found[0] if found else None
 
-    def _ours(self, record: RecordT) -> RecordT:
+    def _accept_as_created(self, record: RecordT) -> RecordT:
         """Take what an earlier send seems to have created, unless it is somebody else's."""
         if self.if_exists in ("reuse", "update"):
-            return self._existing(record)
-        different = api.differing_attributes(self.resource, self.payload, record)
+            return self._resolve_existing(record)
+        different = differing_attributes(self.resource, self.payload, record)
         # What is absent from the answer tells nothing: the service ignores what it does not know.
         different = [name for name in different if record.get(name) not in (None, "")]
         if different:
@@ -268,11 +309,11 @@ class IdempotentCreate(Generic[RecordT]):
                 ids=[record["id"]],
             )
         self._log("is there: the create was carried out, though its answer was lost", record["id"])
-        self._keep(record)
+        self._verify(record)
         return record
 
-    def _existing(self, record: RecordT) -> RecordT:
-        different = api.differing_attributes(self.resource, self.payload, record)
+    def _resolve_existing(self, record: RecordT) -> RecordT:
+        different = differing_attributes(self.resource, self.payload, record)
         another = [
             name for name in different if name in self.resource.identity_attributes and record.get(name)
         ]
@@ -292,7 +333,7 @@ class IdempotentCreate(Generic[RecordT]):
             return self._updated_to_match(record)
         self._log("exists and is taken", record["id"])
         if different:
-            self.records.hook.log.warning(
+            self.transport.log.warning(
                 "%s %s has another %s than was given; if_exists='update' brings it in line.",
                 self.resource.name.capitalize(),
                 record["id"],
@@ -302,33 +343,34 @@ class IdempotentCreate(Generic[RecordT]):
         return record
 
     def _updated_to_match(self, record: RecordT) -> RecordT:
-        different = api.differing_attributes(self.resource, self.payload, record)
+        different = differing_attributes(self.resource, self.payload, record)
         if different:
             self._log(f"is brought in line in {', '.join(different)}", record["id"])
-            record = self.records.put(record["id"], {name: self.payload[name] for name in different})
-            self._keep(record)
+            record = self._put(record["id"], different)
+            self._verify(record)
         else:
             self.checkpoint.write({"id": record["id"], "verified": True})
         return record
 
-    def _keep(self, record: RecordT) -> None:
+    def _verify(self, record: RecordT) -> None:
         """Note the id, and whether the service kept what was sent: where not, a retry says so again."""
         self.checkpoint.write({"id": record["id"]})
-        self.records.verify_stored(record, self.payload, strict=self.strict)
+        if warning := verify_stored(self.resource, self.payload, record, strict=self.strict):
+            self.transport.log.warning(warning)
         self.checkpoint.write({"id": record["id"], "verified": True})
 
     def _key_names(self) -> str:
         return " and ".join(name for name, _ in self.key or ())
 
     def _log(self, what: str, record_id: str) -> None:
-        self.records.hook.log.info("%s %s %s.", self.resource.name.capitalize(), record_id, what)
+        self.transport.log.info("%s %s %s.", self.resource.name.capitalize(), record_id, what)
 
 
 def _utc(value: Any) -> str:
     return str(value.timestamp())
 
 
-def _again(
+def _reraise_as(
     unknown: WebcamconsultError, error_class: type[WebcamconsultError], remedy: str
 ) -> WebcamconsultError:
     return error_class(

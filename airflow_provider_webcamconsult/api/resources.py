@@ -7,20 +7,26 @@ Each :class:`Resource` follows the section of the API document that bears its na
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     import datetime
 
-    from airflow.sdk import XComArg
 
-#: A date that goes in: ISO 8601 text, or an object. Without offset it is in the connection's time zone.
-DateInput: TypeAlias = "str | datetime.datetime | datetime.date | XComArg"
+class TaskOutput(Protocol):
+    """What an earlier task of the DAG returns: its ``.output``, Airflow's ``XComArg``."""
 
-#: Another record's id that goes in, in a DAG as the ``.output`` of the task that made it.
-IdInput: TypeAlias = "str | XComArg"
+    def iter_references(self) -> Iterator[tuple[Any, str]]:
+        """Return the tasks that it comes from."""
+
+
+#: A date to write: a ``datetime`` or ISO 8601 text. Without an offset, it is in the connection's time zone.
+DateInput: TypeAlias = "str | datetime.datetime | datetime.date | TaskOutput"
+
+#: The id of another record; in a DAG often the ``.output`` of the task that created it.
+IdInput: TypeAlias = "str | TaskOutput"
 
 #: The state of a new appointment, the only one that the API document names.
 INITIAL_STATE = "idle"
@@ -163,13 +169,10 @@ class Resource(Generic[AttributesT, RecordT]):
         """Names of the attributes that can be written."""
         return self.attributes.__annotations__.keys()
 
-    def is_exact(self, name: str) -> bool:
-        """
-        Tell whether a booking goes wrong if the service keeps something else than was sent.
-
-        :param name: name of the attribute.
-        """
-        return name in self.datetimes or name in self.dates or name in self.must_match
+    @property
+    def with_article(self) -> str:
+        """The name in a sentence, as in "an appointment"."""
+        return f"{'an' if self.name[0] in 'aeio' else 'a'} {self.name}"
 
     @property
     def known(self) -> Collection[str]:
@@ -201,6 +204,7 @@ CLIENT = Resource(
     natural_keys=[["reference_code"], ["email"]],
     credentials=CREDENTIALS,
     dates=("date_of_birth",),
+    must_match=("date_of_birth",),
     identity_attributes=("initials", "date_of_birth"),
 )
 
@@ -229,5 +233,5 @@ APPOINTMENT = Resource(
     natural_keys=[["user_id", "client_id", "date"]],
     credentials=CREDENTIALS,
     datetimes=("date",),
-    must_match=("user_id", "client_id", "created_by_user_id", "division_id", "duration"),
+    must_match=("date", "user_id", "client_id", "created_by_user_id", "division_id", "duration"),
 )

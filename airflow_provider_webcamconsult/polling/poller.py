@@ -20,36 +20,32 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
-from airflow_provider_webcamconsult import api
+from airflow_provider_webcamconsult.api.request import get_request, list_request
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
     WebcamconsultConnectionError,
     WebcamconsultError,
     WebcamconsultRequestError,
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.hooks.webcamconsult import RETRY_AFTER_MAX_SECONDS, WebcamconsultHook
-from airflow_provider_webcamconsult.resources import APPOINTMENT
-from airflow_provider_webcamconsult.version_compat import AirflowFailException
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.polling import policy
+from airflow_provider_webcamconsult.polling.policy import is_terminal, next_delay_seconds, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_webcamconsult.resources import Appointment
+    from airflow_provider_webcamconsult.api.request import Request
+    from airflow_provider_webcamconsult.api.resources import Appointment
+    from airflow_provider_webcamconsult.api.response import Response
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds between two looks at the least, whatever ``poke_interval`` says.
-POKE_INTERVAL_MIN_SECONDS = 1.0
 #: Part of the interval after which a first look comes at the earliest; at random, to keep triggerers apart.
 INITIAL_JITTER_MIN = 0.5
-#: Seconds that the pause after failures grows to at the most, where the interval is not longer.
-FAILURE_PAUSE_MAX_SECONDS = 60.0
-#: Seconds beyond its deadline for which a wait's last look may take.
-LAST_POLL_SECONDS = 1.0
 #: Seconds after which the connection is read again, for a new token or address.
 CONNECTION_SECONDS = 60.0
 #: Seconds after which a look that neither ends nor times out is given up.
@@ -66,47 +62,6 @@ LIST_HALF_LIFE_SECONDS = 3600.0
 BYTES_PER_SECOND = 10e6
 #: What a single look is taken to cost before one was observed, in seconds.
 SINGLE_POLL_COST_SECONDS = 0.05
-
-
-def state_of(appointment: Appointment) -> str:
-    """
-    Return an appointment's state.
-
-    :param appointment: the appointment.
-    :raises WebcamconsultResponseError: if it has none; what is not understood never counts as success.
-    """
-    state = appointment.get("state")
-    if not isinstance(state, str) or not state:
-        raise WebcamconsultResponseError(f"Appointment {appointment['id']} came without a state. Try again.")
-    return state
-
-
-def is_terminal(error: WebcamconsultError) -> bool:
-    """
-    Tell whether an error ends a wait that has begun well.
-
-    :param error: what a look at the appointment raised.
-    """
-    # A web page in place of an answer is then a pause of the service, not a wrong Host.
-    passing = isinstance(error, WebcamconsultConfigurationError) and error.status_code is not None
-    return isinstance(error, AirflowFailException) and not passing
-
-
-def next_delay_seconds(poke_interval: float, failures: int, error: WebcamconsultError | None) -> float:
-    """
-    Return the seconds to the next look: the interval, longer after failures in a row.
-
-    :param poke_interval: seconds between two looks that succeed.
-    :param failures: how many looks in a row have failed.
-    :param error: the last failure.
-    """
-    poke_interval = max(poke_interval, POKE_INTERVAL_MIN_SECONDS)
-    longest = max(poke_interval, FAILURE_PAUSE_MAX_SECONDS)
-    pause: float = min(poke_interval * 2.0 ** min(failures, 32), longest)
-    if failures:
-        pause *= random.uniform(1, 1.1)  # noqa: S311
-    asked = min(error.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS) if error else 0.0
-    return max(pause, asked)
 
 
 class _Event:
@@ -155,7 +110,7 @@ class Subscription:
 
     def __init__(self, poller: Poller, appointment_id: str, poke_interval: float) -> None:
         self.appointment_id = appointment_id
-        self.poke_interval = max(poke_interval, POKE_INTERVAL_MIN_SECONDS)
+        self.poke_interval = max(poke_interval, policy.POKE_INTERVAL_MIN_SECONDS)
         self.polled_at = poller.time()
         self.due = self.polled_at + self.poke_interval * random.uniform(INITIAL_JITTER_MIN, 1)  # noqa: S311
         self.failures = 0
@@ -184,7 +139,7 @@ class Subscription:
                 return None
             self._is_last_poll = True
             self._poller.poll_now(self)
-            await self._has_update.wait(max(deadline - time.time(), 0) + LAST_POLL_SECONDS)
+            await self._has_update.wait(max(deadline - time.time(), 0) + policy.LAST_POLL_SECONDS)
         if self._failure:
             raise self._failure
         update, self._update = self._update, None
@@ -384,7 +339,7 @@ class Poller:
 
     async def _poll_one(self, appointment_id: str) -> WebcamconsultError | None:
         """Look at one appointment; return the error if the answer was odd."""
-        request = api.get_request(APPOINTMENT, appointment_id, plural_paths=self._plural_paths)
+        request = get_request(APPOINTMENT, appointment_id, plural_paths=self._plural_paths)
         etag, state = self._seen.singles.get(appointment_id, (None, ""))
         began = self.time()
         try:
@@ -409,7 +364,7 @@ class Poller:
         began = self.time()
         try:
             answer = await self._send(
-                api.list_request(APPOINTMENT, only=wanted, fields=["state"]),
+                list_request(APPOINTMENT, only=wanted, fields=["state"]),
                 self._seen.list_etag if wanted <= self._seen.list_wanted else None,
             )
         except WebcamconsultError as error:
@@ -505,10 +460,10 @@ class Poller:
         await self._read_connection()
         return self._hook is not old
 
-    async def _send(self, request: api.Request, etag: str | None) -> api.Response:
+    async def _send(self, request: Request, etag: str | None) -> Response:
         hook = self._hook
         assert hook is not None  # noqa: S101
-        return await self._in_thread(lambda: hook.request_once(request, etag=etag))
+        return await self._in_thread(lambda: hook.transport.send_once(request, etag=etag))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
