@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from airflow_provider_webcamconsult import __version__
@@ -15,6 +14,7 @@ from airflow_provider_webcamconsult.api import resources
 from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 
 if TYPE_CHECKING:
+    from docutils import nodes
     from sphinx.application import Sphinx
 
 project = "airflow-provider-webcamconsult"
@@ -24,6 +24,8 @@ copyright = "the authors, under Apache-2.0"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+# Without underlined names.
+pygments_dark_style = "github-dark"
 html_title = f"Webcamconsult for Airflow {release}"
 html_copy_source = False
 html_static_path = ["static"]
@@ -34,8 +36,8 @@ highlight_options = {"default": {"stripall": True}, "python": {"stripall": True}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 
-# A reference to what these pages describe must resolve. What other projects document, and this package's internals,
-# are shown without a link.
+# A reference to what these pages describe must resolve. What other projects document, and this package's
+# internals, are shown without a link.
 _DESCRIBED = r"(hooks|operators\.\w+|sensors|triggers|exceptions|sandbox|api\.resources)\."
 nitpicky = True
 nitpick_ignore_regex = [
@@ -101,14 +103,14 @@ def restructured(markdown: str) -> str:
 
     :param markdown: headings, paragraphs, lists, indented code, tables, code spans and links.
     """
-    return "\n\n".join(map(_restructured_block, markdown.strip().split("\n\n")))
+    return "\n\n".join(map(_restructured_block, markdown.strip("\n").split("\n\n")))
 
 
 def _restructured_block(block: str) -> str:
     if block.startswith("    "):
         return f".. code-block:: console\n\n{block}"
     block = re.sub(r"`([^`]+)`", r"``\1``", block)
-    block = re.sub(r"\[([^]]+)\]\((?:\.\./docs/)?([^)]+)\)", r"`\1 <\2>`__", block)
+    block = re.sub(r"\[([^]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", block).replace("<../docs/", "<../")
     if block.startswith("#"):
         marks, _, title = block.partition(" ")
         return f"{title}\n{'=-~'[len(marks) - 1] * len(title)}"
@@ -133,9 +135,16 @@ def link_pages(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = _link_pages(source[0])
 
 
+def hide_signature(app: Sphinx, what: str, *rest: Any) -> tuple[str, None] | None:
+    """Leave out how an exception is made: a DAG catches it."""
+    signature = rest[3]
+    return ("", None) if what == "exception" and signature else None
+
+
 def setup(app: Sphinx) -> None:
     """Register the directives."""
     app.add_directive("connection-fields", ConnectionFields)
     app.add_directive("attributes", Attributes)
     app.add_directive("markdown", Markdown)
     app.connect("source-read", link_pages)
+    app.connect("autodoc-process-signature", hide_signature)
