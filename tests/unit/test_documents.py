@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.conftest import Service
 
 pytest_plugins = ["pytester"]
 
@@ -83,7 +82,7 @@ def test_an_example_runs(code: str, hook: WebcamconsultHook) -> None:
         run(code)
 
 
-def test_the_example_of_reuse_creates_one_client(hook: WebcamconsultHook, service: Service) -> None:
+def test_the_example_of_reuse_creates_one_client(hook: WebcamconsultHook, service: Any) -> None:
     (code,) = (code for code in blocks(DOCS / "guides" / "retries.rst", "python") if "@dag" in code)
     (task,) = dag_of(code).tasks
 
@@ -94,7 +93,7 @@ def test_the_example_of_reuse_creates_one_client(hook: WebcamconsultHook, servic
 
 
 def test_the_example_of_a_callable_creates_a_client(
-    hook: WebcamconsultHook, service: Service, tmp_path: Path
+    hook: WebcamconsultHook, service: Any, tmp_path: Path
 ) -> None:
     (code,) = blocks(DOCS / "guides" / "data-privacy.rst", "python")
     file = tmp_path / "clients.csv"
