@@ -1,13 +1,16 @@
-"""How Sphinx builds these pages: ``make docs``."""
+"""How Sphinx builds these pages: ``make docs``. No network is used."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sphinx.util.docutils import SphinxDirective
 
 from airflow_provider_webcamconsult import __version__
+from airflow_provider_webcamconsult.api import resources
 from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 
 if TYPE_CHECKING:
@@ -18,14 +21,28 @@ project = "airflow-provider-webcamconsult"
 release = __version__
 copyright = "the authors, under Apache-2.0"
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+# Without underlined names.
+pygments_dark_style = "github-dark"
 html_title = f"Webcamconsult for Airflow {release}"
+html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["custom.css"]
+add_module_names = False
+# No empty line at the end of an excerpt.
+highlight_options = {"default": {"stripall": True}, "python": {"stripall": True}}
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
 
-# A reference to what is not there is an error; what other projects document is not looked up.
+# A reference to what these pages describe must resolve. What other projects document, and this package's
+# internals, are shown without a link.
+_DESCRIBED = r"(hooks|operators\.\w+|sensors|triggers|exceptions|sandbox|api\.resources)\."
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!airflow_provider_webcamconsult\.).*|.*\.(AttributesT|RecordT)")]
+nitpick_ignore_regex = [
+    ("py:.*", rf"(?!airflow_provider_webcamconsult\.{_DESCRIBED}).*|.*\.(AttributesT|RecordT|base\.\w+)")
+]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -44,12 +61,90 @@ class ConnectionFields(SphinxDirective):
             lines += [
                 f"``{name}``",
                 f"    *{described['label']}*. {described['description']}",
-                f"    By default ``{json.dumps(schema['default'])}``{limits}.",
+                f"    Default: ``{json.dumps(schema['default'])}``{limits}.",
                 "",
             ]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class Attributes(SphinxDirective):
+    """Lists the attributes of a kind of record: ``USER``, ``CLIENT`` or ``APPOINTMENT``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Write a table."""
+        resource = getattr(resources, self.arguments[0])
+        types = {**resource.record.__annotations__, **resource.attributes.__annotations__}
+        rows = [["Attribute", "Type", "Read-only", "Personal"]]
+        for name in resource.known:
+            hint = getattr(types[name], "__forward_arg__", str(types[name])).replace(" | None", "")
+            personal = "" if name in resource.non_personal else "yes"
+            rows.append([f"``{name}``", f"``{hint}``", "yes" if name in resource.read_only else "", personal])
+        return self.parse_text_to_nodes(_table(rows, widths="38 38 12 12"))
+
+
+class Markdown(SphinxDirective):
+    """Shows a Markdown file of this repository, without its title."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Write the file as a part of the page."""
+        relative, file = self.env.relfn2path(self.arguments[0])
+        self.env.note_dependency(relative)
+        text = Path(file).read_text().partition("\n")[2]
+        return self.parse_text_to_nodes(_link_pages(restructured(text)), allow_section_headings=True)
+
+
+def restructured(markdown: str) -> str:
+    """
+    Write the Markdown that this repository uses as reStructuredText.
+
+    :param markdown: headings, paragraphs, lists, indented code, tables, code spans and links.
+    """
+    return "\n\n".join(map(_restructured_block, markdown.strip("\n").split("\n\n")))
+
+
+def _restructured_block(block: str) -> str:
+    if block.startswith("    "):
+        return f".. code-block:: console\n\n{block}"
+    block = re.sub(r"`([^`]+)`", r"``\1``", block)
+    block = re.sub(r"\[([^]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", block).replace("<../docs/", "<../")
+    if block.startswith("#"):
+        marks, _, title = block.partition(" ")
+        return f"{title}\n{'=-~'[len(marks) - 1] * len(title)}"
+    if block.startswith("|"):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.split("\n")]
+        del rows[1]  # the line below the header
+        return _table(rows)
+    return block
+
+
+def _table(rows: list[list[str]], widths: str = "auto") -> str:
+    cells = [f"    {'  -' if number else '* -'} {cell}" for row in rows for number, cell in enumerate(row)]
+    return "\n".join([".. list-table::", "    :header-rows: 1", f"    :widths: {widths}", "", *cells])
+
+
+def _link_pages(text: str) -> str:
+    return re.sub(r"`([^`<]+)\s<([\w./-]+)\.rst>`__", r":doc:`\1 <\2>`", text)
+
+
+def link_pages(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let a link to ``page.rst``, which works where the code is hosted, lead to the built page here."""
+    source[0] = _link_pages(source[0])
+
+
+def hide_signature(app: Sphinx, what: str, *rest: Any) -> tuple[str, None] | None:
+    """Leave out how an exception is made: a DAG catches it."""
+    signature = rest[3]
+    return ("", None) if what == "exception" and signature else None
+
+
 def setup(app: Sphinx) -> None:
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("connection-fields", ConnectionFields)
+    app.add_directive("attributes", Attributes)
+    app.add_directive("markdown", Markdown)
+    app.connect("source-read", link_pages)
+    app.connect("autodoc-process-signature", hide_signature)

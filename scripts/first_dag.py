@@ -27,7 +27,7 @@ SECONDS = 180
 
 def first_dag() -> str:
     """Return the DAG; on Airflow 2.11 with the change that the README tells."""
-    section = (ROOT / "README.md").read_text().split("\n## A first DAG\n")[1]
+    section = (ROOT / "README.md").read_text().split("\n## Quick start\n")[1]
     dag = section.split("```python\n")[1].split("```")[0]
     if airflow.__version__.startswith("2."):
         dag = dag.replace("from airflow.sdk import dag", "from airflow.decorators import dag")

@@ -1,0 +1,192 @@
+"""The examples of the README and the guides do what they say, and the documents point to what exists."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import shlex
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import airflow
+import pytest
+
+from airflow_provider_webcamconsult.connection import Settings
+from airflow_provider_webcamconsult.get_provider_info import get_provider_info
+from airflow_provider_webcamconsult.sandbox.__main__ import _parser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *DOCS.rglob("*.rst")])
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """Give the code blocks of a page in Markdown or reStructuredText."""
+    text = page.read_text()
+    if page.suffix == ".md":
+        yield from re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
+    else:
+        for block in re.findall(rf"(?m)^\.\. code-block:: {language}\n\n((?: {{4}}.*\n|\n)+)", text):
+            yield textwrap.dedent(block)
+
+
+def examples(language: str) -> list[Any]:
+    found = [(page.relative_to(ROOT), block) for page in PAGES for block in blocks(page, language)]
+    return [pytest.param(block, id=f"{page}-{number}") for number, (page, block) in enumerate(found)]
+
+
+def for_this_airflow(code: str) -> str:
+    """Change what the README says to change on Airflow 2.11."""
+    if airflow.__version__.startswith("2."):
+        return code.replace("from airflow.sdk import dag", "from airflow.decorators import dag")
+    return code
+
+
+PYTHON = examples("python")
+CONSOLE = "\n".join(str(example.values[0]) for example in examples("console"))
+
+
+def test_the_examples_are_found() -> None:
+    assert len(PYTHON) >= 9
+    assert CONSOLE.count("airflow_provider_webcamconsult.sandbox") >= 2
+
+
+def run(code: str) -> dict[str, Any]:
+    """Run an example and return its variables."""
+    variables: dict[str, Any] = {}
+    exec(compile(for_this_airflow(code), "example", "exec"), variables)  # noqa: S102
+    return variables
+
+
+def dag_of(code: str) -> Any:
+    name = code.rstrip().splitlines()[-1].removesuffix("()")
+    return run(code)[name]()
+
+
+@pytest.mark.parametrize("code", [example for example in PYTHON if "def test_" not in str(example.values[0])])
+def test_an_example_runs(code: str, hook: WebcamconsultHook) -> None:
+    if "@dag" in code:
+        assert dag_of(code).tasks
+    else:
+        run(code)
+
+
+def test_the_example_of_reuse_creates_one_client(hook: WebcamconsultHook, service: Any) -> None:
+    (code,) = (code for code in blocks(DOCS / "guides" / "retries.rst", "python") if "@dag" in code)
+    (task,) = dag_of(code).tasks
+
+    ids = {task.execute({}) for _ in range(2)}
+
+    assert ids == {client["id"] for client in service.records("clients")}
+    assert len(ids) == 1
+
+
+def test_the_example_of_a_callable_creates_a_client(
+    hook: WebcamconsultHook, service: Any, tmp_path: Path
+) -> None:
+    (code,) = blocks(DOCS / "guides" / "data-privacy.rst", "python")
+    file = tmp_path / "clients.csv"
+    file.write_text("reference_code,last_name\nDL-1,Ester\n")
+    (task,) = dag_of(code.replace("/secure/clients.csv", str(file))).tasks
+
+    task.execute({})
+
+    assert [client["last_name"] for client in service.records("clients")] == ["Ester"]
+
+
+def test_the_example_of_the_hook_does_what_it_says(hook: WebcamconsultHook) -> None:
+    (code,) = blocks(DOCS / "reference" / "hook.rst", "python")
+    client = hook.clients.create({"last_name": "Ester"})
+
+    run(code)
+
+    assert hook.clients.get(client["id"])["reference_code"] == f"DL-{client['id']}"
+
+
+def test_the_example_for_pytest_passes(pytester: pytest.Pytester) -> None:
+    (code,) = blocks(DOCS / "guides" / "sandbox.rst", "python")
+    pytester.makepyfile(code)
+
+    pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("text", sorted(set(re.findall(r"'(\{\s*\"conn_type\".*?\})'", CONSOLE))))
+def test_a_connection_in_an_example_is_accepted(text: str, connect: Any) -> None:
+    connection = json.loads(text)
+    settings = connect("https://example.com", token=connection["password"]).settings
+    assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize("text", [example.values[0] for example in examples("json")])
+def test_extras_in_an_example_are_accepted(text: str, connect: Any) -> None:
+    extra = json.loads(text)["extra"]
+    settings = connect("https://example.com", **extra).settings
+    assert {name: str(getattr(settings, name)) for name in extra} == {
+        name: str(float(value)) if name == "timeout" else str(value) for name, value in extra.items()
+    }
+
+
+def test_the_commands_that_start_the_sandbox_are_accepted() -> None:
+    lines = [line for line in CONSOLE.splitlines() if "-m airflow_provider_webcamconsult.sandbox" in line]
+    for line in lines:
+        options = _parser().parse_args(shlex.split(line.partition(".sandbox")[2]))
+        assert options.states == "idle:5s,started:5s,finished"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_exists(page: Path) -> None:
+    text = page.read_text()
+    pattern = r"\]\(([^)#]+)(?:#[^)]*)?\)" if page.suffix == ".md" else r"<([^<>\s]+\.rst)>`__"
+    links = re.findall(pattern, text)
+    links += re.findall(r"(?m)^\.\. (?:literalinclude|image|markdown):: (\S+)$", text)
+    here = [link for link in links if "://" not in link]
+    assert [link for link in here if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_make_target_that_a_page_names_exists(page: Path) -> None:
+    targets = set(re.findall(r"(?m)^([a-z0-9-]+):", (ROOT / "Makefile").read_text()))
+    named = re.findall(r"`make ([a-z0-9-]+)|^(?: {4}|\$ )?make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
+    assert {first or second for first, second in named} <= targets
+
+
+def public_classes(kind: str) -> set[str]:
+    modules = [name for entry in get_provider_info()[kind] for name in entry["python-modules"]]
+    return {
+        name
+        for module in map(importlib.import_module, modules)
+        for name, thing in vars(module).items()
+        if inspect.isclass(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+@pytest.mark.parametrize("kind", ["operators", "sensors"])
+def test_the_readme_and_the_reference_name_each_class(kind: str) -> None:
+    reference = "\n".join(page.read_text() for page in (DOCS / "reference").rglob("*.rst"))
+    described = set(re.findall(r"\.\. autoclass:: (\w+)", reference))
+    in_readme = set(re.findall(r"`(Webcamconsult\w+(?:Operator|Sensor))`", README))
+    assert public_classes(kind) <= described
+    assert public_classes(kind) <= in_readme
+    assert in_readme <= public_classes("operators") | public_classes("sensors")
+
+
+def test_the_guide_to_errors_names_each_exception() -> None:
+    exceptions = importlib.import_module("airflow_provider_webcamconsult.exceptions")
+    expected = {name for name, thing in vars(exceptions).items() if name.startswith("Webcamconsult")}
+    guide = (DOCS / "guides" / "errors.rst").read_text()
+    rows = re.findall(r"``(Webcamconsult\w+)``\n      - [^*]*?\n      - (yes|no)\n", guide)
+    assert {name for name, _ in rows} == expected - {"WebcamconsultError"}
+    for name, is_retried in rows:
+        fails_at_once = issubclass(getattr(exceptions, name), exceptions.AirflowFailException)
+        assert fails_at_once == (is_retried == "no"), name
