@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sphinx.util.docutils import SphinxDirective
@@ -84,43 +83,6 @@ class Attributes(SphinxDirective):
         return self.parse_text_to_nodes(_table(rows, widths="38 38 12 12"))
 
 
-class Markdown(SphinxDirective):
-    """Shows a Markdown file of this repository, without its title."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Write the file as a part of the page."""
-        relative, file = self.env.relfn2path(self.arguments[0])
-        self.env.note_dependency(relative)
-        text = Path(file).read_text().partition("\n")[2]
-        return self.parse_text_to_nodes(_link_pages(restructured(text)), allow_section_headings=True)
-
-
-def restructured(markdown: str) -> str:
-    """
-    Write the Markdown that this repository uses as reStructuredText.
-
-    :param markdown: headings, paragraphs, lists, indented code, tables, code spans and links.
-    """
-    return "\n\n".join(map(_restructured_block, markdown.strip("\n").split("\n\n")))
-
-
-def _restructured_block(block: str) -> str:
-    if block.startswith("    "):
-        return f".. code-block:: console\n\n{block}"
-    block = re.sub(r"`([^`]+)`", r"``\1``", block)
-    block = re.sub(r"\[([^]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", block).replace("<../docs/", "<../")
-    if block.startswith("#"):
-        marks, _, title = block.partition(" ")
-        return f"{title}\n{'=-~'[len(marks) - 1] * len(title)}"
-    if block.startswith("|"):
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.split("\n")]
-        del rows[1]  # the line below the header
-        return _table(rows)
-    return block
-
-
 def _table(rows: list[list[str]], widths: str = "auto") -> str:
     cells = [f"    {'  -' if number else '* -'} {cell}" for row in rows for number, cell in enumerate(row)]
     return "\n".join([".. list-table::", "    :header-rows: 1", f"    :widths: {widths}", "", *cells])
@@ -145,6 +107,5 @@ def setup(app: Sphinx) -> None:
     """Register the directives."""
     app.add_directive("connection-fields", ConnectionFields)
     app.add_directive("attributes", Attributes)
-    app.add_directive("markdown", Markdown)
     app.connect("source-read", link_pages)
     app.connect("autodoc-process-signature", hide_signature)

@@ -106,7 +106,7 @@ def test_the_readme_is_the_description(metadata: Message) -> None:
 
 def test_the_source_distribution_holds_what_its_tests_and_its_documents_need(sdist: set[str]) -> None:
     needed = {
-        "CHANGELOG.md",
+        "CHANGELOG.rst",
         "CONTRIBUTING.md",
         "LICENSE",
         "Makefile",

@@ -149,7 +149,7 @@ def test_what_a_page_links_to_exists(page: Path) -> None:
     text = page.read_text()
     pattern = r"\]\(([^)#]+)(?:#[^)]*)?\)" if page.suffix == ".md" else r"<([^<>\s]+\.rst)>`__"
     links = re.findall(pattern, text)
-    links += re.findall(r"(?m)^\.\. (?:literalinclude|image|markdown):: (\S+)$", text)
+    links += re.findall(r"(?m)^\.\. (?:literalinclude|include|image):: (\S+)$", text)
     here = [link for link in links if "://" not in link]
     assert [link for link in here if not (page.parent / link).exists()] == []
 
