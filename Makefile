@@ -24,10 +24,10 @@ help: ## list these targets
 	@echo
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-demo: environment ## run the example DAG "booking" on a real Airflow against a local Webcamconsult
+demo: environment ## run the example DAG "booking" on a real Airflow against the sandbox
 	@$(VENV)/bin/python scripts/demo.py
 
-ui: environment ## keep a real Airflow with its UI running, against a local Webcamconsult
+ui: environment ## keep a real Airflow with its UI running, against the sandbox
 	@$(VENV)/bin/python scripts/ui.py
 
 ui-2: environment-2 ## the same with Airflow 2.11

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from certificate import write_certificate
 
 from airflow_provider_webcamconsult.sandbox import Sandbox
+from devtools.certificate import write_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,11 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import airflow_provider_webcamconsult
-
-ROOT = Path(airflow_provider_webcamconsult.__file__).parents[1]
+from devtools import ROOT
 
 _ADDED_TO_AIRFLOW = """
 import json, sys

@@ -6,7 +6,6 @@ import email
 import re
 import tarfile
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +13,12 @@ from flit_core import buildapi
 
 import airflow_provider_webcamconsult
 from airflow_provider_webcamconsult.get_provider_info import get_provider_info
+from devtools import ROOT
 
 if TYPE_CHECKING:
     from email.message import Message
+    from pathlib import Path
 
-ROOT = Path(airflow_provider_webcamconsult.__file__).parents[1]
 PACKAGE = airflow_provider_webcamconsult.__name__
 METADATA = f"{PACKAGE}-{airflow_provider_webcamconsult.__version__}.dist-info"
 
@@ -113,12 +113,13 @@ def test_the_source_distribution_holds_what_its_tests_and_its_documents_need(sdi
         "README.md",
         "SECURITY.md",
         "constraints/airflow-3.3.2.txt",
+        "devtools/local_airflow.py",
         "docs/conf.py",
         "docs/images/booking-graph.svg",
         "example_dags/clients.csv",
         "noxfile.py",
         "pyproject.toml",
-        "scripts/local_airflow.py",
+        "scripts/ui.py",
         "tests/conftest.py",
         "tests/sandbox/webcamconsult-api.txt",
     }

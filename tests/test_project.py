@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from devtools import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CONSTRAINTS = sorted((ROOT / "constraints").glob("*.txt"))
 
 

@@ -26,8 +26,8 @@ from airflow_provider_webcamconsult.get_provider_info import (
     get_provider_info,
 )
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from devtools import ROOT
 
-ROOT = Path(airflow_provider_webcamconsult.__file__).parents[1]
 AIRFLOW = tuple(int(part) for part in airflow.__version__.split(".")[:2])
 # Below 3.2 Airflow makes the form of what the hook says; 3.0 and 3.1 can do so only beside the FAB provider.
 MAKES_A_FORM = AIRFLOW >= (3, 2) or importlib.util.find_spec("wtforms") is not None

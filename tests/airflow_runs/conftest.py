@@ -1,4 +1,4 @@
-"""A real Airflow for tests, with a local Webcamconsult behind it."""
+"""A real Airflow for tests, with the sandbox behind it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from local_airflow import ROOT, LocalAirflow
 
 from airflow_provider_webcamconsult.sandbox import Sandbox
+from devtools import ROOT
+from devtools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,7 @@ def airflow_python(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def airflow_sandbox(airflow_python: str) -> Iterator[Sandbox]:
     """
-    Give the Webcamconsult that `local_airflow` speaks to, one for each version of Airflow.
+    Give the sandbox that `local_airflow` speaks to, one for each version of Airflow.
 
     Its appointments stay idle until a test sets their state. Its records stay from test to test: look for
     those of your own run, by the ids that its tasks returned.

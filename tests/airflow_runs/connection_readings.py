@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_airflow import LocalAirflow
+    from devtools.local_airflow import LocalAirflow
 
 READ_TIMEOUT = 120.0  # seconds
 

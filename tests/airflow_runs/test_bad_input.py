@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from local_airflow import LocalAirflow
+    from devtools.local_airflow import LocalAirflow
 
 MISTAKES = {
     "missing_token": "Connection 'without_token' has no API token; enter the organisation's as its password",

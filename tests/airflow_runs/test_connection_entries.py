@@ -12,7 +12,7 @@ from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 from tests.airflow_runs.connection_readings import read_connections
 
 if TYPE_CHECKING:
-    from local_airflow import LocalAirflow
+    from devtools.local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.browser
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import requests
 
 if TYPE_CHECKING:
-    from local_airflow import LocalAirflow
-
     from airflow_provider_webcamconsult.sandbox import Sandbox
+    from devtools.local_airflow import LocalAirflow
 
 
 def run_booking(airflow: LocalAirflow, sandbox: Sandbox) -> str:

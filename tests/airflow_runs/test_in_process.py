@@ -7,9 +7,8 @@ import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from local_airflow import LocalAirflow
-
 from airflow_provider_webcamconsult.sandbox import Sandbox
+from devtools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
     from pathlib import Path

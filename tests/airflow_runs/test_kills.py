@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from chaos import (
+
+from devtools.chaos import (
     ANSWERED,
     CARRIED_OUT_LATER,
     INTENT_NOTED,
@@ -19,9 +20,8 @@ from chaos import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local_airflow import LocalAirflow
-
     from airflow_provider_webcamconsult.sandbox import Sandbox
+    from devtools.local_airflow import LocalAirflow
 
 MOMENTS = (INTENT_NOTED, NEVER_CARRIED_OUT, CARRIED_OUT_LATER, NOT_ANSWERED, ANSWERED)
 

@@ -23,9 +23,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from local_airflow import ROOT, LocalAirflow
 
 from airflow_provider_webcamconsult.sandbox import Sandbox
+from devtools import ROOT
+from devtools.local_airflow import LocalAirflow
 from tests.airflow_runs import leaks
 
 DAGS = {

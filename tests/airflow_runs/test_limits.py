@@ -10,9 +10,8 @@ import pytest
 import requests
 
 if TYPE_CHECKING:
-    from local_airflow import LocalAirflow, TaskState
-
     from airflow_provider_webcamconsult.sandbox import Sandbox
+    from devtools.local_airflow import LocalAirflow, TaskState
 
 LIMIT_SECONDS = {"poke": 10, "reschedule": 21, "deferrable": 10}
 """As in the DAG."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from local_airflow import ROOT, LocalAirflow, LocalAirflowError
+
+from devtools import ROOT
+from devtools.local_airflow import LocalAirflow, LocalAirflowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ POLL_INTERVAL = 0.1  # seconds
 LONG_RUN = """
 import sys
 from pathlib import Path
-from local_airflow import LocalAirflow
+from devtools.local_airflow import LocalAirflow
 
 home, dags, python = sys.argv[1:]
 with LocalAirflow(Path(home), Path(dags), python=python) as airflow:
@@ -125,7 +127,7 @@ class TestNothingIsLeft:
     @needs_proc
     def test_after_sigterm_with_a_task_running(self, airflow_python: str, tmp_path: Path) -> None:
         script = subprocess.Popen(
-            [sys.executable, "-c", LONG_RUN, str(tmp_path), str(DAGS), airflow_python], cwd=ROOT / "scripts"
+            [sys.executable, "-c", LONG_RUN, str(tmp_path), str(DAGS), airflow_python], cwd=ROOT
         )
         try:
             wait_until(

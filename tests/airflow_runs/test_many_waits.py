@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from local_airflow import LocalAirflow
+    from devtools.local_airflow import LocalAirflow
 
 
 WAITS = int(os.environ.get("MANY_WAITS", "60")) // 10 * 10

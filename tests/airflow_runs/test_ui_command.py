@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from local_airflow import ROOT
 
+from devtools import ROOT
 from tests.airflow_runs.test_local_airflow import LIMIT, needs_proc, processes_in, wait_until
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from local_airflow import LocalAirflow
-
     from airflow_provider_webcamconsult.sandbox import Sandbox
+    from devtools.local_airflow import LocalAirflow
 
 MODES = ("poke", "reschedule", "deferrable")
 ENDS = {

@@ -31,8 +31,8 @@ from airflow_provider_webcamconsult.operators.clients import (
 from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
+from devtools.fault_proxy import FAULTS, Exchange, FaultProxy, Proxy, make_answer
 from tests.exactly_once.airflow_task import TaskInstance
-from tests.exactly_once.fault_proxy import FAULTS, Exchange, FaultProxy, Proxy, make_answer
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook

@@ -27,8 +27,9 @@ from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreate
 from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
+from devtools import ROOT
+from devtools.fault_proxy import FAULTS, Fault, FaultProxy
 from tests.exactly_once.airflow_task import TaskInstance
-from tests.exactly_once.fault_proxy import FAULTS, Fault, FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,7 +231,7 @@ def tables() -> Iterator[dict[str, Table]]:
         ),
     }
     yield tables
-    default = Path(__file__).parents[2] / ".airflow" / f"fault-table-airflow-{__version__}.md"
+    default = ROOT / ".airflow" / f"fault-table-airflow-{__version__}.md"
     file = Path(os.environ.get("FAULT_TABLE") or default)
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [line for table in tables.values() if table.cells for line in table.lines()]

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
-from local_airflow import ROOT, LocalAirflow
-from ui import open_ui
 
+from devtools import ROOT
+from devtools.ui import open_ui
 from tests.airflow_runs.browser.pages import Page2, Page3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local_sandbox import LocalSandbox
     from playwright.sync_api import Browser
+
+    from devtools.local_airflow import LocalAirflow
+    from devtools.local_sandbox import LocalSandbox
 
 FLAGS = [
     "--no-sandbox",  # Chromium's own is not to be had in a container, or as root.

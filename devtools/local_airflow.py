@@ -37,11 +37,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from devtools import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / ".airflow" / "templates"
 """Where migrated empty databases are kept, one for each version: copying one takes no time, migrating 5 s."""
 

@@ -1,4 +1,4 @@
-"""Run a local Webcamconsult for a while, as a process of its own: to show the provider on a real Airflow."""
+"""Run the sandbox for a while, as a process of its own: to show the provider on a real Airflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from local_airflow import ROOT, held_signals
+from devtools import ROOT
+from devtools.local_airflow import held_signals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +28,12 @@ POLL_INTERVAL = 0.2  # seconds
 
 
 class LocalSandboxError(RuntimeError):
-    """The local Webcamconsult did not start; the message shows what it said."""
+    """The sandbox did not start; the message shows what it said."""
 
 
 class LocalSandbox:
     """
-    A running local Webcamconsult: `with LocalSandbox(log) as sandbox:`.
+    A running sandbox: `with LocalSandbox(log) as sandbox:`.
 
     :param log: file for what it prints.
     """
@@ -91,7 +92,7 @@ class LocalSandbox:
                 if line.startswith(f"export {CONNECTION}=") and line.endswith("\n"):
                     return shlex.split(line)[1].partition("=")[2]
             if process.poll() is not None or time.monotonic() > deadline:
-                raise LocalSandboxError(f"The local Webcamconsult did not start:\n{text}")
+                raise LocalSandboxError(f"The sandbox did not start:\n{text}")
             time.sleep(POLL_INTERVAL)
 
     def _stop(self) -> None:

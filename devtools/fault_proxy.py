@@ -313,7 +313,8 @@ class FaultProxy(Proxy):
             self._preceding = -1
             self.listen()
         self._told.set()
-        assert self._nothing_late.wait(PATIENCE_SECONDS), "what was late was never carried out"
+        if not self._nothing_late.wait(PATIENCE_SECONDS):
+            raise TimeoutError("what was late was never carried out")
 
     def meet(self, exchange: Exchange) -> None:
         """Play the fault, or pass the request on."""
