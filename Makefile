@@ -47,7 +47,7 @@ test: environment environment-2 chromium ## run all tests, on both Airflows
 	exit $$status
 
 screenshots: environment chromium ## take the pictures of the README anew
-	@SCREENSHOTS=1 $(VENV)/bin/python -m pytest tests/airflow_runs/browser -k airflow-3 $(PYTEST_ARGS)
+	@SCREENSHOTS=1 $(VENV)/bin/python -m pytest tests/system/browser -k airflow-3 $(PYTEST_ARGS)
 
 # For the tests in a browser, which tell what is missing where this could not help.
 chromium:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.conftest import Connect, Log, Serve, Step, Tell
+    from tests.unit.conftest import Connect, Log, Serve, Step, Tell
 
 TOKEN = "s3cret-token"
 ID = "5492ba6da19ea682ea000001"

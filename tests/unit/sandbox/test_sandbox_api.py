@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_webcamconsult.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Api
+    from tests.unit.sandbox.conftest import Api
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 KINDS = ["user", "client", "appointment"]

@@ -11,7 +11,7 @@ import pytest
 
 from devtools import ROOT
 from devtools.ui import open_ui
-from tests.airflow_runs.browser.pages import Page2, Page3
+from tests.system.browser.pages import Page2, Page3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
-from tests.airflow_runs.connection_readings import read_connections
+from tests.system.connection_readings import read_connections
 
 if TYPE_CHECKING:
     from devtools.local_airflow import LocalAirflow

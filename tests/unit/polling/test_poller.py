@@ -31,7 +31,7 @@ from airflow_provider_webcamconsult.poller import Poller, Subscription, next_del
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from tests.conftest import Connect
+    from tests.unit.conftest import Connect
 
 CONN_ID = "webcamconsult_default"
 TOKEN = "token-of-the-world"

@@ -18,7 +18,7 @@ from airflow_provider_webcamconsult.sandbox import RecordedRequest, Sandbox, San
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.sandbox.conftest import Api
+    from tests.unit.sandbox.conftest import Api
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.conftest import Connect, Log, ScriptedServer, Serve, Service, Tell
+    from tests.unit.conftest import Connect, Log, ScriptedServer, Serve, Service, Tell
 
 TOKEN = "38826f79010b41b5aaeb4710debb09db"
 ID = "1234567890abcdef12345678"

@@ -27,7 +27,7 @@ import requests
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from devtools import ROOT
 from devtools.local_airflow import LocalAirflow
-from tests.airflow_runs import leaks
+from tests.system import leaks
 
 DAGS = {
     "booking": "success",

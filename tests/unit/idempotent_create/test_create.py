@@ -1,4 +1,4 @@
-"""What a create promises, one promise after the other; the faults are in the table beside this file."""
+"""What a create promises, one promise after the other; test_fault_table.py has the faults."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUs
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
 from devtools.fault_proxy import FAULTS, Exchange, FaultProxy, Proxy, make_answer
-from tests.exactly_once.airflow_task import TaskInstance
+from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from airflow_provider_webcamconsult.resources import ClientAttributes
-    from tests.conftest import Connect, Log, Serve, Service, Step
+    from tests.unit.conftest import Connect, Log, Serve, Service, Step
 
 CREATE: dict[str, Any] = {
     "user": WebcamconsultCreateUserOperator,

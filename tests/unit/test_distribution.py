@@ -121,7 +121,8 @@ def test_the_source_distribution_holds_what_its_tests_and_its_documents_need(sdi
         "pyproject.toml",
         "scripts/ui.py",
         "tests/conftest.py",
-        "tests/sandbox/webcamconsult-api.txt",
+        "tests/system/dags/toy.py",
+        "tests/unit/sandbox/webcamconsult-api.txt",
     }
     assert needed <= sdist
 

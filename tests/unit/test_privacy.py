@@ -17,7 +17,7 @@ from airflow_provider_webcamconsult.operators.appointments import WebcamconsultC
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 
 if TYPE_CHECKING:
-    from tests.conftest import Connect, Log, Serve, Service, Tell
+    from tests.unit.conftest import Connect, Log, Serve, Service, Tell
 
 TOKEN = "s3cret+token"
 #: As it is, as a part of a URL, and as JSON escapes it in a repr.

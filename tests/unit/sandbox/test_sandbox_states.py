@@ -14,7 +14,7 @@ from airflow_provider_webcamconsult.sandbox import Sandbox, SandboxError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.sandbox.conftest import Api
+    from tests.unit.sandbox.conftest import Api
 
 
 def test_a_schedule_moves_each_appointment_from_the_moment_of_its_creation(

@@ -15,7 +15,7 @@ from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
 if TYPE_CHECKING:
-    from tests.conftest import Log, Tell
+    from tests.unit.conftest import Log, Tell
 
 TOKEN = "38826f79010b41b5aaeb4710debb09db"
 DEFAULTS = Settings(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devtools import ROOT
-from tests.airflow_runs.test_local_airflow import LIMIT, needs_proc, processes_in, wait_until
+from tests.system.processes import LIMIT, needs_proc, processes_in, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from airflow_provider_webcamconsult.version_compat import AirflowNotFoundExcepti
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Connect, Log, Serve, Service
+    from tests.unit.conftest import Connect, Log, Serve, Service
 
 TOKEN = "s3cret-token"
 

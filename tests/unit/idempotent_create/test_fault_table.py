@@ -29,7 +29,7 @@ from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
 from devtools import ROOT
 from devtools.fault_proxy import FAULTS, Fault, FaultProxy
-from tests.exactly_once.airflow_task import TaskInstance
+from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.conftest import Service, Tell
+    from tests.unit.conftest import Service, Tell
 
 AMSTERDAM = pendulum.timezone("Europe/Amsterdam")
 NEW_YORK = pendulum.timezone("America/New_York")

@@ -38,7 +38,7 @@ from airflow_provider_webcamconsult.operators.users import (
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.conftest import Log, Service
+    from tests.unit.conftest import Log, Service
 
 KINDS = ("user", "client", "appointment")
 CREATE: dict[str, Any] = {

@@ -34,7 +34,7 @@ from airflow_provider_webcamconsult.version_compat import (
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.conftest import Connect, Log, Serve, Service, Step
+    from tests.unit.conftest import Connect, Log, Serve, Service, Step
 
 ID = "1234567890abcdef12345678"
 AIRFLOW_2 = airflow.__version__.startswith("2.")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
-from tests.airflow_runs.connection_readings import read_connections
+from tests.system.connection_readings import read_connections
 
 if TYPE_CHECKING:
-    from tests.airflow_runs.browser.conftest import Screenshot, Ui
-    from tests.airflow_runs.browser.pages import Page2, Page3
+    from tests.system.browser.conftest import Screenshot, Ui
+    from tests.system.browser.pages import Page2, Page3
 
 LABELS = UI_FIELD_BEHAVIOUR["relabeling"]
 EXTRA_LABELS = [field["label"] for field in CONNECTION_FIELDS.values()]

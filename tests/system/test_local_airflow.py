@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,12 @@ import pytest
 
 from devtools import ROOT
 from devtools.local_airflow import LocalAirflow, LocalAirflowError
+from tests.system.processes import LIMIT, needs_proc, processes_in, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 DAGS = Path(__file__).parent / "dags"
-
-LIMIT = 180.0  # seconds, for what takes a few on a quiet machine
-POLL_INTERVAL = 0.1  # seconds
 
 LONG_RUN = """
 import sys
@@ -32,32 +29,6 @@ home, dags, python = sys.argv[1:]
 with LocalAirflow(Path(home), Path(dags), python=python) as airflow:
     airflow.wait("toy_long", airflow.trigger("toy_long"))
 """
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {LIMIT:.0f} s: {what}"
-        time.sleep(POLL_INTERVAL)
-
-
-def processes_in(home: Path) -> dict[int, str]:
-    """Return the processes that work in an Airflow home, with command lines, whoever is their parent."""
-    found = {}
-    for link in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            if Path(os.readlink(link)).is_relative_to(home):
-                found[int(link.parent.name)] = (
-                    (link.parent / "cmdline").read_text().replace("\0", " ").strip()
-                )
-        except OSError:
-            continue  # It has ended meanwhile.
-    return found
-
-
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc to look for what is left"
-)
 
 
 class TestARun:
