@@ -7,6 +7,7 @@ Read from the source, so that imports for type checkers and inside of functions 
 from __future__ import annotations
 
 import ast
+import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -200,6 +201,15 @@ class TestCheckout:
     def test_devtools_are_shared(self) -> None:
         importers = {name.split(".")[0] for name, imports in checkout().items() if "devtools" in imports}
         assert importers == {"benchmarks", "devtools", "scripts", "tests"}
+
+    def test_environment_is_made_with_python_alone(self) -> None:
+        imported = {name.split(".")[0] for name in checkout()["scripts.make_environment"]}
+        assert imported <= sys.stdlib_module_names
+
+    def test_first_dag_runs_with_the_wheel_alone(self) -> None:
+        # The wheel and Airflow are all that is installed there.
+        imported = {name.split(".")[0] for name in checkout()["scripts.first_dag"]}
+        assert imported <= sys.stdlib_module_names | {PACKAGE, "airflow"}
 
 
 class TestReadImports:
