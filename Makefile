@@ -14,7 +14,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo ui ui-2 test screenshots chromium matrix chaos bench bench-waits check docs constraints clean environment environment-2 python
+.PHONY: help demo ui ui-2 unit unit-3 unit-2 test screenshots chromium matrix chaos bench bench-waits check docs constraints clean environment environment-2 python
 
 # Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -24,14 +24,33 @@ help: ## list these targets
 	@echo
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-demo: environment ## run the example DAG "booking" on a real Airflow against a local Webcamconsult
+demo: environment ## run the example DAG "booking" on a real Airflow against the sandbox
 	@$(VENV)/bin/python scripts/demo.py
 
-ui: environment ## keep a real Airflow with its UI running, against a local Webcamconsult
+ui: environment ## keep a real Airflow with its UI running, against the sandbox
 	@$(VENV)/bin/python scripts/ui.py
 
 ui-2: environment-2 ## the same with Airflow 2.11
 	@$(VENV)/bin/python scripts/ui.py $(VENV_2)/bin/python
+
+# The run on Airflow 2 prints to a file, which is shown at the end. Either can fail the target.
+UNIT_2_OUTPUT := .airflow/unit-airflow-$(AIRFLOW_2).log
+
+unit: environment environment-2 ## run the tests that start no Airflow, on both Airflows side by side
+	@if $(PYTHON) -c '$(SUPPORTS_2)'; then unit_2=unit-2; else echo "$(SKIPPED_2)"; fi; \
+	status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 unit-3 $$unit_2 || status=$$?; \
+	if [ "$$unit_2" ]; then cat $(UNIT_2_OUTPUT); fi; \
+	exit $$status
+
+unit-3:
+	@echo "== Unit tests on Airflow $(AIRFLOW)"
+	@$(VENV)/bin/python -m pytest -m "not airflow_run" $(PYTEST_ARGS)
+
+unit-2:
+	@mkdir -p $(dir $(UNIT_2_OUTPUT))
+	@echo "== Unit tests on Airflow $(AIRFLOW_2)" >$(UNIT_2_OUTPUT)
+	@$(VENV_2)/bin/python -m pytest -m "not airflow_run" -o cache_dir=.pytest_cache/airflow-2 $(PYTEST_ARGS) \
+		>>$(UNIT_2_OUTPUT) 2>&1
 
 test: environment environment-2 chromium ## run all tests, on both Airflows
 	@status=0; python_2=; \
@@ -40,14 +59,14 @@ test: environment environment-2 chromium ## run all tests, on both Airflows
 		echo "== Tests on Airflow $(AIRFLOW_2)"; \
 		"$$python_2" -m pytest -m "not airflow_run" $(if $(PYTEST_ARGS),,--cov --cov-report= --cov-fail-under=0) $(PYTEST_ARGS) || status=$$?; \
 	else \
-		echo "== Tests on Airflow $(AIRFLOW_2) are skipped: it supports Python 3.10 to 3.12, and $(PYTHON) is newer."; \
+		echo "$(SKIPPED_2)"; \
 	fi; \
 	echo "== Tests on Airflow $(AIRFLOW), and with real schedulers of both"; \
 	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(if $(PYTEST_ARGS),,--cov $${python_2:+--cov-append}) $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
 
 screenshots: environment chromium ## take the pictures of the README anew
-	@SCREENSHOTS=1 $(VENV)/bin/python -m pytest tests/airflow_runs/browser -k airflow-3 $(PYTEST_ARGS)
+	@SCREENSHOTS=1 $(VENV)/bin/python -m pytest tests/system/browser -k airflow-3 $(PYTEST_ARGS)
 
 # For the tests in a browser, which tell what is missing where this could not help.
 chromium:
@@ -115,6 +134,7 @@ environment: python
 	@$(PYTHON) scripts/make_environment.py $(VENV) $(AIRFLOW)
 
 SUPPORTS_2 := import sys; sys.exit(sys.version_info >= (3, 13))
+SKIPPED_2 := == Tests on Airflow $(AIRFLOW_2) are skipped: it supports Python 3.10 to 3.12, and $(PYTHON) is newer.
 
 environment-2: environment
 	@if $(PYTHON) -c '$(SUPPORTS_2)'; then $(PYTHON) scripts/make_environment.py $(VENV_2) $(AIRFLOW_2); fi

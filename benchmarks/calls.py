@@ -29,9 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
-from certificate import ADDRESS, write_certificate
+from devtools.certificate import ADDRESS, write_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -37,23 +37,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
-from local_airflow import ROOT, LocalAirflow
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from airflow_provider_webcamconsult.sandbox.app import build_app
 from airflow_provider_webcamconsult.sandbox.server import HOST
 from airflow_provider_webcamconsult.sandbox.service import APPOINTMENTS, Service
+from devtools import ROOT
+from devtools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
     from collections.abc import Iterable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
-    from local_airflow import Component
     from starlette.types import Receive, Scope, Send
+
+    from devtools.local_airflow import Component
 
 DEFERRED = ROOT / "benchmarks" / "deferred.py"
 OURS = "WebcamconsultAppointmentStateTrigger"

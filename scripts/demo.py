@@ -1,4 +1,4 @@
-"""Run the example DAG `booking` on a real Airflow against a local Webcamconsult, and tell what happens.
+"""Run the example DAG `booking` on a real Airflow against the sandbox, and tell what happens.
 
 Run by `make demo`. Everything that is made is in `.airflow/demo`, which is made anew each time and kept at
 the end; everything that is started is stopped.
@@ -12,16 +12,16 @@ import sys
 import time
 from typing import Any
 
-from local_airflow import (
+from devtools import ROOT
+from devtools.local_airflow import (
     END_STATES,
-    ROOT,
     LocalAirflow,
     LocalAirflowError,
     TaskState,
     new_home,
     stop_on_signals,
 )
-from local_sandbox import CONNECTION, LocalSandbox, LocalSandboxError
+from devtools.local_sandbox import CONNECTION, LocalSandbox, LocalSandboxError
 
 DAG_ID = "booking"
 DAGS = ROOT / "example_dags"
@@ -113,7 +113,7 @@ class Story:
             name, state = str(appointment["id"]), str(appointment["state"])
             if self._appointments.get(name) != state:
                 self._appointments[name] = state
-                say("  in Webcamconsult", "", f"appointment {name} is '{state}'")
+                say("  in the sandbox", "", f"appointment {name} is '{state}'")
 
 
 def describe(record: dict[str, Any]) -> str:
@@ -127,7 +127,7 @@ def describe(record: dict[str, Any]) -> str:
 
 def tell_the_end(airflow: LocalAirflow, sandbox: LocalSandbox, run_id: str) -> None:
     """Print what there is now, and where to look next."""
-    print("\nIn the local Webcamconsult there is now:")
+    print("\nIn the sandbox there is now:")
     for resource in ("users", "clients", "appointments"):
         for record in sandbox.records(resource):
             print(f"  {resource[:-1]:12} {record['id']}  {describe(record)}")
@@ -136,7 +136,7 @@ def tell_the_end(airflow: LocalAirflow, sandbox: LocalSandbox, run_id: str) -> N
     print(f"  the DAG                       {(DAGS / f'{DAG_ID}.py').relative_to(ROOT)}")
     print(f"  what its tasks logged         {logs}")
     print("  into your own Airflow         README.md, from 'Install' on")
-    print("  a local Webcamconsult alone   .venv/bin/python -m airflow_provider_webcamconsult.sandbox")
+    print("  the sandbox alone             .venv/bin/python -m airflow_provider_webcamconsult.sandbox")
 
 
 def run() -> None:
@@ -145,7 +145,7 @@ def run() -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: say("Stopped", "", "nothing of the demo is left running"))
         sandbox = stack.enter_context(LocalSandbox(HOME / "logs" / "components" / "sandbox.log"))
-        say("Local Webcamconsult", "up", sandbox.describe())
+        say("Sandbox", "up", sandbox.describe())
         airflow = LocalAirflow(HOME, DAGS, env={CONNECTION: sandbox.variable})
         names = ", ".join(component.name for component in airflow.components)
         say(f"Airflow {airflow.version}", "starting", names)

@@ -1,0 +1,827 @@
+"""Run a real Airflow for a while, in a folder of its own: to show it, and for tests.
+
+Uses the standard library alone, so that the Airflow may live in another virtual environment than the caller::
+
+    with LocalAirflow(Path("/tmp/home"), Path("example_dags")) as airflow:
+        run_id = airflow.trigger("booking")
+        assert airflow.wait("booking", run_id) == "success"
+
+What happened is read from Airflow's SQLite database: the tables that are read have the same columns in
+Airflow 2.11 and 3.3, and a query takes a millisecond, where the command line takes seconds. Runs are started
+with the REST API of Airflow 3, whose server must run for the workers anyway; Airflow 2.11 runs without a web
+server unless its UI is asked for, and is told on its command line.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from devtools import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+
+TEMPLATES = ROOT / ".airflow" / "templates"
+"""Where migrated empty databases are kept, one for each version: copying one takes no time, migrating 5 s."""
+
+# Limits in seconds, generous: they only bound how long a failure takes on a slow machine.
+MIGRATE_TIMEOUT = 300.0
+START_TIMEOUT = 300.0
+COMMAND_TIMEOUT = 120.0
+DAG_TIMEOUT = 120.0
+RUN_TIMEOUT = 600.0
+
+STOP_TIMEOUT = 5.0
+"""Then what is left is killed, which loses nothing; Airflow 3's triggerer takes 10 s if it had a trigger."""
+
+KILL_TIMEOUT = 30.0
+
+# Other rhythms in seconds.
+POLL_INTERVAL = 0.2
+CENSUS_INTERVAL = 1.0
+IMPORT_ERROR_GRACE = 5.0
+"""For how long a DAG may still come from another file than the one that could not be imported."""
+DATABASE_BUSY_TIMEOUT = 30.0
+HEALTH_TIMEOUT = 5.0
+
+LOG_LINES = 40
+"""How much of a log an error shows."""
+
+LOG_NOISE = {
+    "logger",
+    "filename",
+    "lineno",
+    "ti_id",
+    "dag_id",
+    "run_id",
+    "task_id",
+    "map_index",
+    "try_number",
+}
+"""What Airflow 3 adds to each line of a task's log, and who reads a task's log knows."""
+
+TASK_STATE = "task_id, map_index, state, try_number, start_date, end_date"
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and the end of the terminal."""
+
+END_STATES = ("success", "failed")
+
+_NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Reaches this machine, whatever the environment says about proxies."""
+
+T = TypeVar("T")
+
+
+class LocalAirflowError(RuntimeError):
+    """Airflow did not do what was asked; the message shows the log that tells why."""
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """A task instance, as it is now."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    start: datetime | None
+    end: datetime | None
+
+
+@dataclass(frozen=True)
+class Component:
+    """A long-running part of Airflow and how to see that it is up."""
+
+    name: str
+    arguments: tuple[str, ...]
+    job_type: str | None
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A row of `ps`; the start time tells a process from a later one with the same id."""
+
+    pid: int
+    parent: int
+    group: int
+    started: str = field(compare=False)
+
+
+class LocalAirflow:
+    """
+    A running Airflow: `with LocalAirflow(...) as airflow:`.
+
+    :param home: the AIRFLOW_HOME; made if missing, and kept at the end. Its `logs/components` holds what
+        the components printed.
+    :param dags: the DAGs folder.
+    :param python: interpreter of the virtual environment that has the Airflow to run.
+    :param env: variables for all components, such as `AIRFLOW_CONN_…`; None takes a variable away.
+    :param component_env: the same for one component: `{"triggerer": {"X": "1"}}`.
+    :param config: settings over those made here: `{"core": {"parallelism": "2"}}`.
+    :param ui: whether to serve the UI with Airflow 2.11 too. Whoever opens it is its administrator.
+    :param port: where to serve, if it is free.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags: Path,
+        *,
+        python: Path | str = sys.executable,
+        env: Mapping[str, str | None] | None = None,
+        component_env: Mapping[str, Mapping[str, str | None]] | None = None,
+        config: Mapping[str, Mapping[str, str]] | None = None,
+        ui: bool = False,
+        port: int = 0,
+    ) -> None:
+        self.home = home.absolute()
+        self.dags = dags.absolute()
+        # Not resolved: the link in a virtual environment is what makes it that environment's interpreter.
+        self.python = Path(python).absolute()
+        self.env = dict(env or {})
+        self.component_env = {name: dict(values) for name, values in (component_env or {}).items()}
+        self.config = config or {}
+        self.logs = self.home / "logs"
+        self.version = self._read_version()
+        self.is_airflow_3 = self.version.split(".")[0] == "3"
+        self.ui = ui or self.is_airflow_3
+        self.port = _free_port(port)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._seen: dict[int, _Process] = {}
+        self._next_census = 0.0
+        self._started = datetime.now(timezone.utc)
+        self._old_sigterm: Any = None
+
+    @property
+    def url(self) -> str:
+        """Address of the UI, and of Airflow 3's API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def database(self) -> Path:
+        """Airflow's SQLite database."""
+        return self.home / "airflow.db"
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """What this version needs to run DAGs."""
+        scheduler = Component("scheduler", ("scheduler", "--skip-serve-logs"), "SchedulerJob")
+        triggerer = Component("triggerer", ("triggerer", "--skip-serve-logs"), "TriggererJob")
+        address: tuple[str, ...] = ("--port", str(self.port))
+        address += ("--host" if self.is_airflow_3 else "--hostname", "127.0.0.1")
+        if not self.is_airflow_3:
+            server = (Component("webserver", ("webserver", *address), None),) if self.ui else ()
+            return *server, scheduler, triggerer
+        # More than one worker, Airflow 3.0's default, are killed and started anew where the machine is busy.
+        address += ("--workers", "1")
+        return (
+            Component("api-server", ("api-server", *address), None),
+            scheduler,
+            Component("dag-processor", ("dag-processor",), "DagProcessorJob"),
+            triggerer,
+        )
+
+    # -- Starting and stopping -------------------------------------------------------------------------------
+
+    def __enter__(self) -> LocalAirflow:
+        self._catch_sigterm()
+        try:
+            self._prepare_home()
+            self._started = datetime.now(timezone.utc)
+            for component in self.components:
+                self._start(component)
+            for component in self.components:
+                self._wait_until_up(component)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _prepare_home(self) -> None:
+        components = self.logs / "components"
+        components.mkdir(parents=True, exist_ok=True)
+        if not self.dags.is_dir():
+            raise LocalAirflowError(f"The DAGs folder {self.dags} does not exist.")
+        _write_config(self.home / "airflow.cfg", self._settings())
+        if self.ui and not self.is_airflow_3:
+            (self.home / "webserver_config.py").write_text(
+                'AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = True\n'
+            )
+        if not self.database.exists():
+            _copy_database(self._template(), self.database)
+
+    def _settings(self) -> dict[str, dict[str, str]]:
+        """Return airflow.cfg; a file, so that `AIRFLOW_HOME=… airflow …` sees the same afterwards."""
+        settings = {
+            "core": {
+                "dags_folder": str(self.dags),
+                "load_examples": "False",
+                # SQLite allows Airflow 2 one task at a time.
+                "executor": "LocalExecutor" if self.is_airflow_3 else "SequentialExecutor",
+                "parallelism": "4",
+                "dags_are_paused_at_creation": "False",
+                "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            },
+            "database": {"load_default_connections": "False"},
+            "logging": {"colored_console_log": "False"},
+            "scheduler": {
+                # Nothing runs but what is triggered here.
+                "use_job_schedule": "False",
+                "scheduler_heartbeat_sec": "1",
+                "scheduler_idle_sleep_time": "0.2",
+                "trigger_timeout_check_interval": "1",
+            },
+            "triggerer": {"job_heartbeat_sec": "1"},
+            # For how long a worker stays with a task that has ended (Airflow 3).
+            "workers": {"min_heartbeat_interval": "1"},
+        }
+        parsing = {"min_file_process_interval": "10", "parsing_processes": "1"}
+        if self.is_airflow_3:
+            settings["core"]["execution_api_server_url"] = f"{self.url}/execution/"
+            settings["core"]["simple_auth_manager_all_admins"] = "True"
+            settings["api"] = {"base_url": self.url, "secret_key": secrets.token_hex(32)}
+            # Without an issuer, Airflow 3.0 stumbles over the pyjwt of today.
+            settings["api_auth"] = {"jwt_secret": secrets.token_hex(32), "jwt_issuer": "local-airflow"}
+            settings["dag_processor"] = {
+                **parsing,
+                "refresh_interval": "2",
+                "bundle_refresh_check_interval": "1",
+            }
+        else:
+            settings["scheduler"] |= {**parsing, "dag_dir_list_interval": "2"}
+            settings["webserver"] = {
+                "base_url": self.url,
+                "secret_key": secrets.token_hex(32),
+                "workers": "1",
+            }
+        for section, values in self.config.items():
+            settings.setdefault(section, {}).update(values)
+        return settings
+
+    def _template(self) -> Path:
+        """Return a migrated, empty database of this version."""
+        template = TEMPLATES / f"airflow-{self.version}.db"
+        if template.exists():
+            return template
+        scratch = TEMPLATES / f"airflow-{self.version}-{os.getpid()}-{secrets.token_hex(4)}"
+        scratch.mkdir(parents=True)
+        try:
+            _write_config(scratch / "airflow.cfg", self._settings())
+            env = {**self._environment(), "AIRFLOW_HOME": str(scratch)}
+            self.command("db", "migrate", env=env, limit=MIGRATE_TIMEOUT)
+            _copy_database(scratch / "airflow.db", scratch / "copy.db")
+            # Appears at once and complete, also for others who are about to do the same.
+            os.replace(scratch / "copy.db", template)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return template
+
+    def _environment(self, component: str | None = None) -> dict[str, str]:
+        """Return a component's environment: what was asked for, and nothing of the person's own Airflow."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        here = {
+            "AIRFLOW_HOME": str(self.home),
+            "PATH": f"{self.python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
+            # Component logs are read while they grow.
+            "PYTHONUNBUFFERED": "1",
+        }
+        # Airflow's parts speak to each other, and to a sandbox, on this machine: never through a proxy.
+        for name in ("NO_PROXY", "no_proxy"):
+            here[name] = ",".join(filter(None, [kept.get(name), "127.0.0.1", "localhost"]))
+        wanted: dict[str, str | None] = {**kept, **here, **self.env}
+        wanted.update(self.component_env.get(component or "", {}))
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    def _start(self, component: Component) -> None:
+        log = self.logs / "components" / f"{component.name}.log"
+        with log.open("wb") as output, held_signals():
+            self._processes[component.name] = subprocess.Popen(
+                [str(self.python), "-m", "airflow", *component.arguments],
+                env=self._environment(component.name),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A group of its own: it is signalled as a whole, and Ctrl-C in the terminal reaches only us.
+                start_new_session=True,
+            )
+
+    def _wait_until_up(self, component: Component) -> None:
+        def is_up() -> bool:
+            if component.job_type is None:
+                return _answers(f"{self.url}{'/api/v2/version' if self.is_airflow_3 else '/health'}")
+            # A home that is used again has rows of components that were killed.
+            query = "SELECT 1 FROM job WHERE job_type = ? AND state = 'running' AND latest_heartbeat >= ?"
+            return bool(self._query(query, component.job_type, f"{self._started:%Y-%m-%d %H:%M:%S}"))
+
+        self._poll(is_up, START_TIMEOUT, lambda: self._describe(component.name, "is not up"))
+
+    def _stop(self) -> None:
+        """Stop every process that was started, and the children of each, wherever they moved."""
+        with _without_interrupts():
+            self._census()
+            running = list(self._processes.values())
+            for process in running:
+                process.terminate()
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+                time.sleep(POLL_INTERVAL)
+                self._census()
+            # Tasks have groups of their own, and may outlive the component that started them.
+            self._kill_what_is_left()
+            for process in running:
+                process.wait()
+            self._processes.clear()
+            self._seen.clear()
+        if self._old_sigterm is not None:
+            signal.signal(signal.SIGTERM, self._old_sigterm)
+            self._old_sigterm = None
+
+    def _kill_what_is_left(self) -> None:
+        deadline = time.monotonic() + KILL_TIMEOUT
+        while True:
+            self._census()
+            if not self._seen:
+                return
+            if time.monotonic() > deadline:
+                raise LocalAirflowError(f"These processes could not be killed: {sorted(self._seen)}")
+            for pid in self._seen:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL_INTERVAL)
+
+    def _census(self) -> None:
+        """
+        Remember the descendants of the components, while they can still be told to be ours.
+
+        Both executors give tasks a process group or session of their own, and a task whose parent dies
+        becomes a child of init: neither the group nor the parent alone finds them all at the end.
+        """
+        rows = _processes()
+        ours = {process.pid for process in self._processes.values()} | set(self._seen)
+        found = True
+        while found:
+            found = False
+            for row in rows:
+                if row.pid not in ours and (row.parent in ours or row.group in ours):
+                    ours.add(row.pid)
+                    found = True
+        for row in rows:
+            if row.pid in ours:
+                self._seen.setdefault(row.pid, row)
+        # An id that is gone may come back as somebody else's.
+        alive = {row.pid: row.started for row in rows}
+        self._seen = {pid: row for pid, row in self._seen.items() if alive.get(pid) == row.started}
+        self._next_census = time.monotonic() + CENSUS_INTERVAL
+
+    def _catch_sigterm(self) -> None:
+        """Make SIGTERM end the `with` block as an exception does; Ctrl-C does so by itself."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_signal)
+
+    def pid(self, component: str) -> int:
+        """Return the process id of a component, also the id of its process group."""
+        return self._processes[component].pid
+
+    def kill(self, component: str) -> None:
+        """End a component and its children at once, as a machine that fails does."""
+        self._census()
+        process = self._processes.pop(component)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def start_triggerer(self, name: str) -> None:
+        """Start a triggerer, again or beside another; its name is the one of its log."""
+        old = self._query("SELECT max(id) FROM job")[0][0]
+        (triggerer,) = (component for component in self.components if component.name == "triggerer")
+        self._start(replace(triggerer, name=name))
+        self._poll(
+            lambda: self._query("SELECT 1 FROM job WHERE job_type = ? AND id > ?", triggerer.job_type, old),
+            START_TIMEOUT,
+            lambda: self._describe(name, "is not up"),
+        )
+
+    def triggers_of_triggerers(self) -> Counter[int | None]:
+        """Return how many triggers each triggerer has, by its job's id; None has those of nobody."""
+        return Counter(row[0] for row in self._query("SELECT triggerer_id FROM trigger"))
+
+    def set_connection(self, connection_id: str, connection: Mapping[str, Any]) -> None:
+        """Write a connection into Airflow's database, over one with the same id."""
+        file = self.home / "connection.json"
+        file.write_text(json.dumps({connection_id: connection}))
+        try:
+            self.command("connections", "import", "--overwrite", str(file))
+        finally:
+            file.unlink()
+
+    # -- Running DAGs ----------------------------------------------------------------------------------------
+
+    def trigger(
+        self, dag_id: str, conf: Mapping[str, Any] | None = None, logical_date: datetime | None = None
+    ) -> str:
+        """Start a run of a DAG (as soon as Airflow has read its file) and return its run id."""
+        self.wait_for_dag(dag_id)
+        run_id = f"local__{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
+        date = logical_date.isoformat() if logical_date else None
+        if self.is_airflow_3:
+            body = {"dag_run_id": run_id, "logical_date": date, "conf": dict(conf or {})}
+            token = self._api("GET", "/auth/token")["access_token"]
+            self._api("POST", f"/api/v2/dags/{dag_id}/dagRuns", body, token)
+        else:
+            options = ["--conf", json.dumps(conf or {}), *(["--exec-date", date] if date else [])]
+            self.command("dags", "trigger", dag_id, "--run-id", run_id, *options)
+        return run_id
+
+    def wait_for_dag(self, dag_id: str, timeout: float = DAG_TIMEOUT) -> None:
+        """Wait until Airflow has read the DAG; an import error is raised with its file and traceback."""
+        first_error: float | None = None
+
+        def is_there() -> bool:
+            nonlocal first_error
+            # Two tables, written one after the other; both are needed to start a run.
+            if self._query("SELECT 1 FROM dag JOIN serialized_dag USING (dag_id) WHERE dag_id = ?", dag_id):
+                return True
+            if self.import_errors():
+                first_error = first_error or time.monotonic()
+                if time.monotonic() - first_error > IMPORT_ERROR_GRACE:
+                    raise LocalAirflowError(self._describe_dag(dag_id))
+            return False
+
+        self._poll(is_there, timeout, lambda: self._describe_dag(dag_id))
+
+    def wait(self, dag_id: str, run_id: str, timeout: float = RUN_TIMEOUT) -> str:
+        """Wait for the end of a run and return its state, `success` or `failed`."""
+        return self._poll(
+            lambda: state if (state := self.run_state(dag_id, run_id)) in END_STATES else None,
+            timeout,
+            lambda: f"The run {run_id} of {dag_id} is not at its end:\n{self.describe_run(dag_id, run_id)}",
+        )
+
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = RUN_TIMEOUT
+    ) -> None:
+        """Wait until a task that is not mapped is in a state, however short."""
+
+        def is_there() -> bool:
+            tasks = self.task_states(dag_id, run_id)
+            return any(task.task_id == task_id and task.state == state for task in tasks)
+
+        self._poll(
+            is_there, timeout, lambda: f"{task_id} is not {state}:\n{self.describe_run(dag_id, run_id)}"
+        )
+
+    def test_dag(self, dag_id: str) -> tuple[str, str]:
+        """Run a DAG as `dag.test()` does, where nothing else runs; return its run id and what it printed."""
+        self._prepare_home()
+        command = [str(self.python), "-m", "airflow", "dags", "test", dag_id]
+        ended = subprocess.run(
+            command,
+            env=self._environment(),
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_TIMEOUT,
+        )
+        rows = self._query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id DESC", dag_id)
+        if not rows:
+            raise LocalAirflowError(f"There was no run of {dag_id}:\n{_last_lines(ended.stdout)}")
+        return str(rows[0][0]), ended.stdout
+
+    def run_state(self, dag_id: str, run_id: str) -> str | None:
+        """Return the state of a run; None where there is no such run."""
+        rows = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)
+        return str(rows[0][0]) if rows else None
+
+    def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """Return the task instances of a run, first started first."""
+        rows = self._query(
+            f"SELECT {TASK_STATE} FROM task_instance"  # noqa: S608
+            " WHERE dag_id = ? AND run_id = ? ORDER BY start_date IS NULL, start_date, task_id, map_index",
+            dag_id,
+            run_id,
+        )
+        return [_task_state(*row) for row in rows]
+
+    def earlier_tries(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """Return how those tries of a run's tasks ended that were followed by another."""
+        rows = self._query(
+            f"SELECT {TASK_STATE} FROM task_instance_history WHERE dag_id = ? AND run_id = ?",  # noqa: S608
+            dag_id,
+            run_id,
+        )
+        return [_task_state(*row) for row in rows]
+
+    def task_log(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int = 1
+    ) -> str:
+        """Return what one try of a task logged, on the worker and then in the triggerer; empty if nothing."""
+        folder = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        if map_index >= 0:
+            folder /= f"map_index={map_index}"
+        files = [folder / f"attempt={try_number}.log", *folder.glob(f"attempt={try_number}.log.trigger.*")]
+        texts = [file.read_text(errors="replace") for file in files if file.exists()]
+        return "".join(_readable(line) for text in texts for line in text.splitlines())
+
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
+    ) -> Any:
+        """Return what a task returned, as the JSON that is stored; None where it returned nothing."""
+        rows = self._query(
+            "SELECT value FROM xcom"
+            " WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ? AND key = ?",
+            dag_id,
+            run_id,
+            task_id,
+            map_index,
+            key,
+        )
+        if not rows or rows[0][0] is None:
+            return None
+        value = rows[0][0]
+        # SQLite takes JSON that is a number, in a column of Airflow 3's type, for the number.
+        return json.loads(value) if isinstance(value, str | bytes) else value
+
+    def import_errors(self) -> dict[str, str]:
+        """Return the DAG files that could not be imported, each with its traceback."""
+        return {
+            str(filename): str(stacktrace).strip()
+            for filename, stacktrace in self._query("SELECT filename, stacktrace FROM import_error")
+        }
+
+    def describe_run(self, dag_id: str, run_id: str) -> str:
+        """Return the states of a run's tasks and the end of the log of each that failed, to read."""
+        lines = []
+        for task in self.task_states(dag_id, run_id):
+            mapped = f"[{task.map_index}]" if task.map_index >= 0 else ""
+            lines.append(f"{task.task_id}{mapped}: {task.state or 'not started'} (try {task.try_number})")
+            if task.state in ("failed", "up_for_retry"):
+                log = self.task_log(dag_id, run_id, task.task_id, task.map_index, task.try_number)
+                lines.append(_last_lines(log))
+        return "\n".join(lines)
+
+    # -- Below -----------------------------------------------------------------------------------------------
+
+    def _read_version(self) -> str:
+        command = [
+            str(self.python),
+            "-c",
+            "from importlib.metadata import version; print(version('apache-airflow'))",
+        ]
+        try:
+            found = subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise LocalAirflowError(f"{self.python} has no Airflow: {error}") from error
+        return found.stdout.strip()
+
+    def command(
+        self, *arguments: str, env: dict[str, str] | None = None, limit: float = COMMAND_TIMEOUT
+    ) -> str:
+        """Run `airflow …` and return what it printed."""
+        name = f"airflow {' '.join(arguments)}"
+        try:
+            result = subprocess.run(
+                [str(self.python), "-m", "airflow", *arguments],
+                env=env or self._environment(),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=limit,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LocalAirflowError(f"`{name}` took more than {limit:.0f} s.") from error
+        if result.returncode:
+            output = _last_lines(result.stdout)
+            raise LocalAirflowError(f"`{name}` ended with exit status {result.returncode}:\n{output}")
+        return result.stdout
+
+    def _api(self, method: str, path: str, body: object = None, token: str = "") -> Any:
+        """Ask Airflow 3's API server."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)  # noqa: S310
+        try:
+            with _NO_PROXY.open(request, timeout=COMMAND_TIMEOUT) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            text = error.read().decode(errors="replace")
+            raise LocalAirflowError(f"{method} {path} was answered with {error.code}: {text}") from error
+        except OSError as error:
+            what = f"did not answer {method} {path} ({error})"
+            raise LocalAirflowError(self._describe("api-server", what)) from error
+
+    def _query(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Read from the database; it cannot be written through this connection."""
+        address = f"{self.database.as_uri()}?mode=ro"
+        database = sqlite3.connect(address, timeout=DATABASE_BUSY_TIMEOUT, uri=True)
+        with contextlib.closing(database) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def _poll(self, look: Callable[[], T | None], timeout: float, describe: Callable[[], str]) -> T:
+        """Look again and again until something is there, all components alive meanwhile."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = look()
+            if found:
+                return found
+            self.check_alive()
+            if time.monotonic() > deadline:
+                raise LocalAirflowError(f"After {timeout:.0f} s: {describe()}")
+            time.sleep(POLL_INTERVAL)
+
+    def check_alive(self) -> None:
+        """Raise where a component ended by itself."""
+        if time.monotonic() >= self._next_census:
+            self._census()
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise LocalAirflowError(self._describe(name, f"ended with exit status {process.returncode}"))
+
+    def _describe(self, name: str, what: str) -> str:
+        log = self.logs / "components" / f"{name}.log"
+        return f"Airflow's {name} {what}. The end of {log}:\n{_last_lines(log.read_text(errors='replace'))}"
+
+    def _describe_dag(self, dag_id: str) -> str:
+        errors = "".join(f"\n{filename}:\n{error}" for filename, error in self.import_errors().items())
+        found = ", ".join(sorted(row[0] for row in self._query("SELECT dag_id FROM serialized_dag")))
+        return f"There is no DAG {dag_id} in {self.dags}; found: {found or 'none'}.{errors}"
+
+
+@contextlib.contextmanager
+def new_home(home: Path) -> Iterator[None]:
+    """Give a script the Airflow home that is named after it, empty; refuse while it is running already."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalAirflowError(f"Another `make {home.name}` is running in this checkout.") from None
+        shutil.rmtree(home, ignore_errors=True)
+        (home / "logs" / "components").mkdir(parents=True)
+        yield
+
+
+def stop_on_signals() -> None:
+    """Make what ends a script an exception, which stops what was started on its way; say so at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            os.write(sys.stdout.fileno(), "\nStopping …\n".encode())
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    # Ctrl-C too: where a script is started in the background, Python leaves it ignored.
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+
+
+@contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Let what would end the script wait until a process that is started can be found again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    # Not blocked: what is started would inherit that, and a handler it does not.
+    old = {number: signal.signal(number, lambda number, _: held.append(number)) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        for signalled in held:
+            os.kill(os.getpid(), signalled)
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as probe:
+        # Where connections of an earlier server are still closing, a new one may listen all the same.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _NO_PROXY.open(url, timeout=HEALTH_TIMEOUT):
+            return True
+    except OSError:
+        return False
+
+
+def _write_config(file: Path, settings: Mapping[str, Mapping[str, str]]) -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_dict(settings)
+    with file.open("w") as output:
+        parser.write(output)
+    file.chmod(0o600)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy with SQLite's own means, which see to what is still in its journal."""
+    with (
+        contextlib.closing(sqlite3.connect(source)) as old,
+        contextlib.closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)
+
+
+def _processes() -> list[_Process]:
+    """Return all processes of this machine, but those that have ended and wait for their parent to notice."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart="]
+    environment = {**os.environ, "LC_ALL": "C"}
+    listing = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    rows = (line.split(maxsplit=4) for line in listing.stdout.splitlines())
+    return [
+        _Process(int(pid), int(parent), int(group), started.strip())
+        for pid, parent, group, state, started in rows
+        if not state.startswith("Z")
+    ]
+
+
+def _exit_on_signal(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let an impatient second Ctrl-C not leave processes behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _task_state(
+    task_id: str, map_index: int, state: str | None, try_number: int, start: str | None, end: str | None
+) -> TaskState:
+    return TaskState(task_id, map_index, state, try_number, _instant(start), _instant(end))
+
+
+def _instant(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value).replace(tzinfo=timezone.utc) if value else None
+
+
+def _readable(line: str) -> str:
+    """Return a line of a task's log as text: Airflow 3 writes one JSON object for each."""
+    try:
+        entry = json.loads(line)
+        text = f"{entry.pop('timestamp', '')} {entry.pop('level', ''):8} {entry.pop('event')}"
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return f"{line}\n"
+    details = entry.pop("error_detail", None) or []
+    text += "".join(f" {name}={value!r}" for name, value in entry.items() if name not in LOG_NOISE)
+    for error in details:
+        for frame in error.get("frames", []):
+            text += f"\n    File {frame.get('filename')}, line {frame.get('lineno')}, in {frame.get('name')}"
+        text += f"\n    {error.get('exc_type')}: {error.get('exc_value')}"
+    return f"{text}\n"
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(f"  | {line}" for line in text.splitlines()[-LOG_LINES:])

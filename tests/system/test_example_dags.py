@@ -1,0 +1,98 @@
+"""Every example DAG runs to its end, on both Airflows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import requests
+
+if TYPE_CHECKING:
+    from airflow_provider_webcamconsult.sandbox import Sandbox
+    from devtools.local_airflow import LocalAirflow
+
+
+def run_booking(airflow: LocalAirflow, sandbox: Sandbox) -> str:
+    """Run the DAG to its end; the consult takes place once the wait for it is with the triggerer."""
+    run_id = airflow.trigger("booking")
+    airflow.wait_for_task("booking", run_id, "wait_until_over", "deferred")
+    sandbox.set_state(airflow.xcom("booking", run_id, "book_consult"), "finished")
+    assert airflow.wait("booking", run_id) == "success", airflow.describe_run("booking", run_id)
+    return run_id
+
+
+def test_booking_books_one_consult_and_waits_for_its_end_without_a_worker(
+    local_airflow: LocalAirflow, airflow_sandbox: Sandbox
+) -> None:
+    run_id = run_booking(local_airflow, airflow_sandbox)
+
+    appointment_id = local_airflow.xcom("booking", run_id, "book_consult")
+    (appointment,) = [
+        record for record in airflow_sandbox.records("appointments") if record["id"] == appointment_id
+    ]
+    assert appointment["date"] == "2030-03-01T09:30:00.000+01:00"
+    assert appointment["client_id"] == local_airflow.xcom("booking", run_id, "ensure_client")
+    assert local_airflow.xcom("booking", run_id, "wait_until_over") == "finished"
+
+
+def test_booking_again_takes_the_people_who_exist(
+    local_airflow: LocalAirflow, airflow_sandbox: Sandbox
+) -> None:
+    for _ in range(2):
+        run_booking(local_airflow, airflow_sandbox)
+
+    clients = [
+        client for client in airflow_sandbox.records("clients") if client["reference_code"] == "DL-123"
+    ]
+    assert len(clients) == 1
+
+
+def test_clients_import_creates_a_client_for_each_row(
+    local_airflow: LocalAirflow, airflow_sandbox: Sandbox
+) -> None:
+    run_id = local_airflow.trigger("clients_import")
+
+    assert local_airflow.wait("clients_import", run_id) == "success", local_airflow.describe_run(
+        "clients_import", run_id
+    )
+    born = {
+        client["reference_code"]: client["date_of_birth"]
+        for client in airflow_sandbox.records("clients")
+        if client["reference_code"] in ("DL-201", "DL-202", "DL-203")
+    }
+    assert {code: date[:10] for code, date in born.items()} == {
+        "DL-201": "1931-05-01",
+        "DL-202": "1957-11-23",
+        "DL-203": "2001-02-28",
+    }
+
+
+def test_offboarding_cancels_the_open_appointments_and_deletes_the_client(
+    local_airflow: LocalAirflow, airflow_sandbox: Sandbox
+) -> None:
+    session = requests.Session()
+    session.headers["Authorization"] = f"Token token={airflow_sandbox.token}"
+
+    def create(kind: str, attributes: dict[str, object]) -> str:
+        answer = session.post(f"{airflow_sandbox.url}/{kind}s.json", json={kind: attributes})
+        return str(answer.json()[kind]["id"])
+
+    leaves, stays = (create("client", {"last_name": name}) for name in ("Leaves", "Stays"))
+    appointments = {
+        name: create("appointment", {"client_id": client_id, "date": "2031-01-01T10:00:00.000+01:00"})
+        for name, client_id in (("open", leaves), ("over", leaves), ("of another client", stays))
+    }
+    airflow_sandbox.set_state(appointments["over"], "finished")
+
+    run_id = local_airflow.trigger("offboarding", conf={"client_id": leaves})
+
+    assert local_airflow.wait("offboarding", run_id) == "success", local_airflow.describe_run(
+        "offboarding", run_id
+    )
+    left = {record["id"] for record in airflow_sandbox.records("appointments")}
+    assert {name for name, record_id in appointments.items() if record_id in left} == {
+        "over",
+        "of another client",
+    }
+    clients = {record["id"] for record in airflow_sandbox.records("clients")}
+    assert stays in clients
+    assert leaves not in clients

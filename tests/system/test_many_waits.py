@@ -1,0 +1,218 @@
+"""
+Many waits survive what happens to triggerers, to the service and to its token; none fires twice.
+
+MANY_WAITS=200 says how many.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from airflow_provider_webcamconsult.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from devtools.local_airflow import LocalAirflow
+
+
+WAITS = int(os.environ.get("MANY_WAITS", "60")) // 10 * 10
+ON_A_WORKER = WAITS // 10
+IN_THE_TRIGGERER = WAITS - ON_A_WORKER
+PART = WAITS // 5
+POKE_INTERVAL_SECONDS = 2
+OLD_TOKEN, NEW_TOKEN = "the-old-token", "the-new-token"
+
+LIMIT = 900.0  # seconds, for what takes some tens on a quiet machine
+TASK_IDS = ("ends_in_the_triggerer", "ends_on_a_worker")
+
+
+class ManyWaits:
+    """A run of the DAG, and the service that it waits for."""
+
+    def __init__(self, airflow: LocalAirflow, folder: Path) -> None:
+        self.airflow = airflow
+        self.data = folder / "data.json"
+        self.sandbox = Sandbox([OLD_TOKEN], data=self.data)
+        self.sandbox.start()
+        self.port = int(self.sandbox.url.rpartition(":")[2])
+        self.set_token(OLD_TOKEN)
+        self.appointments = [self.book() for _ in range(IN_THE_TRIGGERER + ON_A_WORKER)]
+        many, few = self.appointments[:IN_THE_TRIGGERER], self.appointments[IN_THE_TRIGGERER:]
+        self.run_id = airflow.trigger("many_waits", conf={"many": many, "few": few})
+        # Each part has some of both kinds.
+        self.parts = [self.appointments[number::5] for number in range(5)]
+
+    def set_token(self, token: str) -> None:
+        connection = {"conn_type": "webcamconsult", "host": self.sandbox.url, "password": token}
+        self.airflow.set_connection("many_waits", connection)
+
+    def book(self) -> str:
+        answer = requests.post(
+            f"{self.sandbox.url}/appointments.json",
+            json={"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}},
+            headers={"Authorization": f"Token token={OLD_TOKEN}"},
+            timeout=30,
+        )
+        return str(answer.json()["appointment"]["id"])
+
+    def finish(self, part: int) -> None:
+        for appointment_id in self.parts[part]:
+            self.sandbox.set_state(appointment_id, "finished")
+
+    def replace_token(self) -> None:
+        self.sandbox.stop()
+        stored = json.loads(self.data.read_text())["organisations"]
+        self.data.write_text(json.dumps({"organisations": {NEW_TOKEN: stored[OLD_TOKEN]}}))
+        self.sandbox = Sandbox([NEW_TOKEN], data=self.data, port=self.port)
+        self.sandbox.start()
+
+    def stop_service(self, seconds: float) -> None:
+        self.sandbox.stop()
+        time.sleep(seconds)
+        self.sandbox = Sandbox([OLD_TOKEN], data=self.data, port=self.port)
+        self.sandbox.start()
+
+    def states(self) -> Counter[str | None]:
+        tasks = self.airflow.task_states("many_waits", self.run_id)
+        return Counter(task.state for task in tasks if task.task_id in TASK_IDS)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            self.airflow.check_alive()
+            assert time.monotonic() < deadline, f"not within {LIMIT:.0f} s; now {self.states()}"
+            time.sleep(0.2)
+
+    def until_ended(self, number: int) -> None:
+        self.until(lambda: self.states()["success"] + self.states()["failed"] == number)
+
+    def holders(self) -> Counter[Any]:
+        """Return how many waits each triggerer has."""
+        return self.airflow.triggers_of_triggerers()
+
+    def log(self, task_id: str, map_index: int) -> str:
+        return self.airflow.task_log("many_waits", self.run_id, task_id, map_index)
+
+
+@pytest.fixture(scope="module")
+def many_waits(local_airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManyWaits]:
+    """Let all of it happen to one run."""
+    begin = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{local_airflow.version} {time.monotonic() - begin:.0f} s: {what}")
+
+    local_airflow.start_triggerer("second-triggerer")
+    waits = ManyWaits(local_airflow, tmp_path_factory.mktemp("service"))
+    try:
+        say("triggered")
+        waits.until(lambda: waits.states()["deferred"] == WAITS and None not in waits.holders())
+        say(f"open, held by {dict(waits.holders())}")
+        assert len(waits.holders()) == 2
+
+        waits.finish(0)
+        local_airflow.kill("triggerer")
+        say("one of two triggerers killed")
+        waits.until_ended(PART)
+
+        local_airflow.kill("second-triggerer")
+        waits.finish(1)
+        local_airflow.start_triggerer("triggerer")
+        say("the other killed and restarted")
+        waits.until_ended(2 * PART)
+
+        say("the service stopped")
+        waits.stop_service(3 * POKE_INTERVAL_SECONDS)
+        waits.finish(2)
+        waits.until_ended(3 * PART)
+
+        say("one deleted")
+        gone = waits.parts[3].pop(0)
+        requests.delete(
+            f"{waits.sandbox.url}/appointment/{gone}.json",
+            headers={"Authorization": f"Token token={OLD_TOKEN}"},
+            timeout=30,
+        ).raise_for_status()
+        waits.until(lambda: waits.states()["failed"])
+        assert waits.states() == {"success": 3 * PART, "failed": 1, "deferred": 2 * PART - 1}
+
+        waits.set_token(NEW_TOKEN)
+        waits.replace_token()
+        say("the token replaced")
+        waits.finish(3)
+        waits.until_ended(4 * PART)
+        waits.finish(4)
+        waits.until_ended(5 * PART)
+        local_airflow.wait("many_waits", waits.run_id)
+        say("over")
+        yield waits
+    finally:
+        waits.sandbox.stop()
+
+
+def test_none_is_lost_and_none_fires_twice(many_waits: ManyWaits) -> None:
+    airflow, run_id = many_waits.airflow, many_waits.run_id
+    assert airflow.earlier_tries("many_waits", run_id) == []
+    ends = [
+        (task.state, task.try_number, airflow.xcom("many_waits", run_id, task.task_id, task.map_index))
+        for task in airflow.task_states("many_waits", run_id)
+        if task.task_id in TASK_IDS
+    ]
+    assert Counter(ends) == {("success", 1, "finished"): WAITS - 1, ("failed", 1, None): 1}
+
+
+def test_each_ends_once_in_its_log(many_waits: ManyWaits) -> None:
+    twice = []
+    for task in many_waits.airflow.task_states("many_waits", many_waits.run_id):
+        if task.task_id in TASK_IDS and task.state == "success":
+            log = many_waits.log(task.task_id, task.map_index)
+            if log.count("is 'finished'.") != 1:
+                twice.append((task.task_id, task.map_index, log))
+    assert twice == []
+
+
+def test_a_deleted_appointment_fails_its_wait_alone_with_the_cause(many_waits: ManyWaits) -> None:
+    (failed,) = [
+        task
+        for task in many_waits.airflow.task_states("many_waits", many_waits.run_id)
+        if task.state == "failed"
+    ]
+    log = many_waits.log(failed.task_id, failed.map_index)
+    assert "404 Not Found, there is no such appointment for this token" in log
+
+
+def test_success_in_the_triggerer_takes_one_start_of_a_worker_where_it_else_takes_two(
+    many_waits: ManyWaits,
+) -> None:
+    if many_waits.airflow.version.startswith(("3.0.", "3.1.", "3.2.")):
+        pytest.skip("the triggers of Airflow 3.0 to 3.2 cannot return a value: a worker ends all")
+    starts = {
+        task_id: {
+            many_waits.log(task_id, task.map_index).count("::group::Pre")
+            for task in many_waits.airflow.task_states("many_waits", many_waits.run_id)
+            if task.task_id == task_id and task.state == "success"
+        }
+        for task_id in TASK_IDS
+    }
+    assert starts == {"ends_in_the_triggerer": {1}, "ends_on_a_worker": {2}}
+
+
+def test_the_log_of_a_wait_speaks_of_no_other(many_waits: ManyWaits) -> None:
+    own = dict(zip(many_waits.appointments, [*range(IN_THE_TRIGGERER), *range(ON_A_WORKER)], strict=True))
+    strangers = []
+    for position, appointment_id in enumerate(many_waits.appointments):
+        task_id = TASK_IDS[position >= IN_THE_TRIGGERER]
+        log = many_waits.log(task_id, own[appointment_id])
+        assert f"Waiting for appointment {appointment_id} to be 'finished'. It looks again in" in log
+        if any(other in log for other in own if other != appointment_id):
+            strangers.append((task_id, own[appointment_id]))
+    assert strangers == []

@@ -1,0 +1,113 @@
+"""A wait ends at its limit in each mode, whatever the state of its appointment."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from airflow_provider_webcamconsult.sandbox import Sandbox
+    from devtools.local_airflow import LocalAirflow, TaskState
+
+LIMIT_SECONDS = {"poke": 10, "reschedule": 21, "deferrable": 10}
+"""As in the DAG."""
+
+MODES = tuple(LIMIT_SECONDS)
+TOLERANCE_SECONDS = 30.0
+"""Two is what is promised, and kept on a quiet machine; a busy one starts and ends processes late."""
+
+MOMENT = re.compile(r"^\[?(\d{4}-\d\d-\d\dT[\d:.]+)(?:Z|\+0000)?")
+
+
+def moments(log: str, *, of: str = "") -> list[datetime]:
+    """Return when the lines of a task's log were written that have a text."""
+    found = [MOMENT.match(line) for line in log.splitlines() if of in line]
+    return [datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc) for match in found if match]
+
+
+@pytest.fixture(scope="module")
+def limits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
+    appointment_id, passed_over_id = book(airflow_sandbox), book(airflow_sandbox)
+    conf = {"appointment_id": appointment_id, "passed_over_id": passed_over_id}
+    run_id = local_airflow.trigger("limits", conf=conf)
+    local_airflow.wait_for_task("limits", run_id, "passed_over", "deferred")
+    airflow_sandbox.set_state(passed_over_id, "finished")
+    assert local_airflow.wait("limits", run_id) == "failed"
+    return run_id
+
+
+def book(sandbox: Sandbox) -> str:
+    answer = requests.post(
+        f"{sandbox.url}/appointments.json",
+        json={"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}},
+        headers={"Authorization": f"Token token={sandbox.token}"},
+        timeout=30,
+    )
+    return str(answer.json()["appointment"]["id"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
+def test_ends_soon_after_its_limit(
+    local_airflow: LocalAirflow, limits_run: str, limit: str, mode: str
+) -> None:
+    task_id = f"{limit}_{mode}"
+    tries = [
+        task
+        for task in (
+            *local_airflow.earlier_tries("limits", limits_run),
+            *local_airflow.task_states("limits", limits_run),
+        )
+        if task.task_id == task_id
+    ]
+    late = {task.try_number: seconds_late(local_airflow, limits_run, task, mode) for task in tries}
+    print(f"{local_airflow.version} {task_id} seconds late in each try: {late}")
+    assert {number: seconds for number, seconds in late.items() if seconds > TOLERANCE_SECONDS} == {}
+
+
+def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str) -> float:
+    """Return how long after its limit a wait ended; the time to start a process is Airflow's."""
+    log = airflow.task_log("limits", run_id, task.task_id, try_number=task.try_number)
+    assert task.start
+    assert task.end
+    if mode == "reschedule":
+        # Airflow keeps the start of its last process; the first look is soon after the one of its first.
+        began = moments(log, of="is 'idle'")[0]
+    else:
+        # A busy Airflow 3 notes the start seconds before it tells the task of it.
+        began = max([task.start, *moments(log, of="Filling up the DagBag")[:1]])
+    # Airflow 3 may drop the last lines of a trigger.
+    fired = moments(log, of=" fired") if mode == "deferrable" else []
+    end = fired[0] if fired else task.end
+    last_start = max(moments(log, of="is 'idle'") + moments(log, of="Waiting for appointment"))
+    return (end - max(began + timedelta(seconds=LIMIT_SECONDS[mode]), last_start)).total_seconds()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_timeout_fails_for_good_and_execution_timeout_may_be_retried_and_is_not_softened(
+    local_airflow: LocalAirflow, limits_run: str, mode: str
+) -> None:
+    ends = {
+        state.task_id: (state.state, state.try_number)
+        for state in local_airflow.task_states("limits", limits_run)
+    }
+    assert ends[f"timeout_{mode}"] == ("failed", 1)
+    assert ends[f"execution_timeout_{mode}"] == ("failed", 2)
+    assert "AirflowSensorTimeout" in local_airflow.task_log("limits", limits_run, f"timeout_{mode}")
+    for number in (1, 2):
+        log = local_airflow.task_log("limits", limits_run, f"execution_timeout_{mode}", try_number=number)
+        assert "AirflowTaskTimeout" in log
+
+
+def test_a_state_that_passes_the_target_over_goes_on_waiting_and_is_told(
+    local_airflow: LocalAirflow, limits_run: str
+) -> None:
+    (task,) = [t for t in local_airflow.task_states("limits", limits_run) if t.task_id == "passed_over"]
+    assert (task.state, task.try_number) == ("failed", 1)
+    log = local_airflow.task_log("limits", limits_run, "passed_over")
+    assert " is 'finished'. It looks again in" in log
+    assert "was last seen 'finished'; waited for 'started'" in log

@@ -1,0 +1,138 @@
+"""`make ui`: a real Airflow with its UI, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devtools import ROOT
+from tests.system.processes import LIMIT, needs_proc, processes_in, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.browser
+
+WORD_TIMEOUT = 2.0
+"""Seconds until Ctrl-C is seen to have been understood."""
+
+STOP_TIMEOUT = 60.0  # seconds; generous
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """Take the port that it would like to have, if nobody has it yet."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            other.bind(("127.0.0.1", 8080))
+            other.listen()
+        except OSError:
+            pass
+        yield 8080
+
+
+def sandboxes() -> set[str]:
+    """Return the processes in which a sandbox's command runs."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if "airflow_provider_webcamconsult.sandbox" in (folder / "cmdline").read_text():
+                found.add(folder.name)
+    return found
+
+
+@pytest.fixture
+def nothing_is_left() -> Iterator[None]:
+    """Look that there are no more sandboxes after the test than before it: other tests may have theirs."""
+    before = sandboxes()
+    yield
+    assert sandboxes() <= before
+
+
+@needs_proc
+@pytest.mark.usefixtures("nothing_is_left")
+def test_it_is_ready_when_it_says_so_and_leaves_nothing_after_ctrl_c(
+    airflow_python: str, output: Path, taken_port: int
+) -> None:
+    with output.open("wb") as file:
+        script = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts" / "ui.py"), airflow_python],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+        )
+    home = ROOT / ".airflow" / "ui"
+    try:
+        wait_until(
+            lambda: "Ctrl-C stops it." in output.read_text() or script.poll() is not None, "it is ready"
+        )
+        told = output.read_text()
+        assert "no login is needed" in told
+        pages = re.findall(r"http://127\.0\.0\.1:\d+/\S+", told)
+        assert len(pages) == 2
+        assert f":{taken_port}/" not in told
+        for page in pages:
+            with urllib.request.urlopen(page, timeout=LIMIT) as answer:  # noqa: S310
+                assert answer.status == 200
+
+        env = {**os.environ, "AIRFLOW_HOME": str(home)}
+        command = [airflow_python, "-m", "airflow", "connections", "test", "webcamconsult_default"]
+        tested = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
+        assert "Connection success!" in tested.stdout
+
+        second = subprocess.run(
+            [sys.executable, str(ROOT / "scripts" / "ui.py")],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert "Another `make ui` is running" in second.stderr
+    finally:
+        script.send_signal(signal.SIGINT)
+        interrupted = time.monotonic()
+        while "Stopping" not in output.read_text() and time.monotonic() - interrupted < WORD_TIMEOUT:
+            time.sleep(0.05)
+        said_at_once = "Stopping" in output.read_text()
+        script.wait(STOP_TIMEOUT)
+
+    assert said_at_once
+    assert script.returncode == 0
+    assert output.read_text().endswith("Nothing is left running.\n")
+    assert processes_in(home) == {}
+
+
+@needs_proc
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize("after", [0.0, 0.3, 0.6, 0.9, 3.0], ids=lambda after: f"{after} s")
+def test_a_signal_while_it_starts_stops_it_too(after: float, output: Path) -> None:
+    with output.open("wb") as file:
+        script = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts" / "ui.py")],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+        )
+    wait_until(lambda: "starting" in output.read_text() or script.poll() is not None, "it starts")
+    time.sleep(after)
+    script.send_signal(signal.SIGHUP)  # as a terminal that is closed
+    assert script.wait(STOP_TIMEOUT) == 128 + signal.SIGHUP
+    assert processes_in(ROOT / ".airflow" / "ui") == {}

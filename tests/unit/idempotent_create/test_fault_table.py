@@ -1,0 +1,410 @@
+"""
+Each call meets each fault, over real sockets; what is left is compared with the table below.
+
+The table is the specification: what the class documentation and the README promise, not what the code does.
+The run writes what it saw as Markdown, to the file that FAULT_TABLE names.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import requests
+
+from airflow_provider_webcamconsult import idempotent_create, transport
+from airflow_provider_webcamconsult.exceptions import WebcamconsultError
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
+from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
+from airflow_provider_webcamconsult.sandbox import Sandbox
+from airflow_provider_webcamconsult.version_compat import AirflowFailException
+from devtools import ROOT
+from devtools.fault_proxy import FAULTS, Fault, FaultProxy
+from tests.unit.idempotent_create.airflow_task import TaskInstance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KINDS = ("user", "client", "appointment")
+CALLS = {"list": "GET", "get": "GET", "update": "PUT", "delete": "DELETE"}
+IF_EXISTS = ("create", "reuse", "update", "fail")
+CREATE: dict[str, Any] = {
+    "user": WebcamconsultCreateUserOperator,
+    "client": WebcamconsultCreateClientOperator,
+    "appointment": WebcamconsultCreateAppointmentOperator,
+}
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "user": {"last_name": "Akkermans", "email": "j.akkermans@example.com"},
+    "client": {"last_name": "Ester", "reference_code": "DL-1", "date_of_birth": "1984-12-18"},
+    "appointment": {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30", "duration": 30},
+}
+CHANGE: dict[str, dict[str, Any]] = {
+    "user": {"city": "Ergens"},
+    "client": {"last_name": "Ester-Bakker"},
+    "appointment": {"duration": 45},
+}
+
+TIMEOUT_SECONDS = 20.0
+"""The connection's timeout: never reached, even by a slow machine, but where the fault is a silence."""
+SHORT_TIMEOUT_SECONDS = 0.2
+SILENT = ("hold", "late", "late, told when")
+
+
+# -- What is promised ----------------------------------------------------------------------------------------
+
+
+class Expected(NamedTuple):
+    """
+    What becomes of a list, get, update or delete.
+
+    :param result: ``done``, or the name of the error without what all have.
+    :param requests: how many reach the proxy.
+    :param delete_result: the result of a delete, where another.
+    :param delete_requests: the requests of a delete, where others.
+    """
+
+    result: str
+    requests: int
+    delete_result: str | None = None
+    delete_requests: int | None = None
+
+
+AGAIN = Expected("done", 2)
+# Nobody needs the body of the answer to a delete: the document's and the live service's differ.
+AGAIN_UNLESS_DELETE = Expected("done", 2, delete_requests=1)
+# What was meant for the API reached something else: repeating it does not help.
+WRONG_HOST = Expected("ConfigurationError", 1)
+
+READ_CHANGE_DELETE: dict[str, Expected] = {
+    "connection refused": Expected("ConnectionError", 0),
+    "cut before it was read": AGAIN,
+    "cut before it was passed on": AGAIN,
+    "reset before it was passed on": AGAIN,
+    "429 instead": AGAIN,
+    "429, Retry-After in seconds instead": AGAIN,
+    "429, Retry-After as a date instead": AGAIN,
+    "500 instead": AGAIN,
+    "502 instead": AGAIN,
+    "503 instead": AGAIN,
+    "504 instead": AGAIN,
+    "login page with 200 instead": WRONG_HOST,
+    "empty 200 instead": AGAIN_UNLESS_DELETE,
+    "other JSON with 200 instead": AGAIN_UNLESS_DELETE,
+    "redirect 301 instead": WRONG_HOST,
+    "redirect 302 instead": WRONG_HOST,
+    "redirect 307 instead": WRONG_HOST,
+    "redirect 308 instead": WRONG_HOST,
+    "carried out once the client gave up": AGAIN,
+    "cut before the answer": AGAIN,
+    "cut in the headers of the answer": AGAIN_UNLESS_DELETE,
+    "cut in the body of the answer": AGAIN,
+    "reset before the answer": AGAIN,
+    "reset in the body of the answer": AGAIN,
+    "no answer in time": AGAIN,
+    "500 after it was carried out": AGAIN,
+    "502 after it was carried out": AGAIN,
+    "503 after it was carried out": AGAIN,
+    "504 after it was carried out": AGAIN,
+    "login page with 200 after it was carried out": WRONG_HOST,
+    "empty 200 after it was carried out": AGAIN_UNLESS_DELETE,
+    "other JSON with 200 after it was carried out": AGAIN_UNLESS_DELETE,
+    "redirect 301 after it was carried out": WRONG_HOST,
+    "redirect 302 after it was carried out": WRONG_HOST,
+    "redirect 307 after it was carried out": WRONG_HOST,
+    "redirect 308 after it was carried out": WRONG_HOST,
+}
+
+
+class ExpectedCreate(NamedTuple):
+    """
+    What becomes of a create: of its first try, then of the next one. One record is there in the end.
+
+    :param first: ``created``, or the name of the error of the first try.
+    :param posts: how often a create is sent, in both tries together.
+    :param next: how the next try comes about: by itself, or by a person who clears the task.
+    """
+
+    first: str
+    posts: int
+    next: str
+
+
+CREATED = ExpectedCreate("created", 1, "cleared")
+CREATED_BY_SENDING_AGAIN = ExpectedCreate("created", 2, "cleared")
+# Looked for at once and not found, then looked for by the retry.
+LOST_AND_CREATED_BY_RETRY = ExpectedCreate("UnknownOutcomeError", 2, "retried")
+LOST_AND_FOUND_BY_RETRY = ExpectedCreate("UnknownOutcomeError", 1, "retried")
+NOT_SENT = ExpectedCreate("ConnectionError", 1, "retried")
+FAILED_AND_CREATED = ExpectedCreate("ConfigurationError", 2, "cleared")
+FAILED_AND_FOUND = ExpectedCreate("ConfigurationError", 1, "cleared")
+
+CREATES: dict[str, ExpectedCreate] = {
+    "connection refused": NOT_SENT,
+    "cut before it was read": LOST_AND_CREATED_BY_RETRY,
+    "cut before it was passed on": LOST_AND_CREATED_BY_RETRY,
+    "reset before it was passed on": LOST_AND_CREATED_BY_RETRY,
+    "429 instead": CREATED_BY_SENDING_AGAIN,
+    "429, Retry-After in seconds instead": CREATED_BY_SENDING_AGAIN,
+    "429, Retry-After as a date instead": CREATED_BY_SENDING_AGAIN,
+    "500 instead": LOST_AND_CREATED_BY_RETRY,
+    "502 instead": LOST_AND_CREATED_BY_RETRY,
+    "503 instead": LOST_AND_CREATED_BY_RETRY,
+    "504 instead": LOST_AND_CREATED_BY_RETRY,
+    "login page with 200 instead": LOST_AND_CREATED_BY_RETRY,
+    "empty 200 instead": LOST_AND_CREATED_BY_RETRY,
+    "other JSON with 200 instead": LOST_AND_CREATED_BY_RETRY,
+    "redirect 301 instead": FAILED_AND_CREATED,
+    "redirect 302 instead": FAILED_AND_CREATED,
+    "redirect 307 instead": FAILED_AND_CREATED,
+    "redirect 308 instead": FAILED_AND_CREATED,
+    "carried out once the client gave up": CREATED,
+    "carried out long after the client gave up": LOST_AND_FOUND_BY_RETRY,
+    "cut before the answer": CREATED,
+    "cut in the headers of the answer": CREATED,
+    "cut in the body of the answer": CREATED,
+    "reset before the answer": CREATED,
+    "reset in the body of the answer": CREATED,
+    "no answer in time": CREATED,
+    "500 after it was carried out": CREATED,
+    "502 after it was carried out": CREATED,
+    "503 after it was carried out": CREATED,
+    "504 after it was carried out": CREATED,
+    "login page with 200 after it was carried out": CREATED,
+    "empty 200 after it was carried out": CREATED,
+    "other JSON with 200 after it was carried out": CREATED,
+    "redirect 301 after it was carried out": FAILED_AND_FOUND,
+    "redirect 302 after it was carried out": FAILED_AND_FOUND,
+    "redirect 307 after it was carried out": FAILED_AND_FOUND,
+    "redirect 308 after it was carried out": FAILED_AND_FOUND,
+}
+
+
+# -- The parts -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Table:
+    """What the run saw, for people to read: a column for each call, with the kinds of record together."""
+
+    title: str
+    cells: dict[str, dict[str, dict[str, set[str]]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+    )
+
+    def note(self, column: str, fault: Fault, kind: str, seen: str) -> None:
+        self.cells[column][fault.name][seen].add(kind)
+
+    def lines(self) -> Iterator[str]:
+        yield f"## {self.title}"
+        yield ""
+        yield "| what happens to the request | " + " | ".join(self.cells) + " |"
+        yield "| --- " * (1 + len(self.cells)) + "|"
+        for fault in FAULTS:
+            cells = [self._cell(column.get(fault, {})) for column in self.cells.values()]
+            if any(cells):
+                yield f"| {fault} | " + " | ".join(cells) + " |"
+        yield ""
+
+    def _cell(self, seen: dict[str, set[str]]) -> str:
+        if len(seen) == 1:
+            return next(iter(seen))
+        return "; ".join(f"{what} ({', '.join(sorted(kinds))})" for what, kinds in seen.items())
+
+
+@pytest.fixture(scope="module")
+def tables() -> Iterator[dict[str, Table]]:
+    from airflow import __version__
+
+    tables = {
+        "calls": Table("List, get, update, delete: the result, requests sent, records left of one"),
+        "creates": Table(
+            "Create, by `if_exists`: the first try, records; what follows, creates sent, records left"
+        ),
+    }
+    yield tables
+    default = ROOT / ".airflow" / f"fault-table-airflow-{__version__}.md"
+    file = Path(os.environ.get("FAULT_TABLE") or default)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [line for table in tables.values() if table.cells for line in table.lines()]
+    file.write_text(
+        "\n".join([f"# Faults, and what becomes of each call (Airflow {__version__})", "", *lines])
+    )
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    logger = logging.getLogger("airflow_provider_webcamconsult.sandbox")
+    logger.setLevel(logging.WARNING)  # a line for each of some thousand requests helps nobody
+    with Sandbox() as sandbox:
+        yield sandbox
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits, and nothing but waits."""
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0.01)
+    monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
+
+
+class Service:
+    """
+    The service, behind a proxy.
+
+    :param sandbox: the service.
+    :param monkeypatch: to set the connection.
+    """
+
+    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.url = sandbox.url
+        self._sandbox = sandbox
+        self._monkeypatch = monkeypatch
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        return self._sandbox.records(f"{kind}s")
+
+    def empty(self) -> None:
+        """
+        Delete everything.
+
+        An organisation for each cell would do, but Airflow searches all logs for each token that it has met.
+        """
+        for kind, detail in {"user": "users", "client": "client", "appointment": "appointment"}.items():
+            for record in self.records(kind):
+                headers = {"Authorization": f"Token token={self._sandbox.token}"}
+                url = f"{self.url}/{detail}/{record['id']}.json"
+                requests.delete(url, headers=headers, timeout=TIMEOUT_SECONDS).raise_for_status()
+
+    def connect(self, url: str, timeout: float = TIMEOUT_SECONDS) -> WebcamconsultHook:
+        connection = {
+            "conn_type": "webcamconsult",
+            "host": url,
+            "password": self._sandbox.token,
+            "extra": {"timeout": timeout},
+        }
+        self._monkeypatch.setenv("AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT", json.dumps(connection))
+        return WebcamconsultHook()
+
+
+@pytest.fixture
+def service(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    service = Service(sandbox, monkeypatch)
+    yield service
+    service.empty()
+
+
+def _timeout(fault: Fault) -> float:
+    return SHORT_TIMEOUT_SECONDS if fault.kind in SILENT else TIMEOUT_SECONDS
+
+
+def _name(error: WebcamconsultError) -> str:
+    return type(error).__name__.removeprefix("Webcamconsult")
+
+
+# -- The table -----------------------------------------------------------------------------------------------
+
+
+def test_says_something_of_every_fault() -> None:
+    # An update or delete that is carried out after a later one is no matter of this provider's alone.
+    assert READ_CHANGE_DELETE.keys() == FAULTS.keys() - {"carried out long after the client gave up"}
+    assert CREATES.keys() == FAULTS.keys()
+
+
+@pytest.mark.parametrize("fault", [FAULTS[name] for name in READ_CHANGE_DELETE], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_read_change_delete(
+    service: Service, tables: dict[str, Table], kind: str, call: str, fault: Fault
+) -> None:
+    expected = READ_CHANGE_DELETE[fault.name]
+    result, requests = expected.result, expected.requests
+    if call == "delete":
+        result = expected.delete_result or result
+        requests = requests if expected.delete_requests is None else expected.delete_requests
+    created = getattr(service.connect(service.url), f"{kind}s").create(ATTRIBUTES[kind])
+
+    with FaultProxy(service.url, fault, CALLS[call]) as proxy:
+        records = getattr(service.connect(proxy.url, _timeout(fault)), f"{kind}s")
+        try:
+            if call == "list":
+                assert [record["id"] for record in records.list()] == [created["id"]]
+            elif call == "get":
+                assert records.get(created["id"])["id"] == created["id"]
+            elif call == "update":
+                assert records.update(created["id"], CHANGE[kind])["id"] == created["id"]
+            else:
+                records.delete(created["id"])
+        except WebcamconsultError as error:
+            seen = _name(error)
+        else:
+            seen = "done"
+    left = service.records(kind)
+
+    tables["calls"].note(call, fault, kind, f"{seen}, {len(proxy.requests)}, {len(left)}")
+    assert (seen, len(proxy.requests)) == (result, requests)
+    is_done = seen == "done" or fault.carried_out
+    if call == "delete":
+        unheard_of = fault.name in ("empty 200 instead", "other JSON with 200 instead")
+        assert bool(left) == (not is_done or unheard_of)
+    else:
+        assert [record["id"] for record in left] == [created["id"]]
+    if call == "update":
+        ((name, changed),) = CHANGE[kind].items()
+        assert (left[0][name] == changed) == is_done
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+@pytest.mark.parametrize(
+    ("kind", "has_store"),
+    # What differs between the kinds is their natural key: a double booking is worth looking at twice.
+    [("user", True), ("client", False), ("appointment", True), ("appointment", False)],
+    ids=["user, store", "client, no store", "appointment, store", "appointment, no store"],
+)
+def test_create(
+    service: Service, tables: dict[str, Table], kind: str, has_store: bool, if_exists: str, fault: Fault
+) -> None:
+    expected = CREATES[fault.name]
+    task = TaskInstance(has_store)
+    preceding = 0 if if_exists == "create" else 1  # the look-up
+
+    def run(timeout: float) -> str:
+        service.connect(proxy.url, timeout)
+        operator = CREATE[kind](task_id="create", attributes=ATTRIBUTES[kind], if_exists=if_exists)
+        record_id: str = operator.execute(task.context)
+        return record_id
+
+    with FaultProxy(service.url, fault, "POST", preceding=preceding) as proxy:
+        first_id = None
+        fails_at_once = False
+        try:
+            first_id = run(_timeout(fault))
+        except WebcamconsultError as error:
+            first = _name(error)
+            fails_at_once = isinstance(error, AirflowFailException)
+        else:
+            first = "created"
+        after_first = len(service.records(kind))
+        proxy.mend()
+        if first == "created" or fails_at_once:
+            task.clear()
+        else:
+            task.retry()
+        second_id = run(TIMEOUT_SECONDS)
+    left = [record["id"] for record in service.records(kind)]
+
+    follows = "cleared" if first_id or fails_at_once else "retried"
+    seen = f"{first}, {after_first}; {follows}, {proxy.count('POST')}, {len(left)}"
+    tables["creates"].note(if_exists, fault, kind, seen)
+    assert (first, follows, proxy.count("POST")) == (expected.first, expected.next, expected.posts)
+    assert left == [second_id]
+    assert first_id in (None, second_id)

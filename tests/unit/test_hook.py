@@ -1,0 +1,614 @@
+"""The hook: the whole API document, as a server sees it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import certifi
+import pytest
+
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultAuthenticationError,
+    WebcamconsultConnectionError,
+    WebcamconsultInputError,
+    WebcamconsultNotFoundError,
+)
+from airflow_provider_webcamconsult.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+    from tests.unit.conftest import Connect, Log, ScriptedServer, Serve, Service, Tell
+
+TOKEN = "38826f79010b41b5aaeb4710debb09db"
+ID = "1234567890abcdef12345678"
+
+# The examples of the API document, without the slips that make them no JSON.
+CREATE_USER = {
+    "titles": "Dokter",
+    "initials": "J",
+    "last_name": "Akkermans",
+    "email": "jakkermans@example.com",
+    "address": "Vlietlaan 1",
+    "postal_code": "3011AA",
+    "city": "Ergens",
+}
+UPDATE_USER = {**CREATE_USER, "full_name": "Dokter J Akkermans"}
+USER_ANSWER = {"id": ID, **UPDATE_USER, "roles": ["consultant"]}
+CREATE_CLIENT = {
+    "email": "urias@sensestudios.com",
+    "titles": "Dr.",
+    "initials": "T",
+    "surname_prefix": "de",
+    "last_name": "Ester",
+    "gender": "male",
+    "date_of_birth": "2014-12-18T00:00:00.000+01:00",
+    "reference_code": "12345",
+    "division_ids": ["5492ba6da19ea682ea000001", "5492ba6da19ea682ea000001"],
+}
+CLIENT_ANSWER = {"id": ID, **CREATE_CLIENT, "client_full_name": "Dhr. Dr. T de Ester", "external": None}
+WRITTEN_APPOINTMENT = {
+    "user_id": ID,
+    "client_id": ID,
+    "created_by_user_id": ID,
+    "date": "2015-07-01T15:41:24.306+02:00",
+    "division_id": ID,
+    "duration": 100,
+    "external_participant_ids": [ID, ID],
+    "inloop_json": {"email": "someemail@somedomain.com"},
+}
+CREATE_APPOINTMENT = {
+    "id": ID,
+    **WRITTEN_APPOINTMENT,
+    **dict.fromkeys(("orig_date", "started_at", "created_at"), "2015-07-01T15:41:24.306+02:00"),
+}
+UPDATE_APPOINTMENT = {"id": ID, **WRITTEN_APPOINTMENT, "state": "idle"}
+APPOINTMENT_ANSWER = UPDATE_APPOINTMENT
+
+KINDS = ("users", "clients", "appointments")
+
+
+class Endpoint(NamedTuple):
+    """One action of the API document: the call, what a server sees and answers, and what is returned."""
+
+    kind: str
+    action: str
+    arguments: tuple[Any, ...]
+    method: str
+    path: str
+    body: Any
+    answer: Any
+    result: Any
+
+    def call(self, hook: WebcamconsultHook) -> Any:
+        return getattr(getattr(hook, self.kind), self.action)(*self.arguments)
+
+
+def _endpoints() -> Iterator[Endpoint]:
+    appointment = (CREATE_APPOINTMENT, UPDATE_APPOINTMENT, WRITTEN_APPOINTMENT, APPOINTMENT_ANSWER)
+    for kind, detail, (create, update, written, answer) in (
+        ("users", "users", (CREATE_USER, UPDATE_USER, CREATE_USER, USER_ANSWER)),
+        ("clients", "client", (CREATE_CLIENT, CREATE_CLIENT, CREATE_CLIENT, CLIENT_ANSWER)),
+        ("appointments", "appointment", appointment),
+    ):
+        name, every, one = kind[:-1], f"/{kind}.json", f"/{detail}/{ID}.json"
+        body, envelope = {name: written}, {name: answer}
+        yield Endpoint(kind, "list", (), "GET", every, None, [answer], [answer])
+        yield Endpoint(kind, "create", (create,), "POST", every, body, envelope, answer)
+        yield Endpoint(kind, "get", (ID,), "GET", one, None, envelope, answer)
+        yield Endpoint(kind, "update", (ID, update), "PUT", one, body, envelope, answer)
+        yield Endpoint(kind, "delete", (ID,), "DELETE", one, {name: {"id": ID}}, {"status": "ok"}, None)
+
+
+ENDPOINTS = [*_endpoints()]
+ALL_ENDPOINTS = pytest.mark.parametrize(
+    "endpoint", ENDPOINTS, ids=[f"{endpoint.action} {endpoint.kind}" for endpoint in ENDPOINTS]
+)
+
+
+def test_the_whole_document_is_covered() -> None:
+    assert len(ENDPOINTS) == 15
+
+
+@ALL_ENDPOINTS
+def test_each_action_is_sent_as_the_document_has_it(
+    endpoint: Endpoint, connect: Connect, serve: Serve
+) -> None:
+    server = serve({"body": endpoint.answer})
+    endpoint.call(connect(server.url, TOKEN))
+    (request,) = server.requests
+    assert (request.method, request.target) == (endpoint.method, endpoint.path)
+    assert (request.json if request.body else None) == endpoint.body
+    assert request.headers["Authorization"] == f"Token token={TOKEN}"
+    assert request.headers["Accept"] == "application/json"
+    assert request.headers.get("Content-Type") == ("application/json" if endpoint.body else None)
+
+
+@ALL_ENDPOINTS
+def test_each_answer_of_the_document_is_read(endpoint: Endpoint, connect: Connect, serve: Serve) -> None:
+    server = serve({"body": endpoint.answer})
+    assert endpoint.call(connect(server.url)) == endpoint.result
+
+
+@ALL_ENDPOINTS
+def test_the_token_as_a_parameter_is_in_the_query_of_a_read_and_in_the_body_of_a_write(
+    endpoint: Endpoint, connect: Connect, serve: Serve
+) -> None:
+    server = serve({"body": endpoint.answer})
+    endpoint.call(connect(server.url, TOKEN, auth_as_parameter=True))
+    (request,) = server.requests
+    token = {"authentication_token": TOKEN}
+    assert "Authorization" not in request.headers
+    assert request.path == endpoint.path
+    if endpoint.body is None:
+        assert (request.query, request.body) == ({"authentication_token": [TOKEN]}, b"")
+    else:
+        assert (request.query, request.json) == ({}, {**endpoint.body, **token})
+
+
+@pytest.mark.parametrize("plural_paths", [False, True])
+@pytest.mark.parametrize("auth_as_parameter", [False, True])
+def test_a_record_of_each_kind_lives_and_ends(
+    plural_paths: bool, auth_as_parameter: bool, connect: Connect
+) -> None:
+    with Sandbox(plural_paths=plural_paths) as sandbox:
+        hook = connect(
+            sandbox.url, sandbox.token, plural_paths=plural_paths, auth_as_parameter=auth_as_parameter
+        )
+        user, client = (
+            hook.users.create({"last_name": "Akkermans"}),
+            hook.clients.create({"last_name": "Ester"}),
+        )
+        appointment = hook.appointments.create(
+            {"user_id": user["id"], "client_id": client["id"], "date": "2030-03-01T09:30"}
+        )
+        for kind, record, change in (
+            (hook.appointments, appointment, {"duration": 45}),
+            (hook.clients, client, {"last_name": "Oester"}),
+            (hook.users, user, {"last_name": "Bakkermans"}),
+        ):
+            records: Any = kind
+            assert records.get(record["id"]) == record
+            changed = records.update(record["id"], change)
+            assert changed.items() >= change.items()
+            assert records.list() == [changed]
+            records.delete(record["id"])
+            assert records.list() == []
+        assert {request.status_code for request in sandbox.requests} == {200}
+
+
+@pytest.mark.parametrize(
+    ("kind", "plural_paths", "path"),
+    [
+        ("users", False, f"/users/{ID}.json"),
+        ("users", True, f"/users/{ID}.json"),
+        ("clients", False, f"/client/{ID}.json"),
+        ("clients", True, f"/clients/{ID}.json"),
+        ("appointments", False, f"/appointment/{ID}.json"),
+        ("appointments", True, f"/appointments/{ID}.json"),
+    ],
+)
+def test_the_path_of_one_record_follows_the_connection(
+    kind: str, plural_paths: bool, path: str, connect: Connect, serve: Serve
+) -> None:
+    server = serve({})
+    getattr(connect(server.url, plural_paths=plural_paths), kind).delete(ID)
+    assert server.requests[0].target == path
+
+
+@pytest.mark.parametrize(("kind", "helps"), [("users", False), ("clients", True), ("appointments", True)])
+def test_a_404_names_the_setting_of_the_paths_where_it_can_help(
+    kind: str, helps: bool, hook: WebcamconsultHook
+) -> None:
+    with pytest.raises(WebcamconsultNotFoundError) as error:
+        getattr(hook, kind).get(ID)
+    assert ("'plural_paths'" in str(error.value)) is helps
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "another"),
+    [
+        ("users", {"email": "j@example.com"}, {"email": "k@example.com"}),
+        ("clients", {"reference_code": "DL-1", "email": "j@example.com"}, {"reference_code": "DL-2"}),
+        ("clients", {"email": "j@example.com"}, {"email": "k@example.com"}),
+        (
+            "appointments",
+            {"user_id": "a", "client_id": "b", "date": "2030-03-01T09:30"},
+            {"user_id": "a", "client_id": "b", "date": "2030-03-01T10:30"},
+        ),
+    ],
+)
+def test_a_record_is_found_by_its_natural_key(
+    kind: str, attributes: dict[str, str], another: dict[str, str], hook: WebcamconsultHook
+) -> None:
+    records = getattr(hook, kind)
+    assert records.find(attributes) == []
+    created = records.create(attributes)
+    records.create(another)
+    assert [record["id"] for record in records.find(attributes)] == [created["id"]]
+
+
+def test_a_record_without_a_natural_key_is_not_looked_for(hook: WebcamconsultHook, service: Service) -> None:
+    with pytest.raises(WebcamconsultInputError, match="is found by reference_code"):
+        hook.clients.find({"last_name": "de Vries"})
+    assert service.requests == []
+
+
+# What comes in
+
+
+@pytest.mark.parametrize(
+    ("kind", "answered", "read"),
+    [
+        ("users", {"id": ID, "emails": "j@example.com"}, {"id": ID, "email": "j@example.com"}),
+        ("users", {"_id": ID, "city": None}, {"id": ID, "city": None}),
+        ("clients", {"_id": ID, "shoe_size": 43}, {"id": ID, "shoe_size": 43}),
+        ("appointments", {"_id": ID, "id": ID}, {"id": ID}),
+        ("clients", {"id": ID, "authentication_token": "M94sNGjyKEH2U3yTxRAx"}, {"id": ID}),
+        ("appointments", {"id": ID, "token": "opens-the-waiting-room"}, {"id": ID}),
+        (
+            "appointments",
+            {"id": ID, "client": {"id": ID, "authentication_token": "M94s", "more": [{"token": "opens"}]}},
+            {"id": ID, "client": {"id": ID, "more": [{}]}},
+        ),
+    ],
+)
+@pytest.mark.parametrize("action", ["list", "get", "create", "update"])
+def test_a_record_has_the_names_of_the_document_and_no_credentials(
+    action: str, kind: str, answered: object, read: object, connect: Connect, serve: Serve
+) -> None:
+    server = serve({"body": [answered] if action == "list" else {kind[:-1]: answered}})
+    records = getattr(connect(server.url), kind)
+    attributes: dict[str, Any] = {"external_participant_ids": [], "division_ids": [], "city": None}
+    arguments = {"list": (), "get": (ID,), "create": (attributes,), "update": (ID, attributes)}[action]
+    assert getattr(records, action)(*arguments) == ([read] if action == "list" else read)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"body": {"status": "ok"}},
+        {"body": {"message": "Your appointment was destroyed."}},
+        {},
+        {"status": 202},
+        {"status": 204},
+    ],
+    ids=str,
+)
+def test_any_success_ends_a_delete(step: Any, connect: Connect, serve: Serve) -> None:
+    server = serve(step)
+    connect(server.url).appointments.delete(ID)
+    assert len(server.requests) == 1
+
+
+# What goes out
+
+
+def sent_by(call: Callable[[Any], object], connect: Connect, serve: Serve, **extra: Any) -> Any:
+    server: ScriptedServer = serve({"body": {kind: {"id": ID} for kind in ("user", "client", "appointment")}})
+    call(connect(server.url, **extra))
+    return server.requests[0].json
+
+
+def test_none_is_sent_as_null_and_what_is_absent_is_not_sent(connect: Connect, serve: Serve) -> None:
+    body = sent_by(
+        lambda hook: hook.clients.update(ID, {"date_of_birth": None, "email": None}), connect, serve
+    )
+    assert body == {"client": {"date_of_birth": None, "email": None}}
+
+
+@pytest.mark.parametrize(
+    ("date", "wire"),
+    [
+        ("2030-03-01T09:30", "2030-03-01T09:30:00.000-05:00"),
+        (
+            datetime.datetime(2030, 3, 1, 9, 30, tzinfo=datetime.timezone.utc),
+            "2030-03-01T09:30:00.000+00:00",
+        ),
+    ],
+)
+def test_a_date_is_sent_in_the_zone_of_the_connection(
+    date: object, wire: str, connect: Connect, serve: Serve
+) -> None:
+    body = sent_by(
+        lambda hook: hook.appointments.create({"date": date}), connect, serve, timezone="America/New_York"
+    )
+    assert body == {"appointment": {"date": wire}}
+
+
+def test_a_birth_date_may_be_a_day(connect: Connect, serve: Serve) -> None:
+    body = sent_by(lambda hook: hook.clients.create({"date_of_birth": "1984-12-18"}), connect, serve)
+    assert body == {"client": {"date_of_birth": "1984-12-18T00:00:00.000+01:00"}}
+
+
+def test_names_in_any_script_arrive(hook: WebcamconsultHook, service: Service) -> None:
+    name = "Müller-Łuczak 医師 \N{WAVING HAND SIGN}"
+    hook.users.create({"last_name": name})
+    assert service.records("users")[0]["last_name"] == name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("read", ["get", "list"])
+def test_what_was_read_can_be_changed_and_written_back(
+    kind: str, read: str, hook: WebcamconsultHook, service: Service
+) -> None:
+    records: Any = getattr(hook, kind)
+    changes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "users": (CREATE_USER, {"city": "Elders"}),
+        "clients": (CREATE_CLIENT, {"last_name": "Oester"}),
+        "appointments": (CREATE_APPOINTMENT, {"duration": 45}),
+    }
+    first, change = changes[kind]
+    record_id = records.create(first)["id"]
+    (before,) = service.records(kind)
+    record = records.get(record_id) if read == "get" else records.list()[0]
+    records.update(record_id, {**record, **change})
+    (after,) = service.records(kind)
+    assert {name for name in after if after[name] != before[name]} - {"client_full_name"} == change.keys()
+
+
+@pytest.mark.parametrize(
+    ("call", "warned"),
+    [
+        (lambda hook: hook.users.create(USER_ANSWER), ["Left out of the user", "id, full_name, roles."]),
+        (
+            lambda hook: hook.clients.create({**CLIENT_ANSWER, "authentication_token": "s3cret"}),
+            ["Left out of the client", "id, client_full_name, authentication_token."],
+        ),
+        (
+            lambda hook: hook.appointments.update(
+                ID, {**CREATE_APPOINTMENT, "state": "idle", "token": "s3cret"}
+            ),
+            ["Left out of the appointment", "id, orig_date, started_at, created_at, state, token."],
+        ),
+    ],
+    ids=["user", "client", "appointment"],
+)
+def test_what_the_service_makes_itself_is_left_out_with_one_warning(
+    call: Callable[[Any], object], warned: list[str], connect: Connect, serve: Serve, log: Log
+) -> None:
+    (written,) = sent_by(call, connect, serve).values()
+    (warning,) = [warning for warning in log.warnings if "does not have what was sent" not in warning]
+    assert warning.startswith(warned[0])
+    assert warning.endswith(warned[1])
+    assert not written.keys() & set(warned[1].rstrip(".").split(", "))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lastname", "Did you mean 'last_name'? "),
+        ("dateofbirth", "Did you mean 'date_of_birth'? "),
+        ("shoe_size", ""),
+    ],
+)
+def test_an_attribute_that_the_document_lacks_is_sent_with_a_warning_that_names_the_nearest(
+    name: str, hint: str, connect: Connect, serve: Serve, log: Log
+) -> None:
+    body = sent_by(lambda hook: hook.clients.create({name: "s3cret"}), connect, serve)
+    (warning,) = [warning for warning in log.warnings if "does not have what was sent" not in warning]
+    assert body == {"client": {name: "s3cret"}}
+    assert f"'{name}'" in warning
+    assert warning.endswith(f"{hint}It is sent as it stands.")
+    assert ("Did you mean" in warning) is bool(hint)
+    assert "s3cret" not in warning
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{name: None} for resource in (USER, CLIENT, APPOINTMENT) for name in resource.writable],
+    ids=str,
+)
+def test_no_attribute_that_is_described_is_warned_of(
+    attributes: dict[str, None], connect: Connect, serve: Serve, log: Log
+) -> None:
+    (name,) = attributes
+    kind = next(resource.plural for resource in (USER, CLIENT, APPOINTMENT) if name in resource.writable)
+    sent_by(lambda hook: getattr(hook, kind).create(attributes), connect, serve)
+    assert log.warnings == []
+
+
+class Unsendable:
+    def __repr__(self) -> str:
+        return "s3cret"
+
+
+def _endless() -> list[Any]:
+    endless: list[Any] = []
+    endless.append(endless)
+    return endless
+
+
+def _deep() -> list[Any]:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+@pytest.mark.parametrize(
+    ("attributes", "problem"),
+    [
+        (None, "must be a dict, not NoneType"),
+        ("{'last_name': 's3cret'}", "must be a dict, not str"),
+        ([("last_name", "s3cret")], "must be a dict, not list"),
+        ({}, "has nothing that can be written"),
+        ({"id": ID, "full_name": "s3cret"}, "has nothing that can be written"),
+        ({1: "s3cret"}, "1 keys that are no text"),
+        ({"last_name": float("nan")}, "'last_name' holds a value that JSON has not"),
+        ({"last_name": Unsendable()}, "'last_name' holds a value that JSON has not"),
+        ({"last_name": b"s3cret"}, "'last_name' holds a value that JSON has not"),
+        ({"last_name": {"s3cret"}}, "'last_name' holds a value that JSON has not"),
+        ({"last_name": _endless()}, "'last_name' holds a value that JSON has not"),
+        ({"last_name": _deep()}, "'last_name' holds a value that JSON has not"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value else "",
+)
+@pytest.mark.parametrize("action", ["create", "update"])
+def test_what_cannot_be_written_is_refused_before_anything_is_sent(
+    action: str, attributes: Any, problem: str, hook: WebcamconsultHook, service: Service, told: Tell
+) -> None:
+    with pytest.raises(WebcamconsultInputError) as error:
+        hook.users.create(attributes) if action == "create" else hook.users.update(ID, attributes)
+    assert problem in str(error.value)
+    assert "s3cret" not in told(error.value)
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("key", ["id", "_id"])
+def test_the_attributes_of_another_record_are_refused(
+    key: str, hook: WebcamconsultHook, service: Service
+) -> None:
+    attributes: Any = {key: "an-other", "last_name": "Akkermans"}
+    with pytest.raises(WebcamconsultInputError, match=f"another '{key}' than the user_id"):
+        hook.users.update(ID, attributes)
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    "record_id",
+    [
+        None,
+        "",
+        "None",
+        12,
+        ["a"],
+        " ",
+        "a b",
+        "a/b",
+        "../users",
+        "a?b",
+        "a#b",
+        "a.json",
+        "a\n",
+        "é",
+        "{{ ti }}",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("action", ["get", "update", "delete"])
+def test_an_id_that_cannot_be_one_is_refused_before_anything_is_sent(
+    action: str, kind: str, record_id: Any, hook: WebcamconsultHook, service: Service
+) -> None:
+    arguments = (record_id, {"duration": 1}) if action == "update" else (record_id,)
+    with pytest.raises(WebcamconsultInputError, match=f"^{kind[:-1]}_id "):
+        getattr(getattr(hook, kind), action)(*arguments)
+    assert service.requests == []
+
+
+# Who gets the token
+
+
+def test_another_token_is_refused(connect: Connect, service: Service) -> None:
+    with pytest.raises(WebcamconsultAuthenticationError):
+        connect(service.url, "another-token").users.list()
+
+
+@pytest.mark.parametrize("auth_as_parameter", [False, True])
+def test_the_plain_session_gives_the_token_to_the_connection_alone(
+    auth_as_parameter: bool, connect: Connect, serve: Serve
+) -> None:
+    other = serve({})
+    server = serve({"status": 302, "headers": {"Location": f"{other.url}/elsewhere"}}, {})
+    session = connect(f"{server.url}/api", TOKEN, auth_as_parameter=auth_as_parameter).get_conn()
+    session.get(f"{server.url}/api/users.json")
+    session.get(f"{server.url}/apiary/users.json")
+    session.get(f"{server.url}/api/../users.json")
+    session.get(f"{other.url}/api/users.json")
+    had_it = [
+        TOKEN in f"{request.target} {request.headers}" for request in [*server.requests, *other.requests]
+    ]
+    assert had_it == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("path", ["", "/api", "/%7Ecare", "/zörg", "/zorg%20en%20meer", "/zorg/../api"])
+@pytest.mark.parametrize("auth_as_parameter", [False, True])
+def test_the_token_is_given_however_the_address_is_written(
+    path: str, auth_as_parameter: bool, connect: Connect, serve: Serve
+) -> None:
+    server = serve({"body": []})
+    connect(f"{server.url}{path}", TOKEN, auth_as_parameter=auth_as_parameter).users.list()
+    assert TOKEN in f"{server.requests[0].target} {server.requests[0].headers}"
+
+
+def test_a_token_with_the_signs_of_a_url_arrives_whole(connect: Connect, serve: Serve) -> None:
+    server = serve({"body": []})
+    connect(server.url, "a+b/c=&d%41#e", auth_as_parameter=True).users.list()
+    assert server.requests[0].query == {"authentication_token": ["a+b/c=&d%41#e"]}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"body": []},
+        {"status": 503},
+        {"cut": "after the request"},
+        {"status": 302, "headers": {"Location": "/elsewhere?authentication_token=s3cret%2Btoken"}},
+    ],
+    ids=str,
+)
+def test_the_token_as_a_parameter_is_in_no_log(step: Any, connect: Connect, serve: Serve, log: Log) -> None:
+    hook = connect(serve(step).url, "s3cret+token", auth_as_parameter=True, retries=1)
+    try:
+        hook.users.list()
+    except Exception as error:
+        hook.log.warning("It failed.", exc_info=error)
+    assert "users.json" in log.text
+    assert "s3cret" not in log.text
+
+
+@pytest.mark.parametrize("auth_as_parameter", [False, True])
+def test_the_netrc_of_who_runs_airflow_is_not_used(
+    auth_as_parameter: bool, connect: Connect, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(netrc))
+    server = serve({"body": []})
+    connect(server.url, TOKEN, auth_as_parameter=auth_as_parameter).users.list()
+    expected = None if auth_as_parameter else f"Token token={TOKEN}"
+    assert server.requests[0].headers.get("Authorization") == expected
+
+
+# TLS, with a certificate that no authority signed
+
+
+def test_a_certificate_that_nobody_knows_is_refused(connect: Connect, serve: Serve) -> None:
+    server = serve({"body": []}, tls=True)
+    with pytest.raises(WebcamconsultConnectionError, match="certificate was not accepted"):
+        connect(server.url, retries=0).users.list()
+    assert server.requests == []
+
+
+def test_a_certificate_that_the_environment_knows_is_taken(
+    connect: Connect, serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    assert connect(serve({"body": []}, tls=True).url, retries=0).users.list() == []
+
+
+@pytest.mark.parametrize("bundle", [None, certifi.where()], ids=["alone", "with REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("plain_session", [False, True])
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_insecure_takes_any_certificate_whatever_the_environment_says(
+    plain_session: bool,
+    bundle: str | None,
+    connect: Connect,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if bundle:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    server = serve({"body": []}, tls=True)
+    hook = connect(server.url, insecure=True, retries=0)
+    if plain_session:
+        hook.get_conn().get(f"{server.url}/users.json")
+    else:
+        hook.users.list()
+    assert len(server.requests) == 1

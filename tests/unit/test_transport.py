@@ -1,0 +1,523 @@
+"""What goes wrong on the way to the service, at it, and on the way back; and what is then done again."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import sys
+import time
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from airflow_provider_webcamconsult import transport
+from airflow_provider_webcamconsult.api.request import create_request, update_request
+from airflow_provider_webcamconsult.api.resources import CLIENT
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultAuthenticationError,
+    WebcamconsultConfigurationError,
+    WebcamconsultConnectionError,
+    WebcamconsultError,
+    WebcamconsultNotFoundError,
+    WebcamconsultRateLimitError,
+    WebcamconsultRequestError,
+    WebcamconsultResponseError,
+    WebcamconsultServerError,
+    WebcamconsultUnknownOutcomeError,
+    WebcamconsultValidationError,
+)
+from airflow_provider_webcamconsult.version_compat import AirflowFailException
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+    from tests.unit.conftest import Connect, Log, Serve, Step, Tell
+
+TOKEN = "s3cret-token"
+ID = "5492ba6da19ea682ea000001"
+# With two, what is done "once more" differs from what is done again as often as the connection says.
+RETRIES = 2
+CALLS: dict[str, Callable[[WebcamconsultHook], object]] = {
+    "GET": lambda hook: hook.clients.get(ID),
+    "PUT": lambda hook: hook.transport.send(update_request(CLIENT, ID, {"last_name": "s3cret-name"})),
+    "DELETE": lambda hook: hook.clients.delete(ID),
+    "POST": lambda hook: hook.transport.send(create_request(CLIENT, {"last_name": "s3cret-name"})),
+}
+GOOD: Step = {"body": {"client": {"id": ID}}}
+NO_RETRY = (
+    WebcamconsultAuthenticationError,
+    WebcamconsultConfigurationError,
+    WebcamconsultNotFoundError,
+    WebcamconsultRequestError,
+    WebcamconsultValidationError,
+)
+
+
+class Fault(NamedTuple):
+    """
+    How a request is met, and what becomes of it.
+
+    :param step: what the server does each time.
+    :param error: the class of the error of a request that may be sent twice.
+    :param times: how often that request reaches the server.
+    :param remedy: what its message says to do.
+    :param create: the class of the error of a create, where it is another; it reaches the server once then.
+    :param ends_delete: whether it is good enough for a delete.
+    """
+
+    step: Step
+    error: type[WebcamconsultError]
+    times: int
+    remedy: str
+    create: type[WebcamconsultError] | None = None
+    ends_delete: bool = False
+
+
+UNKNOWN = WebcamconsultUnknownOutcomeError
+NOT_AGAIN = "is not known, so it was not sent again"
+ALWAYS = 1 + RETRIES
+
+
+def _passing(status: int) -> Fault:
+    step: Step = {"status": status, "body": "s3cret-body"}
+    return Fault(step, WebcamconsultServerError, ALWAYS, "try again later", UNKNOWN)
+
+
+def _redirect(status: int) -> Fault:
+    address = "https://elsewhere.example.com:8443"
+    step: Step = {"status": status, "headers": {"Location": f"{address}/users.json?token=s3cret-query"}}
+    return Fault(
+        step,
+        WebcamconsultConfigurationError,
+        1,
+        f"on to {address}, and nothing was carried out; put the address",
+    )
+
+
+def _refused(
+    status: int, error: type[WebcamconsultError], remedy: str, body: object = "s3cret-body"
+) -> Fault:
+    return Fault({"status": status, "body": body}, error, 1, remedy)
+
+
+def _unreadable(body: object) -> Fault:
+    remedy = "try again, and if it stays, check the connection's Host"
+    return Fault({"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, ends_delete=True)
+
+
+def _lost(step: Step, remedy: str = "try again|check the connection's Host and Port") -> Fault:
+    return Fault(step, WebcamconsultConnectionError, ALWAYS, remedy, UNKNOWN)
+
+
+FAULTS = {
+    "cut before the body was read": _lost({"cut": "before the body"}),
+    "cut after the request was read": _lost({"cut": "after the request"}),
+    "half an answer": _lost({**GOOD, "cut": "in the answer"}),
+    "no answer in time": _lost({"delay": 1}, "raise 'timeout' in the connection"),
+    "damaged in transfer": _lost({"headers": {"Content-Encoding": "gzip"}, "body": "s3cret-body"}),
+    "429": Fault({"status": 429}, WebcamconsultRateLimitError, ALWAYS, "lower the parallelism with a pool"),
+    "429 with seconds": Fault(
+        {"status": 429, "headers": {"Retry-After": "7"}}, WebcamconsultRateLimitError, ALWAYS, "with a pool"
+    ),
+    "429 with a date": Fault(
+        {"status": 429, "headers": {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}},
+        WebcamconsultRateLimitError,
+        ALWAYS,
+        "with a pool",
+    ),
+    "500": _passing(500)._replace(times=2),
+    "502": _passing(502),
+    "503": _passing(503),
+    "504": _passing(504),
+    "301": _redirect(301),
+    "302": _redirect(302),
+    "307": _redirect(307),
+    "308": _redirect(308),
+    "302 to nowhere": Fault(
+        {"status": 302, "headers": {"Location": "http://[s3cret-address"}},
+        WebcamconsultConfigurationError,
+        1,
+        "nothing was carried out; put the address",
+    ),
+    "400": _refused(400, WebcamconsultRequestError, "does not take this request as it is"),
+    "401": _refused(
+        401, WebcamconsultAuthenticationError, "enter the organisation's as the connection's password"
+    ),
+    "403": _refused(403, WebcamconsultAuthenticationError, "ask Webcamconsult for the right"),
+    "404": _refused(404, WebcamconsultNotFoundError, "check the id, and the Host|the host has no such path"),
+    "418": _refused(418, WebcamconsultRequestError, "does not take this request as it is"),
+    "422": _refused(
+        422,
+        WebcamconsultValidationError,
+        "email: is al in gebruik",
+        {"errors": {"email": ["is al in gebruik"]}},
+    ),
+    "a web page": Fault(
+        {"body": "\n<!DOCTYPE html><p>s3cret-body"},
+        WebcamconsultConfigurationError,
+        1,
+        "check the connection's Host",
+        UNKNOWN,
+    ),
+    "nothing": _unreadable(""),
+    "no JSON": _unreadable("s3cret-body"),
+    "no text": _unreadable(b"\xff\xfe\xff"),
+    "JSON without end": _unreadable("[" * 200_000),
+    "JSON of something else": _unreadable({"status": "ok"}),
+    "a list": _unreadable([{"id": ID}]),
+    "a record in the wrong envelope": _unreadable({"user": {"id": ID, "last_name": "s3cret-name"}}),
+    "a record without id": _unreadable({"client": {"last_name": "s3cret-name"}}),
+    "a record with a number as id": _unreadable({"client": {"id": 12}}),
+}
+
+
+def _cases(faults: dict[str, Fault]) -> pytest.MarkDecorator:
+    cases = {f"{method} and {name}": (method, fault) for name, fault in faults.items() for method in CALLS}
+    return pytest.mark.parametrize(("method", "fault"), cases.values(), ids=cases.keys())
+
+
+@pytest.fixture(autouse=True)
+def _without_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0)
+
+
+def call(method: str, hook: WebcamconsultHook) -> WebcamconsultError | None:
+    """Send and return what it raised, if it did; the function above us gets nothing else."""
+    try:
+        CALLS[method](hook)
+    except WebcamconsultError as error:
+        return error
+    return None
+
+
+@_cases(FAULTS)
+def test_what_happened_decides_the_error_and_how_often_it_is_sent(
+    method: str, fault: Fault, connect: Connect, serve: Serve
+) -> None:
+    server = serve(fault.step)
+    error = call(method, connect(server.url, TOKEN, retries=RETRIES, timeout=0.25))
+    expected, times = fault.error, fault.times
+    if method == "POST" and fault.create:
+        expected, times = fault.create, 1
+    if method == "DELETE" and fault.ends_delete:
+        assert (error, len(server.requests)) == (None, 1)
+        return
+    assert (type(error), len(server.requests)) == (expected, times)
+    assert isinstance(error, AirflowFailException) is (expected in NO_RETRY)
+
+
+@pytest.mark.parametrize("auth_as_parameter", [False, True], ids=["header", "parameter"])
+@_cases({name: fault for name, fault in FAULTS.items() if "delay" not in fault.step})
+def test_an_error_says_where_and_what_to_do_and_nothing_that_is_secret(
+    method: str, fault: Fault, auth_as_parameter: bool, connect: Connect, serve: Serve, told: Tell, log: Log
+) -> None:
+    url = serve(fault.step).url
+    error = call(method, connect(url, TOKEN, retries=1, auth_as_parameter=auth_as_parameter))
+    if error is None:
+        assert fault.ends_delete
+        return
+    path = "/clients.json" if method == "POST" else f"/client/{ID}.json"
+    assert str(error).startswith(f"{method} {path}: ")
+    assert (error.method, error.path) == (method, path)
+    remedy = NOT_AGAIN if method == "POST" and fault.create else fault.remedy
+    assert any(alternative in str(error) for alternative in remedy.split("|"))
+    assert "s3cret" not in told(error) + log.text
+
+
+# What never left
+
+
+@pytest.fixture
+def refused_url() -> Iterator[str]:
+    """Give an address whose port is taken, where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def overrun_url() -> Iterator[str]:
+    """Give an address whose queue of connections is full, so that connecting gets no answer."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(3)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for client in waiting:
+            client.close()
+
+
+@pytest.mark.parametrize("method", CALLS)
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("refused_url", "the connection failed (Connection refused); check the connection's Host and Port."),
+        ("https://webcamconsult.invalid", "the host's name is not known; check the connection's Host."),
+        ("", "the host does not speak TLS there; check the connection's Host and Port."),
+        pytest.param(
+            "overrun_url",
+            "no connection within 0.25 s; check the connection's Host and Port, and the way there.",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse at once"),
+        ),
+    ],
+    ids=["refused", "no such name", "no TLS there", "no connection in time"],
+)
+def test_what_was_never_sent_is_tried_again_whatever_it_is(
+    method: str,
+    address: str,
+    cause: str,
+    connect: Connect,
+    serve: Serve,
+    log: Log,
+    request: pytest.FixtureRequest,
+) -> None:
+    plain_server = serve({})
+    url = address or f"https://127.0.0.1:{plain_server.port}"
+    if address.endswith("_url"):
+        url = request.getfixturevalue(address)
+    error = call(method, connect(url, TOKEN, retries=RETRIES, timeout=0.25))
+    assert type(error) is WebcamconsultConnectionError
+    assert not isinstance(error, AirflowFailException)
+    assert str(error).endswith(f".json: {cause}")
+    assert len(log.warnings) == RETRIES
+    assert plain_server.requests == []
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_host_whose_name_cannot_be_one_is_not_tried_again(method: str, connect: Connect, log: Log) -> None:
+    error = call(method, connect("https://.example.com"))
+    assert type(error) is WebcamconsultConfigurationError
+    assert str(error).endswith(": the host's name cannot be one; check the connection's Host.")
+    assert log.warnings == []
+
+
+@pytest.mark.parametrize("address", ["refused", "no such name"])
+@pytest.mark.parametrize("method", CALLS)
+def test_what_was_never_sent_does_not_show_the_token(
+    method: str, address: str, connect: Connect, refused_url: str, told: Tell, log: Log
+) -> None:
+    url = refused_url if address == "refused" else "http://webcamconsult.invalid"
+    error = call(method, connect(url, TOKEN, retries=0, auth_as_parameter=True))
+    assert error is not None
+    assert "s3cret" not in told(error) + log.text
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_service_that_comes_up_meanwhile_gets_the_request_once(
+    method: str, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.1)
+    server = serve(GOOD, listening_after=0.05)
+    assert call(method, connect(server.url, retries=5)) is None
+    assert len(server.requests) == 1
+
+
+# What is done again
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": status} for status in (429, 500, 502, 503, 504)]
+    + [{"cut": "after the request"}, {"cut": "before the body"}, {**GOOD, "cut": "in the answer"}],
+    ids=str,
+)
+def test_a_fault_that_passes_is_ridden_out_and_logged(
+    method: str, fault: Step, connect: Connect, serve: Serve, log: Log
+) -> None:
+    server = serve(fault, GOOD)
+    assert call(method, connect(server.url)) is None
+    first, second = server.requests
+    assert (second.method, second.target) == (first.method, first.target)
+    (warning,) = log.warnings
+    assert warning.endswith("Trying again in 0.0 s.")
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_what_is_sent_again_is_sent_whole(method: str, connect: Connect, serve: Serve) -> None:
+    server = serve({"status": 429}, {"status": 429}, GOOD)
+    assert call(method, connect(server.url)) is None
+    assert len(server.requests) == 3
+    assert len({request.body for request in server.requests} - {b""}) == 1
+
+
+def test_a_create_is_not_lost_on_a_connection_that_was_closed_while_idle(
+    connect: Connect, serve: Serve
+) -> None:
+    server = serve({**GOOD, "cut": "after the answer"}, GOOD)
+    hook = connect(server.url)
+    hook.clients.get(ID)
+    assert server.connection_ended.wait(10)
+    hook.clients.create({"last_name": "Ester"})
+    assert [request.method for request in server.requests] == ["GET", "POST"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": status} for status in (500, 502, 503, 504)]
+    + [
+        {"cut": "after the request"},
+        {"cut": "before the body"},
+        {"body": "ok", "cut": "in the answer"},
+        {"delay": 1},
+    ],
+    ids=str,
+)
+def test_a_repeated_delete_that_finds_the_record_gone_has_succeeded(
+    fault: Step, connect: Connect, serve: Serve
+) -> None:
+    server = serve(fault, {"status": 404})
+    assert call("DELETE", connect(server.url, timeout=0.25)) is None
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("steps", [[{"status": 404}], [{"status": 429}, {"status": 404}]], ids=str)
+def test_a_delete_that_cannot_have_been_carried_out_does_not_succeed(
+    steps: list[Step], connect: Connect, serve: Serve
+) -> None:
+    assert type(call("DELETE", connect(serve(*steps).url))) is WebcamconsultNotFoundError
+
+
+def test_a_404_is_no_success_for_what_is_not_a_delete(connect: Connect, serve: Serve) -> None:
+    error = call("PUT", connect(serve({"status": 503}, {"status": 404}).url))
+    assert type(error) is WebcamconsultNotFoundError
+
+
+@pytest.mark.parametrize("retries", [0, 1, 4])
+def test_the_connection_says_how_often(retries: int, connect: Connect, serve: Serve) -> None:
+    server = serve({"status": 503})
+    call("GET", connect(server.url, retries=retries))
+    assert len(server.requests) == 1 + retries
+
+
+def test_a_call_is_not_tried_again_for_ever(
+    connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "RETRY_TOTAL_SECONDS", 0)
+    server = serve({"status": 503})
+    call("GET", connect(server.url, retries=100))
+    assert len(server.requests) == 1
+
+
+def test_the_pause_grows(connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.1)
+    monkeypatch.setattr(transport, "BACKOFF_MAX_SECONDS", 0.2)
+    call("GET", connect(serve({"status": 503}).url, retries=3))
+    pauses = [float(warning.rpartition(" in ")[2].removesuffix(" s.")) for warning in log.warnings]
+    assert 0.1 <= pauses[0] <= 0.2 <= pauses[1] <= 0.3
+    assert pauses[2] <= 0.3
+
+
+# When to ask again
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
+def test_a_pause_that_the_service_asks_for_is_kept(
+    method: str, as_date: bool, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 120)
+    # A date has no fractions: one or two seconds from now.
+    moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    asked = format_datetime(moment.replace(microsecond=0), usegmt=True) if as_date else "1"
+    server = serve({"status": 429, "headers": {"Retry-After": asked}}, GOOD)
+    hook, began = connect(server.url), time.monotonic()
+    assert call(method, hook) is None
+    assert 0.8 <= time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        ("7", 7, 7),
+        (" 7 ", 7, 7),
+        ("0", 0, 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", 1e9, 1e10),
+    ],
+)
+def test_an_error_tells_the_pause_that_the_service_asked_for(
+    status: int, asked: str, least: float, most: float, connect: Connect, serve: Serve
+) -> None:
+    error = call("GET", connect(serve({"status": status, "headers": {"Retry-After": asked}}).url, retries=0))
+    assert error is not None
+    assert error.retry_after is not None
+    assert least <= error.retry_after <= most
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["", "soon", "-5", "1.5", "\N{ARABIC-INDIC DIGIT SEVEN}", "Wed, 21 Oct 2099 07:28:00", "Wed, 99 Oct"],
+)
+def test_a_pause_that_cannot_be_read_is_none(asked: str, connect: Connect, serve: Serve) -> None:
+    step: Step = {"status": 429, "headers": {"Retry-After": asked}}
+    error = call("GET", connect(serve(step).url, retries=0))
+    assert error is not None
+    assert error.retry_after is None
+
+
+def test_a_pause_of_an_hour_is_not_kept(connect: Connect, serve: Serve) -> None:
+    # The limit is 0 in this file.
+    server = serve({"status": 429, "headers": {"Retry-After": "3600"}}, GOOD)
+    assert call("GET", connect(server.url)) is None
+
+
+# What an answer means
+
+
+def test_a_redirect_is_not_followed(connect: Connect, serve: Serve) -> None:
+    other = serve(GOOD)
+    error = call("POST", connect(serve({"status": 307, "headers": {"Location": other.url}}).url))
+    assert f"on to {other.url}," in str(error)
+    assert other.requests == []
+
+
+@pytest.mark.parametrize("location", ["/users/sign_in", "", "sign_in"])
+def test_a_redirect_on_the_same_host_says_so(location: str, connect: Connect, serve: Serve) -> None:
+    error = call("GET", connect(serve({"status": 302, "headers": {"Location": location}}).url))
+    assert "sends requests on to another path" in str(error)
+
+
+def test_a_validation_error_holds_what_the_service_said_of_each_attribute(
+    connect: Connect, serve: Serve
+) -> None:
+    errors = {"email": ["is al in gebruik", "is te lang"], "base": "kan niet"}
+    error = call("POST", connect(serve({"status": 422, "body": {"errors": errors}}).url))
+    assert isinstance(error, WebcamconsultValidationError)
+    assert error.errors == errors
+    assert "email: is al in gebruik, is te lang; base: kan niet." in str(error)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "no JSON", [], {}, {"errors": {}}, {"errors": ["x"]}, {"errors": None}], ids=repr
+)
+def test_a_validation_error_without_reasons_says_so(body: Any, connect: Connect, serve: Serve) -> None:
+    error = call("POST", connect(serve({"status": 422, "body": body}).url))
+    assert isinstance(error, WebcamconsultValidationError)
+    assert error.errors == {}
+    assert "it gave no reason" in str(error)
+
+
+@pytest.mark.parametrize(
+    "body", [{"users": []}, [None], ["x"], [{"last_name": "x"}], [{"id": ""}], {"id": ID}, "null"], ids=repr
+)
+def test_a_list_that_is_none_is_an_error(body: Any, connect: Connect, serve: Serve) -> None:
+    with pytest.raises(WebcamconsultResponseError, match=r"^GET /users\.json: 200 OK, but the answer is not"):
+        connect(serve({"body": body}).url, retries=0).users.list()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "Not Found"), (503, "Service Unavailable"), (299, None)]
+)
+def test_an_error_has_the_status_and_its_reason(
+    status: int, reason: str | None, connect: Connect, serve: Serve
+) -> None:
+    error = call("GET", connect(serve({"status": status}).url, retries=0))
+    assert error is not None
+    assert (error.status_code, error.reason) == (status, reason)
