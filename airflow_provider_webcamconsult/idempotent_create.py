@@ -1,9 +1,9 @@
 """
-A create leaves exactly one record, whatever happens to the answer, the worker or the task.
+Create a record so that a retry never creates a second one.
 
-The service creates again each time it is sent a create. So the intent is noted before it is sent and the id
-after; where an earlier send may have been carried out, the record is looked for by its natural key, and only
-if it is not there is a create sent.
+The service creates a new record for every create request that it receives. So a checkpoint is written before
+the request is sent, and the id is stored afterwards. If an earlier request may have succeeded, the record is
+looked up by its natural key. The request is sent only if the record does not exist.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
 from airflow_provider_webcamconsult.api.matching import (
+    describe_missing_key,
     differing_attributes,
+    join_names,
     natural_key,
-    natural_key_names,
     verify_stored,
 )
 from airflow_provider_webcamconsult.api.request import (
@@ -43,63 +44,65 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.api.resources import Resource
     from airflow_provider_webcamconsult.transport import Transport
 
-#: What a create does with a record that has the same natural key.
+#: What a create does if a record with the same natural key already exists.
 IfExists = Literal["create", "reuse", "update", "fail"]
 IF_EXISTS = ("create", "reuse", "update", "fail")
 
-#: Seconds before each look for a record whose creation has an unknown outcome.
+#: Seconds before each look-up of a record after a create with an unknown outcome.
 LOOKUP_DELAYS_SECONDS = (0.0, 1.0, 3.0)
 
 
 class Checkpoint(Protocol):
-    """What survives of a create when its process does not."""
+    """The progress of a create, for the next try of its task."""
 
-    #: Whether the next try looks at this checkpoint before it creates.
+    #: Whether the next try reads this checkpoint before it creates a record.
     persistent: bool
 
     def read(self) -> Mapping[str, Any]:
         """
-        Return what is known of earlier tries.
+        Return what is known about earlier tries.
 
-        Empty: there was none. With ``sent_at``: when a create was sent at the latest, in seconds since the
-        epoch. With ``id``: the record that was created or taken. Anything else: there was one, perhaps.
+        :return: a mapping that is empty if there was no earlier try. ``id`` is the id of the record that was
+            created or reused. ``sent_at`` is the latest time at which a create may have been sent, in seconds
+            since the epoch. Any other content means that an earlier try may have created the record.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:
         """
-        Keep a value.
+        Replace the checkpoint.
 
-        :param value: as :meth:`read` returns it; an empty one forgets.
+        :param value: a value as :meth:`read` returns it; an empty mapping deletes the checkpoint.
         """
 
 
 class NoCheckpoint:
-    """For a create outside of an operator: each run begins anew."""
+    """A checkpoint that stores nothing, for a create outside of an operator."""
 
     persistent = False
 
     def read(self) -> Mapping[str, Any]:
-        """Return nothing."""
+        """Return an empty mapping."""
         return {}
 
     def write(self, value: Mapping[str, Any]) -> None:
         """
-        Keep nothing.
+        Do nothing.
 
-        :param value: is forgotten.
+        :param value: ignored.
         """
 
 
 class IdempotentCreate(Generic[RecordT]):
     """
-    One record to create.
+    Creates one record, or finds the record that an earlier try created.
 
-    :param transport: what sends the requests.
+    :param transport: transport that sends the requests.
     :param resource: the kind of record.
-    :param payload: its serialized attributes.
-    :param if_exists: what to do with a record that has the same natural key.
-    :param strict: whether an attribute that the service did not keep is an error.
-    :param checkpoint: what survives of an earlier try.
+    :param payload: the serialized attributes.
+    :param if_exists: what to do if a record with the same natural key already exists.
+    :param strict: whether to raise an error if the service did not store an attribute as sent.
+    :param checkpoint: checkpoint of earlier tries.
+    :raises WebcamconsultInputError: if ``if_exists`` is invalid, or requires a natural key that is missing.
     """
 
     def __init__(
@@ -124,20 +127,24 @@ class IdempotentCreate(Generic[RecordT]):
         self.key = natural_key(self.resource, payload)
         if self.key is None and if_exists != "create":
             raise WebcamconsultInputError(
-                f"if_exists='{if_exists}' needs what {self.resource.with_article} is found by: "
-                f"{natural_key_names(self.resource)}."
+                f"Cannot look up the {self.resource.name} for if_exists='{if_exists}': "
+                f"{describe_missing_key(self.resource)}. Complete the attributes, or use if_exists='create'."
             )
 
     def run(self) -> RecordT:
-        """Return the one record."""
+        """
+        Create or find the record.
+
+        :return: the record.
+        """
         if "id" in self.earlier:
-            remembered = self._from_checkpoint(self.earlier["id"])
-            if remembered is not None:
-                return remembered
+            record = self._from_checkpoint(self.earlier["id"])
+            if record is not None:
+                return record
         if "sent_at" in self.earlier:
             found = self._find_earlier_create()
         elif self.key is not None and (self.earlier or self.if_exists != "create"):
-            found = self._at_most_one(self._look_up())
+            found = self._single_match(self._look_up())
         else:
             found = None
         if found is None:
@@ -148,40 +155,44 @@ class IdempotentCreate(Generic[RecordT]):
         try:
             record = self._get(record_id)
         except WebcamconsultNotFoundError:
-            # Gone, or the connection says the wrong path: the list tells.
-            there = [record for record in self._list() if record["id"] == record_id]
-            if not there:
-                self._log("was deleted since an earlier try created it; it is created anew", record_id)
+            # Either the record was deleted, or 'plural_paths' is wrong. The list works in both cases.
+            matches = [record for record in self._list() if record["id"] == record_id]
+            if not matches:
+                self.transport.log.info(
+                    "%s %s from an earlier try no longer exists. Creating it again.",
+                    self.resource.name.capitalize(),
+                    record_id,
+                )
                 return None
-            record = there[0]
-        self._log("was created by an earlier try", record_id)
+            record = matches[0]
+        self.transport.log.info("Using %s %s from an earlier try.", self.resource.name, record_id)
         if self.if_exists == "update":
-            return self._updated_to_match(record)
+            return self._update_to_match(record)
         if not self.earlier.get("verified"):
             self._verify(record)
         return record
 
     def _find_earlier_create(self) -> RecordT | None:
-        """Look for what an earlier try may have created, until its request can no longer be under way."""
+        """Look up what an earlier try may have created, until its request can no longer be in progress."""
         if self.key is None:
             self.checkpoint.write({})
             raise self._cannot_look_up(
                 WebcamconsultError(f"An earlier try may have created the {self.resource.name}.")
             )
         timeout = self.transport.settings.timeout
-        # At the most from now, whatever the clock of the other worker said.
+        # The clock of the earlier worker may be ahead, so never wait longer than the timeout from now.
         settled_at = min(self.earlier["sent_at"], time.time()) + timeout
         while True:
-            found = self._at_most_one(self._look_up(self.earlier.get("fingerprint")))
-            pause = settled_at - time.time()
-            if found is not None or pause <= 0:
+            found = self._single_match(self._look_up(self.earlier.get("fingerprint")))
+            delay = settled_at - time.time()
+            if found is not None or delay <= 0:
                 return found
             self.transport.log.info(
-                "An earlier try may still be creating the %s; looking again in %.0f s.",
+                "The request of an earlier try may still be in progress. Next check for the %s in %.0f s.",
                 self.resource.name,
-                pause,
+                delay,
             )
-            time.sleep(pause)
+            time.sleep(delay)
 
     def _list(self) -> list[RecordT]:
         records: list[RecordT] = self.transport.send(list_request(self.resource))
@@ -209,37 +220,38 @@ class IdempotentCreate(Generic[RecordT]):
     def _create(self) -> RecordT:
         fingerprint = self._fingerprint(self.key)
 
-        def intend() -> None:
-            # Each time: a 429 can put the request off for longer than a retry waits for it.
+        def write_checkpoint() -> None:
+            # Before each attempt, because a 429 can delay the request for longer than a retry waits for it.
             self.checkpoint.write({"sent_at": time.time(), "fingerprint": fingerprint})
 
         try:
-            record = self._post(intend)
+            record = self._post(write_checkpoint)
         except WebcamconsultUnknownOutcomeError as error:
             unknown = error
         except WebcamconsultError:
-            self.checkpoint.write(self.earlier)  # surely not created; an earlier one perhaps
+            # This request created nothing, but an earlier one may have.
+            self.checkpoint.write(self.earlier)
             raise
         else:
             self._verify(record)
             if "sent_at" in self.earlier:
-                # Two workers that send at the same instant cannot be prevented, but told.
-                self._at_most_one(self._look_up())
+                # Duplicates from simultaneous requests cannot be prevented, but they can be reported.
+                self._single_match(self._look_up())
             return record
-        found = self._find_after(unknown)
-        if self.if_exists == "reuse":  # it was not there before
+        found = self._find_after_unknown_outcome(unknown)
+        if self.if_exists == "reuse":  # run() found no record before, so this request created it
             self._verify(found)
             return found
         return self._accept_as_created(found)
 
-    def _find_after(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
+    def _find_after_unknown_outcome(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
         if self.key is None:
             self.checkpoint.write({})
             raise self._cannot_look_up(unknown)
         for seconds in LOOKUP_DELAYS_SECONDS:
             time.sleep(seconds)
             try:
-                found = self._at_most_one(self._look_up())
+                found = self._single_match(self._look_up())
             except WebcamconsultConflictError:
                 raise
             except WebcamconsultError as error:
@@ -248,25 +260,27 @@ class IdempotentCreate(Generic[RecordT]):
             if found is not None:
                 return found
         if self.checkpoint.persistent or self.if_exists != "create":
-            raise _reraise_as(
-                unknown, WebcamconsultUnknownOutcomeError, "A retry looks for it before it creates one."
+            raise _with_remedy(
+                unknown,
+                WebcamconsultUnknownOutcomeError,
+                f"A retry checks whether the {self.resource.name} exists before it creates one.",
             )
-        raise _reraise_as(
+        raise _with_remedy(
             unknown,
             WebcamconsultNonRetryableError,
-            "Look whether it is at the service before you run this again.",
+            f"Check whether the {self.resource.name} exists in Webcamconsult before you run this again.",
         )
 
     def _cannot_look_up(self, unknown: WebcamconsultError) -> WebcamconsultError:
-        return _reraise_as(
+        return _with_remedy(
             unknown,
             WebcamconsultNonRetryableError,
-            f"It cannot be looked for: {self.resource.with_article} is found by "
-            f"{natural_key_names(self.resource)}. If it is not at the service, clear this task.",
+            f"Cannot check whether it exists: {describe_missing_key(self.resource)}. "
+            f"If the {self.resource.name} is missing from Webcamconsult, clear this task to create it.",
         )
 
     def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
-        """Find by natural key; by that of an earlier try too, which may have had another."""
+        """Return the records with the natural key, or with the fingerprint of an earlier try's key."""
         matches = []
         for record in self._list():
             key = natural_key(self.resource, record, like=self.key)
@@ -275,77 +289,86 @@ class IdempotentCreate(Generic[RecordT]):
         return matches
 
     def _fingerprints(self, record: RecordT) -> list[str]:
-        likes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
-        keys = [natural_key(self.resource, record, like=like) for like in likes]
+        shapes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
+        keys = [natural_key(self.resource, record, like=shape) for shape in shapes]
         return [self._fingerprint(key) for key in keys if key is not None]
 
     def _fingerprint(self, key: NaturalKey | None) -> str:
-        """Write a natural key so that it can be compared, but not read: it is stored, and a person's."""
+        """Return a keyed hash of a natural key, because a checkpoint must not contain personal data."""
         token = self.transport.settings.token.encode()
         return hmac.new(token, json.dumps(key, default=_utc).encode(), hashlib.sha256).hexdigest()
 
-    def _at_most_one(self, found: list[RecordT]) -> RecordT | None:
-        if len(found) > 1:
-            ids = [record["id"] for record in found]
+    def _single_match(self, matches: list[RecordT]) -> RecordT | None:
+        if len(matches) > 1:
+            ids = [record["id"] for record in matches]
             raise WebcamconsultConflictError(
-                f"There are {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
-                f"{', '.join(ids)}. Which is meant is not for this task to guess: delete the others.",
+                f"Found {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
+                f"{', '.join(ids)}. Cannot choose between them; "
+                f"delete the {'duplicate' if len(ids) == 2 else 'duplicates'}.",
                 ids=ids,
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
     def _accept_as_created(self, record: RecordT) -> RecordT:
-        """Take what an earlier send seems to have created, unless it is somebody else's."""
+        """Accept a record that an earlier request seems to have created, or fail if its values differ."""
         if self.if_exists in ("reuse", "update"):
             return self._resolve_existing(record)
         different = differing_attributes(self.resource, self.payload, record)
-        # What is absent from the answer tells nothing: the service ignores what it does not know.
+        # An absent value proves nothing, because the service ignores attributes that it does not know.
         different = [name for name in different if record.get(name) not in (None, "")]
         if different:
             raise WebcamconsultConflictError(
                 f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
-                f"another {', '.join(different)}. Whether an earlier try created it is not for this task "
-                "to guess: look at it, and decide with if_exists.",
+                f"differs in {join_names(different)}. Cannot tell whether an earlier try created it. "
+                f"Check the {self.resource.name}. To accept it, use if_exists='reuse' or 'update'.",
                 ids=[record["id"]],
             )
-        self._log("is there: the create was carried out, though its answer was lost", record["id"])
+        self.transport.log.info(
+            "%s %s was created, although the response was lost.",
+            self.resource.name.capitalize(),
+            record["id"],
+        )
         self._verify(record)
         return record
 
     def _resolve_existing(self, record: RecordT) -> RecordT:
         different = differing_attributes(self.resource, self.payload, record)
-        another = [
+        different_identity = [
             name for name in different if name in self.resource.identity_attributes and record.get(name)
         ]
-        if another and "reference_code" not in self._key_names() and self.if_exists != "fail":
+        if different_identity and "reference_code" not in self._key_names() and self.if_exists != "fail":
             raise WebcamconsultConflictError(
                 f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
-                f"another {', '.join(another)}: it may be another person. Give both a reference_code.",
+                f"differs in {join_names(different_identity)}. It may be a different person, so nothing "
+                "was changed. Give both clients a reference_code.",
                 ids=[record["id"]],
             )
         if self.if_exists == "fail":
             raise WebcamconsultConflictError(
-                f"{self.resource.name.capitalize()} {record['id']} with the same {self._key_names()} exists. "
-                "Use if_exists='reuse' to take it, or 'update' to bring it in line.",
+                f"{self.resource.name.capitalize()} {record['id']} with the same {self._key_names()} "
+                "already exists. To accept it, use if_exists='reuse' or 'update'.",
                 ids=[record["id"]],
             )
         if self.if_exists == "update":
-            return self._updated_to_match(record)
-        self._log("exists and is taken", record["id"])
+            return self._update_to_match(record)
+        self.transport.log.info("Reusing existing %s %s.", self.resource.name, record["id"])
         if different:
             self.transport.log.warning(
-                "%s %s has another %s than was given; if_exists='update' brings it in line.",
+                "%s %s differs from the given attributes in %s. It was reused without changes. "
+                "Use if_exists='update' to update it.",
                 self.resource.name.capitalize(),
                 record["id"],
-                ", ".join(different),
+                join_names(different),
             )
         self.checkpoint.write({"id": record["id"], "verified": True})
         return record
 
-    def _updated_to_match(self, record: RecordT) -> RecordT:
+    def _update_to_match(self, record: RecordT) -> RecordT:
         different = differing_attributes(self.resource, self.payload, record)
         if different:
-            self._log(f"is brought in line in {', '.join(different)}", record["id"])
+            self.transport.log.info(
+                "Updating %s of %s %s.", join_names(different), self.resource.name, record["id"]
+            )
             record = self._put(record["id"], different)
             self._verify(record)
         else:
@@ -353,24 +376,21 @@ class IdempotentCreate(Generic[RecordT]):
         return record
 
     def _verify(self, record: RecordT) -> None:
-        """Note the id, and whether the service kept what was sent: where not, a retry says so again."""
+        """Store the id, then compare the record with the payload; a retry repeats a failed comparison."""
         self.checkpoint.write({"id": record["id"]})
         if warning := verify_stored(self.resource, self.payload, record, strict=self.strict):
             self.transport.log.warning(warning)
         self.checkpoint.write({"id": record["id"], "verified": True})
 
     def _key_names(self) -> str:
-        return " and ".join(name for name, _ in self.key or ())
-
-    def _log(self, what: str, record_id: str) -> None:
-        self.transport.log.info("%s %s %s.", self.resource.name.capitalize(), record_id, what)
+        return join_names([name for name, _ in self.key or ()])
 
 
 def _utc(value: Any) -> str:
     return str(value.timestamp())
 
 
-def _reraise_as(
+def _with_remedy(
     unknown: WebcamconsultError, error_class: type[WebcamconsultError], remedy: str
 ) -> WebcamconsultError:
     return error_class(

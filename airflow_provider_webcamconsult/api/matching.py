@@ -8,7 +8,7 @@ from airflow_provider_webcamconsult.api.dates import parse_datetime
 from airflow_provider_webcamconsult.exceptions import WebcamconsultMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_webcamconsult.api.resources import Resource
 
@@ -16,13 +16,26 @@ if TYPE_CHECKING:
 NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
 
 
-def natural_key_names(resource: Resource[Any, Any]) -> str:
+def describe_missing_key(resource: Resource[Any, Any]) -> str:
     """
-    Say what finds a record of a kind again.
+    Describe which attributes are missing if :func:`natural_key` returns None.
 
-    :param resource: the kind.
+    :param resource: the kind of record.
+    :return: a clause for a message, such as "neither reference_code nor email was given".
     """
-    return ", else by ".join(" and ".join(names) for names in resource.natural_keys)
+    if len(resource.natural_keys) > 1:
+        return f"neither {' nor '.join(join_names(names) for names in resource.natural_keys)} was given"
+    (names,) = resource.natural_keys
+    return f"{names[0]} was not given" if len(names) == 1 else f"{join_names(names)} were not all given"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """
+    Join names for a message, as in "user_id, client_id and date".
+
+    :param names: the names.
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def natural_key(

@@ -1,4 +1,4 @@
-"""What the operators share. The classes to use are in ``users``, ``clients`` and ``appointments``."""
+"""Base classes of the operators in ``users``, ``clients`` and ``appointments``; not for use in a DAG."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 class MaskedAttributes(ResolveMixin):
     """
-    What Airflow sees of ``attributes``: the names, and the values that are not personal.
+    Wraps ``attributes`` so that Airflow stores and shows only the names and the values that are not personal.
 
-    Airflow stores and shows a template field three times: in the serialized DAG, rendered for the UI, and in
-    the log where it cannot be rendered. It renders this in :meth:`_WithAttributes.render_template`.
+    Airflow shows a template field in three places: in the serialized DAG, in the rendered templates, and in
+    the log if rendering fails. :meth:`_WithAttributes.render_template` renders the wrapped value.
 
-    :param value: the attributes, or what gives them: a callable, an XComArg, a template.
-    :param resource: the kind of record that they are of.
+    :param value: the attributes, or a callable, an XComArg or a template that returns them.
+    :param resource: the kind of record.
     """
 
     def __init__(self, value: Any, resource: Resource[Any, Any]) -> None:
@@ -53,7 +53,7 @@ class MaskedAttributes(ResolveMixin):
         return str(self.serialize())
 
     def serialize(self) -> Any:
-        """Return what Airflow 3 may store; Airflow 2 stores it as text."""
+        """Return the masked attributes, for Airflow 3 to store; Airflow 2 stores their ``repr``."""
         if callable(self.value):
             return f"<attributes from {getattr(self.value, '__qualname__', type(self.value).__name__)}>"
         if isinstance(self.value, Mapping):
@@ -66,12 +66,12 @@ class MaskedAttributes(ResolveMixin):
         return self._resource.aliases.get(name, name) in self._resource.non_personal
 
     def iter_references(self) -> Iterator[tuple[Any, str]]:
-        """Return the tasks whose XComs are in the attributes: those that come before this one."""
+        """Return the upstream tasks whose XComs the attributes contain, with the XCom keys."""
         return XComArg.iter_xcom_references(self.value)
 
 
 class WebcamconsultBaseOperator(BaseOperator):
-    """An operator on one kind of record."""
+    """An operator for one kind of record."""
 
     resource: ClassVar[Resource[Any, Any]]
     ui_color = "#d7edf4"
@@ -82,24 +82,24 @@ class WebcamconsultBaseOperator(BaseOperator):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "custom_operator_name" not in vars(cls):
-            # Of the whole name, the graph has room for what all of them begin with.
+            # In the graph, the full name would be cut off after the prefix that all operators share.
             name = cls.__name__.removeprefix("Webcamconsult").removesuffix("Operator")
             cls.custom_operator_name = name
 
     @cached_property
     def hook(self) -> WebcamconsultHook:
-        """The hook for this operator's connection."""
+        """The hook of this operator's connection."""
         return WebcamconsultHook(self.webcamconsult_conn_id)
 
     @property
     def records(self) -> Records[Any, Any]:
-        """The hook's records of this operator's kind."""
+        """The hook's ``users``, ``clients`` or ``appointments``."""
         records: Records[Any, Any] = getattr(self.hook, self.resource.plural)
         return records
 
     @property
     def record_id(self) -> str:
-        """The id in this operator's ``user_id``, ``client_id`` or ``appointment_id``."""
+        """The value of ``user_id``, ``client_id`` or ``appointment_id``."""
         record_id: str = getattr(self, f"{self.resource.name}_id")
         return record_id
 
@@ -109,7 +109,7 @@ class _WithAttributes(WebcamconsultBaseOperator):
 
     @property
     def attributes(self) -> MaskedAttributes:
-        """What to write, masked: Airflow stores what it finds here."""
+        """The attributes to write, masked, because Airflow stores the value of this property."""
         return MaskedAttributes(self._attributes, self.resource)
 
     @attributes.setter
@@ -118,9 +118,10 @@ class _WithAttributes(WebcamconsultBaseOperator):
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """
-        Render a value, and the masked attributes behind their mask.
+        Render a value; masked attributes stay masked.
 
-        :param content: the value.
+        :param content: the value to render.
+        :return: the rendered value.
         """
         if isinstance(content, MaskedAttributes):
             return MaskedAttributes(super().render_template(content.value, *args, **kwargs), self.resource)
@@ -132,7 +133,10 @@ class _WithAttributes(WebcamconsultBaseOperator):
 
 class TaskCheckpoint:
     """
-    What survives of a create in a task: Airflow 3.3 keeps it; before, the number of the try tells something.
+    The checkpoint of a create in a task.
+
+    Airflow 3.3 and newer store it in the task state store. On older versions, the try number shows whether an
+    earlier try may have created the record.
 
     :param context: the task's context.
     """
@@ -145,26 +149,33 @@ class TaskCheckpoint:
         self._store = task_state_store(context)
 
     def read(self) -> Mapping[str, Any]:
-        """Return what is known of earlier tries."""
-        kept = self._store.get(self._KEY) if self._store is not None else None
-        if kept:
-            return dict(kept)
+        """
+        Return what is known about earlier tries.
+
+        :return: a mapping as :meth:`~airflow_provider_webcamconsult.idempotent_create.Checkpoint.read`
+            describes it.
+        """
+        stored = self._store.get(self._KEY) if self._store is not None else None
+        if stored:
+            return dict(stored)
         if is_automatic_retry(self._context):
             if self._store is not None:
-                return {}  # The try before would have noted what it sent.
-            # The try before ended at least retry_delay ago.
+                # The previous try would have written a checkpoint before sending anything.
+                return {}
+            # The previous try ended at least retry_delay ago.
             return {"sent_at": time.time() - self._context["ti"].task.retry_delay.total_seconds()}
         if try_number(self._context) <= 1:
             return {}
         cleared = {"was_cleared": True}
-        self.write(cleared)  # for the retries of this try
+        # Stored for the retries of this try: they cannot detect that the task was cleared.
+        self.write(cleared)
         return cleared
 
     def write(self, value: Mapping[str, Any]) -> None:
         """
-        Keep a value, where Airflow can.
+        Replace the checkpoint. On Airflow before 3.3, this does nothing.
 
-        :param value: as :meth:`read` returns it; an empty one forgets.
+        :param value: a value as :meth:`read` returns it; an empty mapping deletes the checkpoint.
         """
         if self._store is not None and value:
             self._store.set(self._KEY, dict(value))
@@ -173,7 +184,7 @@ class TaskCheckpoint:
 
 
 class BaseCreateOperator(_WithAttributes):
-    """Creates a record, exactly once."""
+    """Creates a record; a retry never creates a second one."""
 
     if_exists: IfExists
     strict: bool
@@ -183,7 +194,7 @@ class BaseCreateOperator(_WithAttributes):
         Create the record.
 
         :param context: the task's context.
-        :return: its id.
+        :return: id of the record.
         """
         record = self.records.create(
             self._attributes_now(context),
@@ -192,12 +203,12 @@ class BaseCreateOperator(_WithAttributes):
             checkpoint=TaskCheckpoint(context),
         )
         record_id: str = record["id"]
-        self.log.info("The %s is %s.", self.resource.name, record_id)
+        self.log.info("Returning the id of %s %s.", self.resource.name, record_id)
         return record_id
 
 
 class BaseUpdateOperator(_WithAttributes):
-    """Changes a record."""
+    """Updates a record."""
 
     ui_color = "#e3ecf7"
 
@@ -205,10 +216,10 @@ class BaseUpdateOperator(_WithAttributes):
 
     def execute(self, context: Context) -> str:
         """
-        Change the record.
+        Update the record.
 
         :param context: the task's context.
-        :return: its id.
+        :return: id of the record.
         """
         record_id = self.record_id
         check_id(self.resource, record_id)
@@ -233,10 +244,12 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
         try:
             self.records.delete(self.record_id)
         except WebcamconsultNotFoundError:
-            # On a later try, an earlier one may have deleted it without hearing so.
+            # On a retry, an earlier try may have deleted the record and lost the response.
             if not self.ignore_if_missing and try_number(context) <= 1:
                 raise
-            self.log.info("There is no %s %s any more.", self.resource.name, self.record_id)
+            self.log.info(
+                "%s %s does not exist; nothing to delete.", self.resource.name.capitalize(), self.record_id
+            )
         else:
             self.log.info("Deleted %s %s.", self.resource.name, self.record_id)
 
@@ -255,28 +268,28 @@ class _WithFields(WebcamconsultBaseOperator):
 
 
 class BaseGetOperator(_WithFields):
-    """Reads a record."""
+    """Gets a record."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
-        Read the record.
+        Get the record.
 
         :param context: the task's context.
-        :return: of its attributes those in ``fields``.
+        :return: the attributes in ``fields``.
         """
         self._check_fields()
         return self._select(self.records.get(self.record_id))
 
 
 class BaseListOperator(_WithFields):
-    """Reads all records."""
+    """Lists all records."""
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """
-        Read all records of the token's organisation.
+        List all records of the token's organisation.
 
         :param context: the task's context.
-        :return: of each one's attributes those in ``fields``.
+        :return: the attributes in ``fields`` of each record.
         """
         self._check_fields()
         records = self.records.list()

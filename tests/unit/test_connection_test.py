@@ -28,7 +28,7 @@ def refused(hook: WebcamconsultHook, log: Log) -> str:
     assert "s3cret" not in f"{message} {log.text}"
     assert "Traceback" not in message
     assert re.fullmatch(r"[^\n]{1,200}[^.\n][.?]", message)
-    assert ". " not in message, "more than one sentence"
+    assert message.count(". ") <= 1, "more than a cause and a remedy"
     return message
 
 
@@ -68,7 +68,7 @@ def test_a_wrong_token(connect: Connect, service: Service, log: Log) -> None:
 
 def test_a_wrong_host(connect: Connect, log: Log) -> None:
     assert refused(connect("https://no-such-host.invalid", TOKEN), log) == (
-        "GET /users.json: the host's name is not known; check the connection's Host."
+        "GET /users.json failed: the host name could not be resolved. Check the connection's Host."
     )
 
 
@@ -77,14 +77,15 @@ def test_a_port_where_nobody_listens(connect: Connect, log: Log) -> None:
         unused.bind(("127.0.0.1", 0))
         message = refused(connect(f"http://127.0.0.1:{unused.getsockname()[1]}", TOKEN), log)
     assert message == (
-        "GET /users.json: the connection failed (Connection refused); check the connection's Host and Port."
+        "GET /users.json failed: connection error (Connection refused). Check the connection's Host and Port."
     )
 
 
 def test_a_host_that_does_not_speak_tls(connect: Connect, serve: Serve, log: Log) -> None:
     server = serve({"body": []})
     assert refused(connect(f"https://127.0.0.1:{server.port}", TOKEN), log) == (
-        "GET /users.json: the host does not speak TLS there; check the connection's Host and Port."
+        "GET /users.json failed: the host does not speak TLS on this port. "
+        "Check the connection's Host and Port."
     )
     assert server.requests == []
 
@@ -98,8 +99,9 @@ def test_plain_http_where_the_host_speaks_tls(connect: Connect, serve: Serve, lo
 def test_a_certificate_that_is_not_trusted(connect: Connect, serve: Serve, log: Log) -> None:
     message = refused(connect(serve({"body": []}, tls=True).url, TOKEN), log)
     assert re.fullmatch(
-        r"GET /users\.json: the server's certificate was not accepted \(self-signed certificate\); "
-        r"check the connection's Host, and that this machine knows the certificate's authority\.",
+        r"GET /users\.json failed: the server's certificate could not be verified "
+        r"\(self-signed certificate\)\. "
+        r"Check the connection's Host, and that this machine trusts the certificate authority\.",
         message,
     )
 
@@ -107,7 +109,8 @@ def test_a_certificate_that_is_not_trusted(connect: Connect, serve: Serve, log: 
 def test_a_host_that_does_not_answer_in_time(connect: Connect, serve: Serve, log: Log) -> None:
     server = serve({"delay": 2, "body": []})
     assert refused(connect(server.url, TOKEN, timeout=0.2), log) == (
-        "GET /users.json: no answer within 0.2 s; try again later, or raise 'timeout' in the connection."
+        "GET /users.json failed: no response was received within 0.2 s. "
+        "Try again later, or increase 'timeout' in the connection."
     )
 
 
@@ -130,8 +133,8 @@ def full_port() -> Iterator[int]:
 
 def test_a_host_that_cannot_be_connected_to_in_time(full_port: int, connect: Connect, log: Log) -> None:
     assert refused(connect(f"http://127.0.0.1:{full_port}", TOKEN, timeout=0.2), log) == (
-        "GET /users.json: no connection within 0.2 s; "
-        "check the connection's Host and Port, and the way there."
+        "GET /users.json failed: no connection was established within 0.2 s. "
+        "Check the connection's Host and Port, and the network."
     )
 
 
@@ -184,8 +187,8 @@ def test_a_host_that_does_not_speak_http(connect: Connect, log: Log) -> None:
         threading.Thread(target=greet, daemon=True).start()
         message = refused(connect(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN), log)
     assert message == (
-        "GET /users.json: the connection was lost before the answer was complete; "
-        "try again, and if it stays, check the connection's Host."
+        "GET /users.json failed: the connection was lost before the response was complete. "
+        "Try again; if the error persists, check the connection's Host."
     )
 
 

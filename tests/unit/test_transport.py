@@ -107,7 +107,7 @@ def _unreadable(body: object) -> Fault:
     return Fault({"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, ends_delete=True)
 
 
-def _lost(step: Step, remedy: str = "try again|check the connection's Host and Port") -> Fault:
+def _lost(step: Step, remedy: str = "Try again|Check the connection's Host and Port") -> Fault:
     return Fault(step, WebcamconsultConnectionError, ALWAYS, remedy, UNKNOWN)
 
 
@@ -115,7 +115,7 @@ FAULTS = {
     "cut before the body was read": _lost({"cut": "before the body"}),
     "cut after the request was read": _lost({"cut": "after the request"}),
     "half an answer": _lost({**GOOD, "cut": "in the answer"}),
-    "no answer in time": _lost({"delay": 1}, "raise 'timeout' in the connection"),
+    "no answer in time": _lost({"delay": 1}, "increase 'timeout' in the connection"),
     "damaged in transfer": _lost({"headers": {"Content-Encoding": "gzip"}, "body": "s3cret-body"}),
     "429": Fault({"status": 429}, WebcamconsultRateLimitError, ALWAYS, "lower the parallelism with a pool"),
     "429 with seconds": Fault(
@@ -219,7 +219,7 @@ def test_an_error_says_where_and_what_to_do_and_nothing_that_is_secret(
         assert fault.ends_delete
         return
     path = "/clients.json" if method == "POST" else f"/client/{ID}.json"
-    assert str(error).startswith(f"{method} {path}: ")
+    assert str(error).startswith((f"{method} {path}: ", f"{method} {path} failed: "))
     assert (error.method, error.path) == (method, path)
     remedy = NOT_AGAIN if method == "POST" and fault.create else fault.remedy
     assert any(alternative in str(error) for alternative in remedy.split("|"))
@@ -256,12 +256,16 @@ def overrun_url() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("address", "cause"),
     [
-        ("refused_url", "the connection failed (Connection refused); check the connection's Host and Port."),
-        ("https://webcamconsult.invalid", "the host's name is not known; check the connection's Host."),
-        ("", "the host does not speak TLS there; check the connection's Host and Port."),
+        ("refused_url", "connection error (Connection refused). Check the connection's Host and Port."),
+        (
+            "https://webcamconsult.invalid",
+            "the host name could not be resolved. Check the connection's Host.",
+        ),
+        ("", "the host does not speak TLS on this port. Check the connection's Host and Port."),
         pytest.param(
             "overrun_url",
-            "no connection within 0.25 s; check the connection's Host and Port, and the way there.",
+            "no connection was established within 0.25 s. "
+            "Check the connection's Host and Port, and the network.",
             marks=pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse at once"),
         ),
     ],
@@ -283,7 +287,7 @@ def test_what_was_never_sent_is_tried_again_whatever_it_is(
     error = call(method, connect(url, TOKEN, retries=RETRIES, timeout=0.25))
     assert type(error) is WebcamconsultConnectionError
     assert not isinstance(error, AirflowFailException)
-    assert str(error).endswith(f".json: {cause}")
+    assert str(error).endswith(f".json failed: {cause}")
     assert len(log.warnings) == RETRIES
     assert plain_server.requests == []
 
@@ -292,7 +296,7 @@ def test_what_was_never_sent_is_tried_again_whatever_it_is(
 def test_a_host_whose_name_cannot_be_one_is_not_tried_again(method: str, connect: Connect, log: Log) -> None:
     error = call(method, connect("https://.example.com"))
     assert type(error) is WebcamconsultConfigurationError
-    assert str(error).endswith(": the host's name cannot be one; check the connection's Host.")
+    assert str(error).endswith(" failed: the host name is invalid. Check the connection's Host.")
     assert log.warnings == []
 
 
@@ -335,7 +339,7 @@ def test_a_fault_that_passes_is_ridden_out_and_logged(
     first, second = server.requests
     assert (second.method, second.target) == (first.method, first.target)
     (warning,) = log.warnings
-    assert warning.endswith("Trying again in 0.0 s.")
+    assert warning.endswith("Retrying in 0.0 s.")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])

@@ -206,7 +206,9 @@ def test_reuse_names_what_the_record_has_otherwise(
     shorter: Any = {**CONSULT, "duration": 20}
     there = hook.appointments.create(shorter)["id"]
     assert create(task, CONSULT, if_exists="reuse") == there
-    assert any(f"{there} has another duration than was given" in warning for warning in log.warnings)
+    assert any(
+        f"{there} differs from the given attributes in duration." in warning for warning in log.warnings
+    )
 
 
 def test_update_brings_in_line_what_differs(service: Service, connect: Connect, task: TaskInstance) -> None:
@@ -354,7 +356,7 @@ def test_a_family_member_is_created_by_the_retry_of_a_try_that_sent_nothing(
 def test_says_what_a_look_up_needs(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str
 ) -> None:
-    with pytest.raises(WebcamconsultInputError, match="found by: reference_code, else by email"):
+    with pytest.raises(WebcamconsultInputError, match="neither reference_code nor email was given"):
         create(task, NAMELESS, "client", if_exists=if_exists)
     assert service.requests == []
 
@@ -364,7 +366,9 @@ def test_what_cannot_be_found_again_is_not_created_twice_without_a_person(
 ) -> None:
     with FaultProxy(service.url, FAULTS["cut before the answer"], "POST") as proxy:
         connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultNonRetryableError, match="found by reference_code, else by email"):
+        with pytest.raises(
+            WebcamconsultNonRetryableError, match="neither reference_code nor email was given"
+        ):
             create(task, NAMELESS, "client")
         assert len(ids(service, "client")) == 1
         # A person looked at the service, and asks for another.
@@ -540,7 +544,9 @@ def test_the_hook_without_a_task_says_that_running_it_again_would_create_blindly
 ) -> None:
     with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultNonRetryableError, match="Look whether it is at the service"):
+        with pytest.raises(
+            WebcamconsultNonRetryableError, match="Check whether the appointment exists in Webcamconsult"
+        ):
             hook.appointments.create(CONSULT)
     with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
