@@ -24,8 +24,8 @@ MISTAKES = {
     "impossible_date": "Attribute 'date' is not a date that exists",
     "wait_for_nothing": "appointment_id is ''",
     "wait_html_host": "the host answered with a web page",
-    "wait_loses_outlets": "end_from_trigger would lose outlets, done by a worker at the end",
-    "wait_loses_callback": "end_from_trigger would lose on_success_callback, done by a worker at the end",
+    "wait_loses_outlets": "end_from_trigger would skip outlets, which only a worker processes",
+    "wait_loses_callback": "end_from_trigger would skip on_success_callback, which only a worker processes",
 }
 
 

@@ -175,7 +175,7 @@ def test_each_ends_once_in_its_log(many_waits: ManyWaits) -> None:
     for task in many_waits.airflow.task_states("many_waits", many_waits.run_id):
         if task.task_id in TASK_IDS and task.state == "success":
             log = many_waits.log(task.task_id, task.map_index)
-            if log.count("is 'finished'.") != 1:
+            if log.count("is in state 'finished'.") != 1:
                 twice.append((task.task_id, task.map_index, log))
     assert twice == []
 
@@ -212,7 +212,7 @@ def test_the_log_of_a_wait_speaks_of_no_other(many_waits: ManyWaits) -> None:
     for position, appointment_id in enumerate(many_waits.appointments):
         task_id = TASK_IDS[position >= IN_THE_TRIGGERER]
         log = many_waits.log(task_id, own[appointment_id])
-        assert f"Waiting for appointment {appointment_id} to be 'finished'. It looks again in" in log
+        assert f"Waiting for appointment {appointment_id} to reach 'finished'. Next check in" in log
         if any(other in log for other in own if other != appointment_id):
             strangers.append((task_id, own[appointment_id]))
     assert strangers == []

@@ -64,6 +64,6 @@ def test_each_of_mapped_waits_returns_the_state_of_its_own(
 @pytest.mark.parametrize("mode", MODES)
 def test_says_in_its_log_why_it_failed(local_airflow: LocalAirflow, waits_run: str, mode: str) -> None:
     log = local_airflow.task_log("waits", waits_run, f"failed_{mode}")
-    assert "is 'finished', one of failed_states; waited for 'never'" in log
+    assert "is in state 'finished', which is one of failed_states; expected 'never'" in log
     log = local_airflow.task_log("waits", waits_run, f"gone_{mode}")
     assert "404 Not Found, there is no such appointment for this token" in log

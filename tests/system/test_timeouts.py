@@ -76,14 +76,14 @@ def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str)
     assert task.end
     if mode == "reschedule":
         # Airflow keeps the start of its last process; the first look is soon after the one of its first.
-        began = moments(log, of="is 'idle'")[0]
+        began = moments(log, of="is in state 'idle'")[0]
     else:
         # A busy Airflow 3 notes the start seconds before it tells the task of it.
         began = max([task.start, *moments(log, of="Filling up the DagBag")[:1]])
     # Airflow 3 may drop the last lines of a trigger.
     fired = moments(log, of=" fired") if mode == "deferrable" else []
     end = fired[0] if fired else task.end
-    last_start = max(moments(log, of="is 'idle'") + moments(log, of="Waiting for appointment"))
+    last_start = max(moments(log, of="is in state 'idle'") + moments(log, of="Waiting for appointment"))
     return (end - max(began + timedelta(seconds=LIMIT_SECONDS[mode]), last_start)).total_seconds()
 
 
@@ -109,5 +109,5 @@ def test_a_state_that_passes_the_target_over_goes_on_waiting_and_is_told(
     (task,) = [t for t in local_airflow.task_states("limits", limits_run) if t.task_id == "passed_over"]
     assert (task.state, task.try_number) == ("failed", 1)
     log = local_airflow.task_log("limits", limits_run, "passed_over")
-    assert " is 'finished'. It looks again in" in log
-    assert "was last seen 'finished'; waited for 'started'" in log
+    assert " is in state 'finished'. Next check in" in log
+    assert "to reach 'started'; last state 'finished'" in log

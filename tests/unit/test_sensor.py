@@ -89,7 +89,9 @@ def test_a_failed_state_fails_the_task_for_good(
     target_states: list[str] | None, connect: Connect, serve: Serve
 ) -> None:
     connect(serve(seen("cancelled")).url)
-    with pytest.raises(AirflowFailException, match=f"Appointment {ID} is 'cancelled', one of failed_states"):
+    with pytest.raises(
+        AirflowFailException, match=f"Appointment {ID} is in state 'cancelled', which is one of failed_states"
+    ):
         make(target_states=target_states, failed_states=["cancelled"]).poke({})
 
 
@@ -135,7 +137,7 @@ def test_what_can_pass_is_survived_from_the_first_look_on(
 ) -> None:
     connect(serve(step).url, retries=0)
     assert not make().poke({})
-    assert any("Still waiting. It looks again in" in warning for warning in log.warnings)
+    assert any("Still waiting. Next check in" in warning for warning in log.warnings)
 
 
 def test_the_log_tells_each_change_of_state_what_is_awaited_and_when_it_looks_next(
@@ -145,15 +147,15 @@ def test_the_log_tells_each_change_of_state_what_is_awaited_and_when_it_looks_ne
     sensor = make(target_states=["finished", "cancelled"], poke_interval=30)
     while not sensor.poke({}):
         pass
-    waiting = "Waiting for 'finished' or 'cancelled'. It looks again in 30 s."
+    waiting = "Waiting for 'finished' or 'cancelled'. Next check in 30 s."
     assert log.of("info") == [
-        f"Appointment {ID} is 'idle'.",
+        f"Appointment {ID} is in state 'idle'.",
         waiting,
-        f"Appointment {ID} is 'started'.",
+        f"Appointment {ID} is in state 'started'.",
         waiting,
-        f"Appointment {ID} is 'paused'.",
+        f"Appointment {ID} is in state 'paused'.",
         waiting,
-        f"Appointment {ID} is 'finished'.",
+        f"Appointment {ID} is in state 'finished'.",
     ]
 
 
@@ -230,7 +232,7 @@ class TestAHostThatIsNotTheApi:
         ({"failed_states": [1]}, "failed_states must be a list"),
         (
             {"target_states": ["b", "a"], "failed_states": ["b", "a", "c"]},
-            "^a, b is in target_states and in failed",
+            "^States in both target_states and failed_states: a, b. ",
         ),
         ({"appointment_id": None}, "^appointment_id "),
         ({"appointment_id": "None"}, "^appointment_id "),
@@ -313,7 +315,7 @@ def test_a_wait_returns_the_state_that_ended_it(
         (
             seen("cancelled"),
             AirflowFailException,
-            "is 'cancelled', one of failed_states; waited for 'finished'.",
+            "is in state 'cancelled', which is one of failed_states; expected 'finished'.",
         ),
         (
             {"status": 404},

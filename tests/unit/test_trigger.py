@@ -16,8 +16,8 @@ from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
-    describe,
-    restore,
+    deserialize_error,
+    serialize_error,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ def test_where_the_value_cannot_be_kept_a_worker_ends_the_task(
     trigger.task_instance = TASK_INSTANCE  # and no triggerer that would keep it
     assert only_event(trigger) == {"state": "finished"}
     (warning,) = log.warnings
-    assert warning.startswith("A worker ends the task: the trigger could not keep its value")
+    assert warning.startswith("Could not store the return value from the triggerer (")
+    assert warning.endswith("). A worker will end the task.")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_what_cannot_pass_ends_the_wait_with_the_error(
 def test_what_can_pass_is_ridden_out_and_logged(step: Step, connect: Connect, serve: Serve, log: Log) -> None:
     connect(serve(step, step, seen("finished")).url, retries=0, timeout=0.25)
     assert only_event(make()) == {"state": "finished"}
-    assert ["Still waiting. It looks again in" in warning for warning in log.warnings] == [True, True]
+    assert ["Still waiting. Next check in" in warning for warning in log.warnings] == [True, True]
 
 
 def test_a_connection_that_is_not_there_ends_the_wait() -> None:
@@ -209,7 +210,7 @@ def test_the_last_look_announces_no_other(connect: Connect, serve: Serve, log: L
         target_states=["finished"], last_state="idle", poke_interval=60, deadline=time.time() + 0.1
     )
     assert only_event(trigger)["timed_out"] == "timeout"
-    assert f"Appointment {ID} is 'started'." in log.of("info")
+    assert f"Appointment {ID} is in state 'started'." in log.of("info")
 
 
 def test_a_state_that_is_there_at_the_deadline_counts(connect: Connect, serve: Serve) -> None:
@@ -262,7 +263,7 @@ def test_the_other_triggers_go_on_while_it_looks(connect: Connect, serve: Serve)
 )
 def test_each_error_gets_through_an_event(error_class: type[exceptions.WebcamconsultError]) -> None:
     error = error_class("Sentence.", method="GET", path="/users.json", status_code=418, reason="I'm a Teapot")
-    again = restore(json.loads(json.dumps(describe(error))))
+    again = deserialize_error(json.loads(json.dumps(serialize_error(error))))
     assert type(again) is error_class
     assert (str(again), again.method, again.path, again.status_code, again.reason) == (
         "Sentence.",

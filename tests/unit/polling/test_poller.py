@@ -696,7 +696,7 @@ def test_a_look_that_never_ends_is_given_up(world: World, monkeypatch: pytest.Mo
 
     async def scenario() -> None:
         wait = subscribe(ids(1)[0])
-        assert "did not end within 0.3 s" in str(await news(wait))
+        assert "did not finish within 0.3 s" in str(await news(wait))
         world.delays.clear()
         assert await news(wait) == "idle"
 

@@ -143,8 +143,8 @@ def test_a_port_in_use_is_one_clear_sentence() -> None:
         port = sandbox.url.rpartition(":")[2]
         error = refused("--port", port)
     assert len(error.splitlines()) == 1
-    assert f"cannot listen on 127.0.0.1 port {port}" in error
-    assert "port 0 takes a free one" in error
+    assert f"Cannot listen on 127.0.0.1 port {port}" in error
+    assert "Use port 0 to pick a free port" in error
 
 
 @pytest.mark.parametrize("states", ["idle,finished", "idle:5x,finished", ""])
@@ -172,6 +172,6 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "python -m airflow_provider_webcamconsult.sandbox: the sandbox needs uvicorn: "
-        "pip install 'airflow-provider-webcamconsult[sandbox]'"
+        "python -m airflow_provider_webcamconsult.sandbox: The sandbox requires uvicorn, which is not "
+        "installed. Run: pip install 'airflow-provider-webcamconsult[sandbox]'"
     ]

@@ -93,7 +93,7 @@ def test_it_listens_on_loopback_alone() -> None:
 
 
 def test_a_port_that_is_in_use_or_is_none_is_a_clear_error() -> None:
-    with Sandbox() as sandbox, pytest.raises(SandboxError, match=r"cannot listen on .*in use"):
+    with Sandbox() as sandbox, pytest.raises(SandboxError, match=r"Cannot listen on .*in use"):
         Sandbox(port=int(sandbox.url.rpartition(":")[2])).start()
     with pytest.raises(SandboxError, match="0 to 65535"):
         Sandbox(port=70_000).start()
@@ -175,7 +175,7 @@ def test_records_are_a_copy_of_what_an_organisation_has(access: type[Api]) -> No
         record["division_ids"].append("2")
         assert sandbox.records("clients", token="two")[0]["division_ids"] == ["1"]
         for resource, token in (("nonsense", "one"), ("clients", "nobody's")):
-            with pytest.raises(ValueError, match="users or clients or appointments"):
+            with pytest.raises(ValueError, match="users, clients, appointments"):
                 sandbox.records(resource, token)
 
 
@@ -250,15 +250,15 @@ def test_a_data_file_keeps_everything_after_each_write(access: type[Api], tmp_pa
 def test_a_damaged_data_file_is_a_clear_error_and_stays_as_it_is(tmp_path: Path, content: str) -> None:
     data = tmp_path / "data.json"
     data.write_text(content, encoding="latin-1")
-    with pytest.raises(SandboxError, match=r"data\.json is not a data file of the sandbox"):
+    with pytest.raises(SandboxError, match=r"data\.json is not a sandbox data file"):
         Sandbox(data=data)
     assert data.read_text(encoding="latin-1") == content
 
 
 def test_a_data_file_that_cannot_be_had_is_a_clear_error_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="cannot write the data file"):
+    with pytest.raises(SandboxError, match="Cannot write the data file"):
         Sandbox(data=tmp_path / "nowhere" / "data.json")
-    with pytest.raises(SandboxError, match="cannot read the data file"):
+    with pytest.raises(SandboxError, match="Cannot read the data file"):
         Sandbox(data=tmp_path)
 
 

@@ -141,7 +141,7 @@ def test_set_state_reaches_the_appointments_of_every_organisation(access: type[A
         assert api("GET", "/appointments.json").json()[0]["state"] == "finished"
         with pytest.raises(LookupError):
             sandbox.set_state("1234567890abcdef12345678", "finished")
-        with pytest.raises(ValueError, match="not empty"):
+        with pytest.raises(ValueError, match="non-empty"):
             sandbox.set_state(appointment["id"], "")
 
 
