@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.api.request import Request
     from airflow_provider_webcamconsult.connection import Settings
 
-#: Seconds before the first retry. The delay doubles with each retry, plus a random part of up to this value.
+#: Seconds before the first retry. The delay doubles with each further retry.
+#: A random delay of up to this value is added.
 BACKOFF_SECONDS = 0.5
 #: Maximum delay between retries in seconds, without the random part.
 BACKOFF_MAX_SECONDS = 30
 #: Maximum ``Retry-After`` to honour, in seconds.
 RETRY_AFTER_MAX_SECONDS = 120
-#: Maximum duration of one call, in seconds. A retry that would start later is not made.
+#: No retry starts later than this many seconds after the first attempt.
 RETRY_TOTAL_SECONDS = 300
 #: Maximum number of retries after a 500 response.
 RETRIES_AFTER_500 = 1

@@ -28,7 +28,7 @@ def refused(hook: WebcamconsultHook, log: Log) -> str:
     assert "s3cret" not in f"{message} {log.text}"
     assert "Traceback" not in message
     assert re.fullmatch(r"[^\n]{1,200}[^.\n][.?]", message)
-    assert message.count(". ") <= 1, "more than a cause and a remedy"
+    assert message.count(". ") <= 2, "more than what happened, what that means and what to do"
     return message
 
 
