@@ -1,8 +1,8 @@
 """
-The HTTP session that puts the token into a request as it leaves, and nowhere before.
+An HTTP session that adds the API token only when the request leaves the process.
 
-Logs, reprs and errors show the objects of requests and urllib3, with their URLs and headers. These never hold
-the token.
+Logs, reprs and errors can show the URLs and headers of requests and urllib3 objects. These objects never
+contain the token.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 class WebcamconsultSession(requests.Session):
     """
-    A session that gives the token to the connection's address, and to no other.
+    A session that sends the token to the connection's address only.
 
-    :param settings: of the connection.
-    :param follow_redirects: whether a request may follow a redirect; otherwise the session does not even read
-        its address, which need not be valid.
+    :param settings: settings of the connection.
+    :param follow_redirects: whether requests may follow redirects. If not, the session ignores the address of
+        a redirect, so an invalid one raises no error.
     """
 
     def __init__(self, settings: Settings, *, follow_redirects: bool = True) -> None:
@@ -33,17 +33,18 @@ class WebcamconsultSession(requests.Session):
         self._settings = settings
         self._follow_redirects = follow_redirects
         self.headers["Accept"] = "application/json"
-        # Without any, requests takes what the netrc of the user that runs Airflow has for the host.
+        # Without an auth object, requests would send the credentials of a netrc file.
         self.auth = _no_auth
-        # As requests writes it: it puts "~" for "%7E", and takes "/../" away.
+        # Adapters are matched by prefix, so normalize the URL as requests does: "%7E" to "~", no "/../".
         address = str(requests.Request("GET", f"{settings.base_url}/").prepare().url)
         self.mount(address, _TokenAdapter(settings))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """
-        Return where a response redirects to, without the token: a host may repeat the query that it got.
+        Return the target of a redirect without the token, because a host can repeat the query it received.
 
         :param resp: the response.
+        :return: the address, or None if there is no redirect to follow.
         """
         address = super().get_redirect_target(resp) if self._follow_redirects else None
         if not address or TOKEN_PARAMETER not in address:
@@ -56,15 +57,16 @@ class WebcamconsultSession(requests.Session):
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """
-        Return the settings of one request; an insecure connection stays one whatever the environment says.
+        Merge the environment into the settings of one request, but keep an insecure connection insecure.
 
-        :param url: of the request.
-        :param proxies: of the request.
-        :param stream: of the request.
-        :param verify: of the request.
-        :param cert: of the request.
+        :param url: URL of the request.
+        :param proxies: proxies of the request.
+        :param stream: whether the request streams the response.
+        :param verify: TLS verification of the request.
+        :param cert: client certificate of the request.
+        :return: the merged settings.
         """
-        # The session's own "verify" would be outvoted by REQUESTS_CA_BUNDLE; that of a request is not.
+        # REQUESTS_CA_BUNDLE overrides the session's "verify", but not the one of a request.
         if self._settings.insecure and verify is None:
             verify = False
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
@@ -76,9 +78,9 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 class _TokenAdapter(HTTPAdapter):
     """
-    Makes urllib3 use connections that add the token.
+    Adapter whose connections add the token.
 
-    :param settings: of the connection.
+    :param settings: settings of the connection.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -103,11 +105,11 @@ class _TokenAdapter(HTTPAdapter):
         }
 
     def _with_token(self, connection: type) -> type:
-        return type(connection.__name__, (_AddsToken, connection), {"settings": self._settings})
+        return type(connection.__name__, (_TokenMixin, connection), {"settings": self._settings})
 
 
-class _AddsToken:
-    """Goes before a class of urllib3's connections."""
+class _TokenMixin:
+    """Mixin for urllib3's connection classes."""
 
     settings: ClassVar[Settings]
 

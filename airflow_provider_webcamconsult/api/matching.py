@@ -1,4 +1,4 @@
-"""Which record is meant, and what differs: natural keys, and what was stored against what was sent."""
+"""Find records by natural key, and compare stored records with the attributes that were sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.resources import Resource
 
-#: Names and values that together find a record again.
+#: Names and values of the attributes that together identify a record.
 NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
 
 
@@ -42,12 +42,12 @@ def natural_key(
     resource: Resource[Any, Any], values: Mapping[str, Any], *, like: NaturalKey | None = None
 ) -> NaturalKey | None:
     """
-    Return what finds a record again, in a form that can be compared.
+    Return a natural key, normalized so that it can be compared.
 
-    :param resource: its kind.
-    :param values: a record, or prepared attributes.
-    :param like: take the names of this key, not the first that are given in full.
-    :return: names and values; None if they are not given.
+    :param resource: the kind of record.
+    :param values: a record, or serialized attributes.
+    :param like: a key whose names to use. By default, the first natural key that has all its values.
+    :return: names and values, or None if a value is missing.
     """
     for names in [[name for name, _ in like]] if like else resource.natural_keys:
         parts = [(name, normalize(resource, name, values.get(name))) for name in names]
@@ -60,10 +60,10 @@ def differing_attributes(
     resource: Resource[Any, Any], payload: Mapping[str, Any], record: Mapping[str, Any]
 ) -> list[str]:
     """
-    Return the names of the attributes that a record does not have as they were written.
+    Return the names of the attributes whose value differs from the record.
 
-    :param resource: its kind.
-    :param payload: prepared attributes.
+    :param resource: the kind of record.
+    :param payload: serialized attributes.
     :param record: the record.
     """
     return [
@@ -75,18 +75,18 @@ def differing_attributes(
 
 def normalize(resource: Resource[Any, Any], name: str, value: Any) -> Any:
     """
-    Return a value in the form in which two values of an attribute are compared.
+    Normalize a value so that a sent and a returned value can be compared.
 
     :param resource: the kind of record.
     :param name: name of the attribute.
-    :param value: the value, as it was sent or as the service returned it.
+    :param value: value that was sent or returned.
     """
     if name in resource.datetimes or name in resource.dates:
         return parse_datetime(value) or value
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # what a template renders is text, and the service reads it as the number
+        value = str(value)  # a template renders to text, which the service reads as a number
     if isinstance(value, str):
-        # The service trims, and takes e-mail addresses of any case as the same.
+        # The service strips whitespace and ignores the case of e-mail addresses.
         return (value.strip().casefold() if name == "email" else value.strip()) or None
     if isinstance(value, list) and name.endswith("_ids"):
         return sorted(set(map(str, value))) or None
@@ -97,23 +97,32 @@ def verify_stored(
     resource: Resource[Any, Any], payload: Mapping[str, Any], record: Mapping[str, Any], *, strict: bool
 ) -> str | None:
     """
-    Compare a record with what was sent: the service answers success to what it ignores or changes.
+    Compare a record with the attributes that were sent.
 
-    :param resource: its kind.
-    :param payload: the attributes that were sent.
-    :param record: the record as the service answered it.
-    :param strict: whether any difference is an error, not a warning.
-    :return: a warning for the log, if there is one; it shows names, never values.
-    :raises WebcamconsultMismatchError: if a date, a duration or an id differs; with ``strict``, anything.
+    The service reports success even if it ignored or changed an attribute.
+
+    :param resource: the kind of record.
+    :param payload: attributes that were sent.
+    :param record: the record that the service returned.
+    :param strict: whether any difference is an error instead of a warning.
+    :return: a warning for the log, which contains names but no values; None if there is no difference.
+    :raises WebcamconsultMismatchError: if a date, duration or id differs; with ``strict``, if any attribute
+        differs.
     """
     different = differing_attributes(resource, payload, record)
-    # What is absent from the answer was not told, which is not the same as stored otherwise.
+    # An attribute that is missing from the response may still be stored correctly.
     wrong = [name for name in different if strict or (name in resource.must_match and name in record)]
-    what = f"The service answered success, but {resource.name} {record['id']} does not have"
+    record_name = f"{resource.name} {record['id']}"
     if wrong:
         raise WebcamconsultMismatchError(
-            f"{what} what was sent as {', '.join(wrong)}. Look at it there, and update or delete it.",
+            f"Webcamconsult accepted the request but stored a different {', '.join(wrong)} on {record_name}. "
+            "Check it, then update or delete it.",
             record_id=record["id"],
             attributes=wrong,
         )
-    return f"{what} what was sent as {', '.join(different)}." if different else None
+    if different:
+        return (
+            f"Webcamconsult accepted the request but did not return the sent {', '.join(different)} of "
+            f"{record_name}. Check whether these attributes were stored."
+        )
+    return None

@@ -187,7 +187,7 @@ def test_a_deleted_appointment_fails_its_wait_alone_with_the_cause(many_waits: M
         if task.state == "failed"
     ]
     log = many_waits.log(failed.task_id, failed.map_index)
-    assert "404 Not Found, there is no such appointment for this token" in log
+    assert "returned 404. No such appointment exists for this API token" in log
 
 
 def test_success_in_the_triggerer_takes_one_start_of_a_worker_where_it_else_takes_two(

@@ -66,4 +66,4 @@ def test_says_in_its_log_why_it_failed(local_airflow: LocalAirflow, waits_run: s
     log = local_airflow.task_log("waits", waits_run, f"failed_{mode}")
     assert "is in state 'finished', which is one of failed_states; expected 'never'" in log
     log = local_airflow.task_log("waits", waits_run, f"gone_{mode}")
-    assert "404 Not Found, there is no such appointment for this token" in log
+    assert "returned 404. No such appointment exists for this API token" in log

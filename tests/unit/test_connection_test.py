@@ -1,4 +1,4 @@
-"""What the Test button of the connection's form says, and `airflow connections test`: one sentence."""
+"""What the Test button of the connection's form says, and `airflow connections test`: one short line."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_it_tries_once_whatever_the_retries(step: Any, connect: Connect, serve: 
 
 def test_a_wrong_token(connect: Connect, service: Service, log: Log) -> None:
     assert refused(connect(service.url, TOKEN), log) == (
-        "GET /users.json: 401 Unauthorized, the service refused the API token; "
-        "enter the organisation's as the connection's password."
+        "GET /users.json returned 401. Webcamconsult rejected the API token. "
+        "Enter the organisation's API token as the connection's password."
     )
 
 
@@ -138,34 +138,31 @@ def test_a_host_that_cannot_be_connected_to_in_time(full_port: int, connect: Con
     )
 
 
-ELSEWHERE = "check the connection's Host."
-
-
 @pytest.mark.parametrize(
     ("step", "message"),
     [
         (
             {"body": "<!doctype html><title>Welcome</title>"},
-            f"GET /users.json: 200 OK, but the host answered with a web page, not as the API; {ELSEWHERE}",
+            "GET /users.json returned 200 with a web page instead of JSON. Check the connection's Host.",
         ),
         (
             {"body": {"hello": "world"}},
-            "GET /users.json: 200 OK, but the answer is not the documented JSON, or was cut off; "
-            f"try again, and if it stays, {ELSEWHERE}",
+            "GET /users.json returned 200, but the response is not the documented JSON or is incomplete. "
+            "Try again; if the error persists, check the connection's Host.",
         ),
         (
             {"body": [{"hello": "world"}]},
-            "GET /users.json: 200 OK, but the answer is not the documented JSON, or was cut off; "
-            f"try again, and if it stays, {ELSEWHERE}",
+            "GET /users.json returned 200, but the response is not the documented JSON or is incomplete. "
+            "Try again; if the error persists, check the connection's Host.",
         ),
         (
             {"status": 404, "body": "<h1>Not Found</h1>"},
-            f"GET /users.json: 404 Not Found, the host has no such path; {ELSEWHERE}",
+            "GET /users.json returned 404. The host does not have this path. Check the connection's Host.",
         ),
         (
             {"status": 301, "headers": {"Location": "https://www.example.com/login?token=s3cret"}},
-            "GET /users.json: 301 Moved Permanently, the host sends requests on to https://www.example.com, "
-            "and nothing was carried out; put the address that is meant into the connection's Host.",
+            "GET /users.json returned 301. The host redirects to https://www.example.com, so the request was "
+            "not processed. Enter the correct address as the connection's Host.",
         ),
     ],
     ids=["a web page", "another API", "another API's list", "no such path", "a redirect"],
@@ -196,19 +193,25 @@ def test_a_host_that_does_not_speak_http(connect: Connect, log: Log) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"timezone": "Amsterdam"}, "The connection has an extra 'timezone' that is no time zone; "),
+        (
+            {"timezone": "Amsterdam"},
+            "The connection has an invalid extra 'timezone'. Enter an IANA time zone such as ",
+        ),
         (
             {"timeout": "soon"},
-            "The connection has an extra 'timeout' that is not a number from 0.1 to 3600; ",
+            "The connection has an invalid extra 'timeout'. Enter a number from 0.1 to 3600.",
         ),
         (
             {"retries": 1.5},
-            "The connection has an extra 'retries' that is not a whole number from 0 to 100; ",
+            "The connection has an invalid extra 'retries'. Enter a whole number from 0 to 100.",
         ),
-        ({"insecure": "maybe"}, "The connection has an extra 'insecure' that is neither true nor false; "),
-        ({"time_zone": "UTC"}, "The connection has an extra 'time_zone' that is not known; did you mean"),
-        ({"colour": "red"}, "The connection has an extra 'colour' that is not known; there are timezone, "),
-        ("timezone=UTC", "The connection has an Extra that is no JSON object; enter it as in "),
+        ({"insecure": "maybe"}, "The connection has an invalid extra 'insecure'. Enter true or false."),
+        ({"time_zone": "UTC"}, "The connection has an unknown extra 'time_zone'. Did you mean"),
+        (
+            {"colour": "red"},
+            "The connection has an unknown extra 'colour'. Remove it, or use one of: timezone, ",
+        ),
+        ("timezone=UTC", "The connection has an Extra that is not a JSON object. Enter one such as "),
     ],
     ids=str,
 )
@@ -231,22 +234,23 @@ def test_bad_extras(
         (
             "https://example.com",
             "",
-            "The connection has no API token; enter the organisation's as its password.",
+            "The connection has no API token. Enter the organisation's API token as the password.",
         ),
         (
             "https://example.com",
             "Token s3cret",
-            "The connection has a password with characters that no API token has; enter the token alone.",
+            "The connection has an invalid API token: it contains spaces, control or non-ASCII characters. "
+            "Enter only the token as the password.",
         ),
         (
             "two words",
             TOKEN,
-            "The connection has a Host that is no address; enter it as in https://eapi.webcamconsult.com.",
+            "The connection has an invalid Host. Enter an address such as https://eapi.webcamconsult.com.",
         ),
         (
             "https://s3cret@example.com",
             TOKEN,
-            "The connection has a Host with more than an address; enter it as in "
+            "The connection has an invalid Host: it contains more than an address. Enter an address such as "
             "https://eapi.webcamconsult.com, and the API token as the password.",
         ),
     ],

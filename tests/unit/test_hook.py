@@ -354,16 +354,22 @@ def test_what_was_read_can_be_changed_and_written_back(
 @pytest.mark.parametrize(
     ("call", "warned"),
     [
-        (lambda hook: hook.users.create(USER_ANSWER), ["Left out of the user", "id, full_name, roles."]),
+        (
+            lambda hook: hook.users.create(USER_ANSWER),
+            ["Read-only attributes of the user", "id, full_name, roles."],
+        ),
         (
             lambda hook: hook.clients.create({**CLIENT_ANSWER, "authentication_token": "s3cret"}),
-            ["Left out of the client", "id, client_full_name, authentication_token."],
+            ["Read-only attributes of the client", "id, client_full_name, authentication_token."],
         ),
         (
             lambda hook: hook.appointments.update(
                 ID, {**CREATE_APPOINTMENT, "state": "idle", "token": "s3cret"}
             ),
-            ["Left out of the appointment", "id, orig_date, started_at, created_at, state, token."],
+            [
+                "Read-only attributes of the appointment",
+                "id, orig_date, started_at, created_at, state, token.",
+            ],
         ),
     ],
     ids=["user", "client", "appointment"],
@@ -372,7 +378,7 @@ def test_what_the_service_makes_itself_is_left_out_with_one_warning(
     call: Callable[[Any], object], warned: list[str], connect: Connect, serve: Serve, log: Log
 ) -> None:
     (written,) = sent_by(call, connect, serve).values()
-    (warning,) = [warning for warning in log.warnings if "does not have what was sent" not in warning]
+    (warning,) = [warning for warning in log.warnings if "did not return the sent" not in warning]
     assert warning.startswith(warned[0])
     assert warning.endswith(warned[1])
     assert not written.keys() & set(warned[1].rstrip(".").split(", "))
@@ -390,10 +396,10 @@ def test_an_attribute_that_the_document_lacks_is_sent_with_a_warning_that_names_
     name: str, hint: str, connect: Connect, serve: Serve, log: Log
 ) -> None:
     body = sent_by(lambda hook: hook.clients.create({name: "s3cret"}), connect, serve)
-    (warning,) = [warning for warning in log.warnings if "does not have what was sent" not in warning]
+    (warning,) = [warning for warning in log.warnings if "did not return the sent" not in warning]
     assert body == {"client": {name: "s3cret"}}
     assert f"'{name}'" in warning
-    assert warning.endswith(f"{hint}It is sent as it stands.")
+    assert warning.endswith(f"{hint}The attribute is sent unchanged.")
     assert ("Did you mean" in warning) is bool(hint)
     assert "s3cret" not in warning
 
@@ -436,15 +442,18 @@ def _deep() -> list[Any]:
         (None, "must be a dict, not NoneType"),
         ("{'last_name': 's3cret'}", "must be a dict, not str"),
         ([("last_name", "s3cret")], "must be a dict, not list"),
-        ({}, "has nothing that can be written"),
-        ({"id": ID, "full_name": "s3cret"}, "has nothing that can be written"),
-        ({1: "s3cret"}, "1 keys that are no text"),
-        ({"last_name": float("nan")}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": Unsendable()}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": b"s3cret"}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": {"s3cret"}}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": _endless()}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": _deep()}, "'last_name' holds a value that JSON has not"),
+        ({}, "contain nothing that can be written"),
+        ({"id": ID, "full_name": "s3cret"}, "contain nothing that can be written"),
+        ({1: "s3cret"}, "1 key(s) that are not strings"),
+        ({"last_name": float("nan")}, "'last_name' has a value of type float that JSON cannot represent"),
+        (
+            {"last_name": Unsendable()},
+            "'last_name' has a value of type Unsendable that JSON cannot represent",
+        ),
+        ({"last_name": b"s3cret"}, "'last_name' has a value of type bytes that JSON cannot represent"),
+        ({"last_name": {"s3cret"}}, "'last_name' has a value of type set that JSON cannot represent"),
+        ({"last_name": _endless()}, "'last_name' has a value of type list that JSON cannot represent"),
+        ({"last_name": _deep()}, "'last_name' has a value of type list that JSON cannot represent"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",
 )
@@ -464,7 +473,7 @@ def test_the_attributes_of_another_record_are_refused(
     key: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     attributes: Any = {key: "an-other", "last_name": "Akkermans"}
-    with pytest.raises(WebcamconsultInputError, match=f"another '{key}' than the user_id"):
+    with pytest.raises(WebcamconsultInputError, match=f"a different '{key}' than user_id"):
         hook.users.update(ID, attributes)
     assert service.requests == []
 

@@ -196,10 +196,22 @@ def test_an_unknown_field_is_warned_of(log: Log, hook: WebcamconsultHook) -> Non
 @pytest.mark.parametrize(
     ("kind", "fields", "problem"),
     [
-        ("user", ["id", "authentication_token"], "names authentication_token, a credential"),
-        ("client", ["id", "authentication_token"], "names authentication_token, a credential"),
-        ("appointment", ["token"], "names token, a credential"),
-        ("appointment", ["authentication_token"], "names authentication_token, a credential"),
+        (
+            "user",
+            ["id", "authentication_token"],
+            "contains credentials, which are never returned: authentication_token",
+        ),
+        (
+            "client",
+            ["id", "authentication_token"],
+            "contains credentials, which are never returned: authentication_token",
+        ),
+        ("appointment", ["token"], "contains credentials, which are never returned: token"),
+        (
+            "appointment",
+            ["authentication_token"],
+            "contains credentials, which are never returned: authentication_token",
+        ),
         ("client", "id", "must be a list of attribute names"),
         ("client", "['id']", "must be a list of attribute names"),
         ("client", 3, "must be a list of attribute names"),
@@ -254,7 +266,7 @@ def test_attributes_that_are_nothing_to_write_are_refused(
     operator: Any, attributes: Any, as_callable: bool, hook: WebcamconsultHook, service: Service
 ) -> None:
     given = (lambda context: attributes) if as_callable else attributes
-    with pytest.raises(WebcamconsultInputError, match=f"^attributes of an? {operator.resource.name} "):
+    with pytest.raises(WebcamconsultInputError, match=f"^The attributes of an? {operator.resource.name} "):
         make(operator, attributes=given).execute({})
     assert service.requests == []
 
@@ -265,7 +277,7 @@ def test_a_consult_for_nobody_is_refused(
     name: str, value: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     operator = make(CREATE["appointment"], attributes={name: value, "date": "2030-03-01T09:30"})
-    with pytest.raises(WebcamconsultInputError, match=f"Attribute '{name}' is {value!r}: a template"):
+    with pytest.raises(WebcamconsultInputError, match=rf"Attribute '{name}' is {value!r}\. A template"):
         operator.execute({})
     assert service.requests == []
 
@@ -274,7 +286,7 @@ def test_a_consult_for_nobody_is_refused(
 def test_the_attributes_of_another_record_are_refused(
     operator: Any, hook: WebcamconsultHook, service: Service
 ) -> None:
-    with pytest.raises(WebcamconsultInputError, match="another 'id'"):
+    with pytest.raises(WebcamconsultInputError, match="a different 'id' than"):
         make(operator, attributes={"id": "an-other", "last_name": "x"}).execute({})
     assert service.requests == []
 

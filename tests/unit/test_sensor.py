@@ -320,12 +320,12 @@ def test_a_wait_returns_the_state_that_ended_it(
         (
             {"status": 404},
             WebcamconsultNotFoundError,
-            f"GET /appointment/{ID}.json: 404 Not Found, there is no such",
+            f"GET /appointment/{ID}.json returned 404. No such appointment exists",
         ),
         (
             {"status": 401},
             WebcamconsultAuthenticationError,
-            f"GET /appointment/{ID}.json: 401 Unauthorized, the",
+            f"GET /appointment/{ID}.json returned 401. Webcamconsult rejected the",
         ),
     ],
     ids=["failed state", "gone", "refused"],

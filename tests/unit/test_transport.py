@@ -76,13 +76,13 @@ class Fault(NamedTuple):
 
 
 UNKNOWN = WebcamconsultUnknownOutcomeError
-NOT_AGAIN = "is not known, so it was not sent again"
+NOT_AGAIN = "may have been created, so the request was not retried"
 ALWAYS = 1 + RETRIES
 
 
 def _passing(status: int) -> Fault:
     step: Step = {"status": status, "body": "s3cret-body"}
-    return Fault(step, WebcamconsultServerError, ALWAYS, "try again later", UNKNOWN)
+    return Fault(step, WebcamconsultServerError, ALWAYS, "A later attempt may succeed", UNKNOWN)
 
 
 def _redirect(status: int) -> Fault:
@@ -92,7 +92,7 @@ def _redirect(status: int) -> Fault:
         step,
         WebcamconsultConfigurationError,
         1,
-        f"on to {address}, and nothing was carried out; put the address",
+        f"redirects to {address}, so the request was not processed. Enter the correct address",
     )
 
 
@@ -103,7 +103,7 @@ def _refused(
 
 
 def _unreadable(body: object) -> Fault:
-    remedy = "try again, and if it stays, check the connection's Host"
+    remedy = "Try again; if the error persists, check the connection's Host"
     return Fault({"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, ends_delete=True)
 
 
@@ -117,15 +117,23 @@ FAULTS = {
     "half an answer": _lost({**GOOD, "cut": "in the answer"}),
     "no answer in time": _lost({"delay": 1}, "increase 'timeout' in the connection"),
     "damaged in transfer": _lost({"headers": {"Content-Encoding": "gzip"}, "body": "s3cret-body"}),
-    "429": Fault({"status": 429}, WebcamconsultRateLimitError, ALWAYS, "lower the parallelism with a pool"),
+    "429": Fault(
+        {"status": 429},
+        WebcamconsultRateLimitError,
+        ALWAYS,
+        "Limit the number of parallel tasks with an Airflow pool",
+    ),
     "429 with seconds": Fault(
-        {"status": 429, "headers": {"Retry-After": "7"}}, WebcamconsultRateLimitError, ALWAYS, "with a pool"
+        {"status": 429, "headers": {"Retry-After": "7"}},
+        WebcamconsultRateLimitError,
+        ALWAYS,
+        "with an Airflow pool",
     ),
     "429 with a date": Fault(
         {"status": 429, "headers": {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}},
         WebcamconsultRateLimitError,
         ALWAYS,
-        "with a pool",
+        "with an Airflow pool",
     ),
     "500": _passing(500)._replace(times=2),
     "502": _passing(502),
@@ -139,15 +147,21 @@ FAULTS = {
         {"status": 302, "headers": {"Location": "http://[s3cret-address"}},
         WebcamconsultConfigurationError,
         1,
-        "nothing was carried out; put the address",
+        "the request was not processed. Enter the correct address",
     ),
-    "400": _refused(400, WebcamconsultRequestError, "does not take this request as it is"),
+    "400": _refused(400, WebcamconsultRequestError, "rejected the request and would reject a retry"),
     "401": _refused(
-        401, WebcamconsultAuthenticationError, "enter the organisation's as the connection's password"
+        401,
+        WebcamconsultAuthenticationError,
+        "Enter the organisation's API token as the connection's password",
     ),
-    "403": _refused(403, WebcamconsultAuthenticationError, "ask Webcamconsult for the right"),
-    "404": _refused(404, WebcamconsultNotFoundError, "check the id, and the Host|the host has no such path"),
-    "418": _refused(418, WebcamconsultRequestError, "does not take this request as it is"),
+    "403": _refused(403, WebcamconsultAuthenticationError, "Ask Webcamconsult for the permission"),
+    "404": _refused(
+        404,
+        WebcamconsultNotFoundError,
+        "Check the id and the connection's Host|The host does not have this path",
+    ),
+    "418": _refused(418, WebcamconsultRequestError, "rejected the request and would reject a retry"),
     "422": _refused(
         422,
         WebcamconsultValidationError,
@@ -158,7 +172,7 @@ FAULTS = {
         {"body": "\n<!DOCTYPE html><p>s3cret-body"},
         WebcamconsultConfigurationError,
         1,
-        "check the connection's Host",
+        "Check the connection's Host",
         UNKNOWN,
     ),
     "nothing": _unreadable(""),
@@ -219,7 +233,7 @@ def test_an_error_says_where_and_what_to_do_and_nothing_that_is_secret(
         assert fault.ends_delete
         return
     path = "/clients.json" if method == "POST" else f"/client/{ID}.json"
-    assert str(error).startswith((f"{method} {path}: ", f"{method} {path} failed: "))
+    assert str(error).startswith((f"{method} {path} returned ", f"{method} {path} failed: "))
     assert (error.method, error.path) == (method, path)
     remedy = NOT_AGAIN if method == "POST" and fault.create else fault.remedy
     assert any(alternative in str(error) for alternative in remedy.split("|"))
@@ -478,14 +492,14 @@ def test_a_pause_of_an_hour_is_not_kept(connect: Connect, serve: Serve) -> None:
 def test_a_redirect_is_not_followed(connect: Connect, serve: Serve) -> None:
     other = serve(GOOD)
     error = call("POST", connect(serve({"status": 307, "headers": {"Location": other.url}}).url))
-    assert f"on to {other.url}," in str(error)
+    assert f"redirects to {other.url}," in str(error)
     assert other.requests == []
 
 
 @pytest.mark.parametrize("location", ["/users/sign_in", "", "sign_in"])
 def test_a_redirect_on_the_same_host_says_so(location: str, connect: Connect, serve: Serve) -> None:
     error = call("GET", connect(serve({"status": 302, "headers": {"Location": location}}).url))
-    assert "sends requests on to another path" in str(error)
+    assert "redirects to another path" in str(error)
 
 
 def test_a_validation_error_holds_what_the_service_said_of_each_attribute(
@@ -505,14 +519,16 @@ def test_a_validation_error_without_reasons_says_so(body: Any, connect: Connect,
     error = call("POST", connect(serve({"status": 422, "body": body}).url))
     assert isinstance(error, WebcamconsultValidationError)
     assert error.errors == {}
-    assert "it gave no reason" in str(error)
+    assert "The response contains no reason" in str(error)
 
 
 @pytest.mark.parametrize(
     "body", [{"users": []}, [None], ["x"], [{"last_name": "x"}], [{"id": ""}], {"id": ID}, "null"], ids=repr
 )
 def test_a_list_that_is_none_is_an_error(body: Any, connect: Connect, serve: Serve) -> None:
-    with pytest.raises(WebcamconsultResponseError, match=r"^GET /users\.json: 200 OK, but the answer is not"):
+    with pytest.raises(
+        WebcamconsultResponseError, match=r"^GET /users\.json returned 200, but the response is not"
+    ):
         connect(serve({"body": body}).url, retries=0).users.list()
 
 
