@@ -111,7 +111,7 @@ class WebcamconsultNonRetryableError(WebcamconsultUnknownOutcomeError, AirflowFa
 
 class WebcamconsultConflictError(WebcamconsultError, AirflowFailException):
     """
-    A record with the same natural key exists, and the provider cannot decide what to do with it.
+    Records with the same natural key exist, and the provider cannot decide how to continue.
 
     :param ids: ids of the records that were found.
     """

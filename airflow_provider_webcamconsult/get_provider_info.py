@@ -34,7 +34,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "insecure": {
         "label": "Skip TLS verification",
-        "description": "Accepts any certificate of the server. Only for tests.",
+        "description": "Accepts any server certificate. Use only for tests.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }

@@ -172,7 +172,7 @@ def try_number(context: Context) -> int:
 
 def is_automatic_retry(context: Context) -> bool:
     """
-    Return whether this try is a retry by Airflow, and not the first try after a person cleared the task.
+    Return whether this try is an automatic retry, and not the first try or a try after the task was cleared.
 
     :param context: the task's context.
     """

@@ -155,7 +155,7 @@ def select(resource: Resource[Any, Any], record: Mapping[str, Any], fields: Any 
     :param resource: the kind of record.
     :param record: the record.
     :param fields: names of the attributes; None selects the id and the non-personal attributes.
-    :return: the selected attributes. If the record does not have one of ``fields``, its value is None.
+    :return: the attributes. Those in ``fields`` that the record does not have are None.
     """
     if fields is None:
         return {name: record[name] for name in resource.non_personal if name in record}

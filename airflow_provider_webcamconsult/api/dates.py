@@ -53,9 +53,7 @@ def serialize_datetime(value: object, *, name: str, zone: Timezone, day_only: bo
     """
     if isinstance(value, str):
         value = _parse(value, name)
-    if (
-        not isinstance(value, datetime.date) or value != value
-    ):  # pandas' NaT is a date that differs from itself
+    if not isinstance(value, datetime.date) or value != value:  # pandas' NaT is not equal to itself
         raise WebcamconsultInputError(
             f"Attribute '{name}' is of type {type(value).__name__}. Pass a datetime or ISO 8601 text."
         )
@@ -177,7 +175,7 @@ def _format(value: datetime.datetime) -> str:
 
 
 def _to_iso_precision(value: datetime.datetime) -> datetime.datetime:
-    """Return the same instant in milliseconds and with an offset in whole minutes, as in ISO 8601."""
+    """Truncate to milliseconds, and use a UTC offset in whole minutes, because ISO 8601 has no finer one."""
     offset = value.utcoffset() or datetime.timedelta()
     local = value.replace(tzinfo=None, microsecond=value.microsecond // 1000 * 1000)
     if local < _AMSTERDAM_TIME_END:

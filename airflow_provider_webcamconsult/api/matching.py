@@ -42,11 +42,11 @@ def natural_key(
     resource: Resource[Any, Any], values: Mapping[str, Any], *, like: NaturalKey | None = None
 ) -> NaturalKey | None:
     """
-    Return a natural key, normalized so that it can be compared.
+    Return the natural key of a record, normalized for comparison.
 
     :param resource: the kind of record.
     :param values: a record, or serialized attributes.
-    :param like: a key whose names to use. By default, the first natural key that has all its values.
+    :param like: a natural key whose attribute names to use. By default, the first key that is complete.
     :return: names and values, or None if a value is missing.
     """
     for names in [[name for name, _ in like]] if like else resource.natural_keys:
@@ -60,7 +60,7 @@ def differing_attributes(
     resource: Resource[Any, Any], payload: Mapping[str, Any], record: Mapping[str, Any]
 ) -> list[str]:
     """
-    Return the names of the attributes whose value differs from the record.
+    Return the names of the attributes whose values differ from the record's.
 
     :param resource: the kind of record.
     :param payload: serialized attributes.
@@ -122,7 +122,7 @@ def verify_stored(
         )
     if different:
         return (
-            f"Webcamconsult accepted the request but did not return the sent {', '.join(different)} of "
-            f"{record_name}. Check whether these attributes were stored."
+            f"Webcamconsult accepted the request, but attributes of {record_name} are different or missing "
+            f"in the response: {', '.join(different)}. Check the {resource.name}."
         )
     return None

@@ -31,7 +31,7 @@ def mask_sent_values(messages: Any, sent: Any, *, names: Collection[str]) -> Any
 
     :param messages: JSON from the service.
     :param sent: JSON that was sent to the service.
-    :param names: names of attributes, which are not masked as keys.
+    :param names: names of attributes, which stay readable as keys.
     :return: the messages with :data:`MASK` instead of the values.
     """
     return _mask(messages, _pattern(sent), names)

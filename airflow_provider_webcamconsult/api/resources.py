@@ -147,7 +147,7 @@ class Resource(Generic[AttributesT, RecordT]):
         used.
     :param datetimes: attributes with a date and a time.
     :param dates: attributes with a date only, sent as midnight.
-    :param must_match: attributes for which a different stored value is an error.
+    :param must_match: attributes for which a different stored value is an error, even without ``strict``.
     :param identity_attributes: attributes that distinguish people who share an e-mail address.
     :param aliases: alternative attribute names in some responses, with the documented names.
     """

@@ -201,8 +201,7 @@ def _raise_validation(request: Request, content: bytes, token: str, details: dic
         else "The response contains no reason. Compare the attributes with the API document."
     )
     raise WebcamconsultValidationError(
-        f"{details['method']} {details['path']} returned 422. Webcamconsult rejected the attributes. "
-        f"{explanation}",
+        f"{_returned(request, details['status_code'])}. Webcamconsult rejected the attributes. {explanation}",
         errors=errors,
         **details,
     )

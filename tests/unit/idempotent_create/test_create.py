@@ -634,7 +634,9 @@ def test_what_else_was_ignored_is_a_warning_or_with_strict_an_error(
     connect(server.url)
     assert create(task, attributes, "client") == "r1"
     assert [
-        warning for warning in log.warnings if "did not return the sent last_name of client r1" in warning
+        warning
+        for warning in log.warnings
+        if "attributes of client r1 are different or missing in the response: last_name" in warning
     ]
     assert SECRET not in log.text
     with pytest.raises(WebcamconsultMismatchError, match="last_name"):
