@@ -1,4 +1,4 @@
-"""What the Test button of the connection's form says, and `airflow connections test`: one short line."""
+"""The one-line result of the Test button of the connection form and of `airflow connections test`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 TOKEN = "s3cret-token"
 
 
-def refused(hook: WebcamconsultHook, log: Log) -> str:
-    """Press the button, and return what it says instead of success."""
+def failure_message(hook: WebcamconsultHook, log: Log) -> str:
+    """Test the connection, and return the message of the failure."""
     works, message = hook.test_connection()
     assert works is False
     assert "s3cret" not in f"{message} {log.text}"
@@ -33,7 +33,7 @@ def refused(hook: WebcamconsultHook, log: Log) -> str:
 
 
 @pytest.mark.parametrize(("users", "count"), [(0, "0 users"), (1, "1 user"), (2, "2 users")])
-def test_it_names_what_it_reached_and_counts_the_users(
+def test_success_message_has_url_and_user_count(
     users: int, count: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     for number in range(users):
@@ -44,14 +44,14 @@ def test_it_names_what_it_reached_and_counts_the_users(
     )
 
 
-def test_it_is_one_request_that_changes_nothing(hook: WebcamconsultHook, service: Service) -> None:
+def test_connection_test_sends_one_read_request(hook: WebcamconsultHook, service: Service) -> None:
     hook.test_connection()
     assert [(request.method, request.path) for request in service.requests] == [("GET", "/users.json")]
 
 
-# Else the page would wait for minutes, and Airflow 2 ends a request after two.
+# With retries, the page would wait for minutes, and Airflow 2 ends a request after two.
 @pytest.mark.parametrize("step", [{"status": 503}, {"status": 429}, {"cut": "after the request"}], ids=str)
-def test_it_tries_once_whatever_the_retries(step: Any, connect: Connect, serve: Serve) -> None:
+def test_failed_request_is_not_retried(step: Any, connect: Connect, serve: Serve) -> None:
     server = serve(step)
     hook = connect(server.url, retries=3)
     assert hook.test_connection()[0] is False
@@ -59,45 +59,45 @@ def test_it_tries_once_whatever_the_retries(step: Any, connect: Connect, serve: 
     assert hook.settings.retries == 3
 
 
-def test_a_wrong_token(connect: Connect, service: Service, log: Log) -> None:
-    assert refused(connect(service.url, TOKEN), log) == (
+def test_wrong_token_is_reported(connect: Connect, service: Service, log: Log) -> None:
+    assert failure_message(connect(service.url, TOKEN), log) == (
         "GET /users.json returned 401. Webcamconsult rejected the API token. "
         "Enter the organisation's API token as the connection's password."
     )
 
 
-def test_a_wrong_host(connect: Connect, log: Log) -> None:
-    assert refused(connect("https://no-such-host.invalid", TOKEN), log) == (
+def test_unknown_host_is_reported(connect: Connect, log: Log) -> None:
+    assert failure_message(connect("https://no-such-host.invalid", TOKEN), log) == (
         "GET /users.json failed: the host name could not be resolved. Check the connection's Host."
     )
 
 
-def test_a_port_where_nobody_listens(connect: Connect, log: Log) -> None:
+def test_closed_port_is_reported(connect: Connect, log: Log) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        message = refused(connect(f"http://127.0.0.1:{unused.getsockname()[1]}", TOKEN), log)
+        message = failure_message(connect(f"http://127.0.0.1:{unused.getsockname()[1]}", TOKEN), log)
     assert message == (
         "GET /users.json failed: connection error (Connection refused). Check the connection's Host and Port."
     )
 
 
-def test_a_host_that_does_not_speak_tls(connect: Connect, serve: Serve, log: Log) -> None:
+def test_host_without_tls_is_reported(connect: Connect, serve: Serve, log: Log) -> None:
     server = serve({"body": []})
-    assert refused(connect(f"https://127.0.0.1:{server.port}", TOKEN), log) == (
+    assert failure_message(connect(f"https://127.0.0.1:{server.port}", TOKEN), log) == (
         "GET /users.json failed: the host does not speak TLS on this port. "
         "Check the connection's Host and Port."
     )
     assert server.requests == []
 
 
-def test_plain_http_where_the_host_speaks_tls(connect: Connect, serve: Serve, log: Log) -> None:
+def test_plain_http_to_tls_host_is_reported(connect: Connect, serve: Serve, log: Log) -> None:
     server = serve({"body": []}, tls=True)
-    message = refused(connect(f"http://127.0.0.1:{server.port}", TOKEN), log)
+    message = failure_message(connect(f"http://127.0.0.1:{server.port}", TOKEN), log)
     assert message.endswith("check the connection's Host.")
 
 
-def test_a_certificate_that_is_not_trusted(connect: Connect, serve: Serve, log: Log) -> None:
-    message = refused(connect(serve({"body": []}, tls=True).url, TOKEN), log)
+def test_untrusted_certificate_is_reported(connect: Connect, serve: Serve, log: Log) -> None:
+    message = failure_message(connect(serve({"body": []}, tls=True).url, TOKEN), log)
     assert re.fullmatch(
         r"GET /users\.json failed: the server's certificate could not be verified "
         r"\(self-signed certificate\)\. "
@@ -106,9 +106,9 @@ def test_a_certificate_that_is_not_trusted(connect: Connect, serve: Serve, log: 
     )
 
 
-def test_a_host_that_does_not_answer_in_time(connect: Connect, serve: Serve, log: Log) -> None:
+def test_response_timeout_is_reported(connect: Connect, serve: Serve, log: Log) -> None:
     server = serve({"delay": 2, "body": []})
-    assert refused(connect(server.url, TOKEN, timeout=0.2), log) == (
+    assert failure_message(connect(server.url, TOKEN, timeout=0.2), log) == (
         "GET /users.json failed: no response was received within 0.2 s. "
         "Try again later, or increase 'timeout' in the connection."
     )
@@ -116,7 +116,7 @@ def test_a_host_that_does_not_answer_in_time(connect: Connect, serve: Serve, log
 
 @pytest.fixture
 def full_port() -> Iterator[int]:
-    """Give a port that takes no more connections: its queue is full."""
+    """Return a port that accepts no more connections because its queue is full."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -131,8 +131,8 @@ def full_port() -> Iterator[int]:
             each.close()
 
 
-def test_a_host_that_cannot_be_connected_to_in_time(full_port: int, connect: Connect, log: Log) -> None:
-    assert refused(connect(f"http://127.0.0.1:{full_port}", TOKEN, timeout=0.2), log) == (
+def test_connect_timeout_is_reported(full_port: int, connect: Connect, log: Log) -> None:
+    assert failure_message(connect(f"http://127.0.0.1:{full_port}", TOKEN, timeout=0.2), log) == (
         "GET /users.json failed: no connection was established within 0.2 s. "
         "Check the connection's Host and Port, and the network."
     )
@@ -165,15 +165,15 @@ def test_a_host_that_cannot_be_connected_to_in_time(full_port: int, connect: Con
             "not processed. Enter the correct address as the connection's Host.",
         ),
     ],
-    ids=["a web page", "another API", "another API's list", "no such path", "a redirect"],
+    ids=["web page", "other API", "list of other API", "unknown path", "redirect"],
 )
-def test_a_host_that_is_not_webcamconsult(
+def test_host_other_than_webcamconsult_is_reported(
     step: Any, message: str, connect: Connect, serve: Serve, log: Log
 ) -> None:
-    assert refused(connect(serve(step).url, TOKEN), log) == message
+    assert failure_message(connect(serve(step).url, TOKEN), log) == message
 
 
-def test_a_host_that_does_not_speak_http(connect: Connect, log: Log) -> None:
+def test_host_without_http_is_reported(connect: Connect, log: Log) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -182,14 +182,14 @@ def test_a_host_that_does_not_speak_http(connect: Connect, log: Log) -> None:
                 connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
 
         threading.Thread(target=greet, daemon=True).start()
-        message = refused(connect(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN), log)
+        message = failure_message(connect(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN), log)
     assert message == (
         "GET /users.json failed: the connection was lost before the response was complete. "
         "Try again; if the error persists, check the connection's Host."
     )
 
 
-# The extras as a form, or a file, may have them. Airflow tests under a made-up id, which says nothing.
+# Airflow tests a connection under a random id, so the message does not contain it.
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -215,7 +215,7 @@ def test_a_host_that_does_not_speak_http(connect: Connect, log: Log) -> None:
     ],
     ids=str,
 )
-def test_bad_extras(
+def test_invalid_extra_is_reported_without_a_request(
     extra: object, message: str, service: Service, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     connection = {"conn_type": "webcamconsult", "host": service.url, "password": TOKEN, "extra": extra}
@@ -224,7 +224,7 @@ def test_bad_extras(
         WebcamconsultHook.get_connection("xkcdqwertz")
     except AirflowNotFoundException:
         pytest.skip("before 3.2, Airflow itself reads no such connection from the environment")
-    assert refused(WebcamconsultHook("xkcdqwertz"), log).startswith(message)
+    assert failure_message(WebcamconsultHook("xkcdqwertz"), log).startswith(message)
     assert service.requests == []
 
 
@@ -255,5 +255,7 @@ def test_bad_extras(
         ),
     ],
 )
-def test_bad_fields(host: str, password: str, message: str, connect: Connect, log: Log) -> None:
-    assert refused(connect(host, password), log) == message
+def test_invalid_host_or_token_is_reported(
+    host: str, password: str, message: str, connect: Connect, log: Log
+) -> None:
+    assert failure_message(connect(host, password), log) == message
