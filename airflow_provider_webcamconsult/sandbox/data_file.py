@@ -52,8 +52,8 @@ class DataFile:
         """Release the lock, if this object holds it."""
         if self._lock is not None:
             lock, self._lock = self._lock, None
-            # Delete before closing: afterwards, the file may be another sandbox's. A forked process that still
-            # holds the lock then has no effect either.
+            # Delete before closing: afterwards, the file may be another sandbox's. A forked process may still
+            # hold the lock of the deleted file, which nobody else opens.
             with lock:
                 self._lock_path.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -234,7 +235,7 @@ def test_nothing_is_lost_or_left_when_a_sandbox_is_killed_again_and_again_while_
             writer.start()
         enough = len(answered) + 10
         while len(answered) < enough and any(writer.is_alive() for writer in writers):
-            pass
+            time.sleep(0.001)
         kill(process)
         for writer in writers:
             writer.join()
