@@ -6,7 +6,7 @@ does not share the provider's bugs.
 
 from __future__ import annotations
 
+from airflow_provider_webcamconsult.sandbox.data_file import SandboxError
 from airflow_provider_webcamconsult.sandbox.server import RecordedRequest, Sandbox
-from airflow_provider_webcamconsult.sandbox.service import SandboxError
 
 __all__ = ["RecordedRequest", "Sandbox", "SandboxError"]

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("airflow_provider_webcamconsult.sandbox")
 
+#: Levels of nested objects and lists in a request body that the JSON parser of Rails accepts.
+MAX_JSON_DEPTH = 100
+
 Action = Callable[[Resource, str, str, Mapping[str, Any]], Any]
 
 _AUTHORIZATION = re.compile(r'Token\s+token=("?)([^\s",]+)\1')
@@ -130,10 +133,18 @@ def _parameters(request: Request, body: bytes) -> dict[str, Any]:
         return dict(parse_qsl(body.decode()))
     if content_type != "application/json" or not body.strip():
         return {}
-    parameters = json.loads(body)
+    # Decode first: Python would also detect UTF-16 and UTF-32, and skip a byte order mark.
+    parameters = json.loads(body.decode())
     # Python accepts NaN and lone surrogates, which are not valid JSON and which the service rejects.
     json.dumps(parameters, allow_nan=False, ensure_ascii=False).encode()
+    if _depth(parameters) > MAX_JSON_DEPTH:
+        raise ValueError("The JSON is nested too deeply.")
     return parameters if isinstance(parameters, dict) else {}
+
+
+def _depth(value: Any) -> int:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if items is None else 1 + max(map(_depth, items), default=0)
 
 
 def _token(request: Request, parameters: Mapping[str, Any]) -> Any:

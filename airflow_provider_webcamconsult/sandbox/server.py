@@ -8,12 +8,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_webcamconsult.sandbox.data_file import SandboxError
 from airflow_provider_webcamconsult.sandbox.service import (
     APPOINTMENTS,
     DOCUMENT_TOKENS,
     RESOURCES,
     ApiError,
-    SandboxError,
     Service,
 )
 
@@ -50,8 +50,10 @@ class Sandbox:
     :param plural_paths: serve single records at ``/clients/{id}.json`` and ``/appointments/{id}.json``,
         instead of the documented ``/client/{id}.json`` and ``/appointment/{id}.json``.
     :param port: the port to listen on; 0 picks a free port.
-    :param data: the JSON file to store all data in. By default, the data is only in memory.
-    :raises SandboxError: if an argument is invalid, or if the data file cannot be read or written.
+    :param data: the JSON file to store all data in. Only one sandbox can use it at a time, from its creation
+        until :meth:`stop`. By default, the data is only in memory.
+    :raises SandboxError: if an argument is invalid, or if the data file cannot be read or written or is in
+        use by another sandbox.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Sandbox:
         :param state: any non-empty name.
         :raises LookupError: if no appointment has this id.
         :raises ValueError: if the state is empty or not a string.
+        :raises RuntimeError: if the sandbox has a data file and is stopped.
         """
         owner = self._service.owner(APPOINTMENTS.name, appointment_id)
         if owner is None:
@@ -123,10 +126,38 @@ class Sandbox:
     def start(self) -> None:
         """Start the server, and return when it accepts requests.
 
-        :raises SandboxError: if the server cannot start.
+        :raises SandboxError: if the server cannot start, or if another sandbox uses the data file.
         """
         if self._thread is not None:
             raise RuntimeError("The sandbox is already running. Call stop() first.")
+        self._service.open()
+        try:
+            self._start_server()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Close all connections, release the port and the data file, and stop the thread.
+
+        The records stay readable.
+        """
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+            self._thread = None
+        self._service.close()
+
+    def __enter__(self) -> Sandbox:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start_server(self) -> None:
         try:
             import uvicorn
 
@@ -163,23 +194,6 @@ class Sandbox:
                 self._thread = None
                 raise SandboxError("The sandbox server stopped before it was ready. Start it again.")
             time.sleep(0.005)
-
-    def stop(self) -> None:
-        """Close all connections, release the port and stop the thread. The records stay readable."""
-        if self._server is None or self._thread is None:
-            return
-        self._server.should_exit = True
-        self._thread.join()
-        self._thread = None
-
-    def __enter__(self) -> Sandbox:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _listen(self) -> socket.socket:
         # Name the protocol. Otherwise asyncio keeps Nagle's algorithm, which delays each response by 40 ms.

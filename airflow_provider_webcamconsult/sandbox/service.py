@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
-import os
 import re
 import secrets
-import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from airflow_provider_webcamconsult.sandbox.data_file import DataFile, SandboxError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 DOCUMENT_TOKENS = ("38826f79010b41b5aaeb4710debb09db", "eb4710debb09db38826f79010b41b5aa")
 
 Record = dict[str, Any]
 Organisation = dict[str, dict[str, Record]]
-
-
-class SandboxError(Exception):
-    """The sandbox cannot start. The message states the cause and the remedy."""
 
 
 class ApiError(Exception):
@@ -298,16 +296,38 @@ class Service:
         self._states = states
         # The records are shared between the server's thread and callers of Sandbox.
         self._lock = threading.RLock()
-        self._file = Path(data).resolve() if data is not None else None
-        self._organisations = self._load()
-        for token in self.tokens:
-            self._organisations.setdefault(token, {name: {} for name in RESOURCES})
-        try:
-            self._save()
-        except OSError as error:
-            raise SandboxError(
-                f"Cannot write the data file {data}: {error.strerror}. Check the path and its permissions."
-            ) from error
+        self._ids = _object_ids()
+        self._file = DataFile(data) if data is not None else None
+        self._organisations = self._without_records()
+        self.open()
+
+    def open(self) -> None:
+        """Lock and load the data file, unless it is locked already.
+
+        :raises SandboxError: if another sandbox uses the data file, or if it cannot be read or written.
+        """
+        with self._lock:
+            if self._file is None or self._file.is_locked:
+                return
+            try:
+                self._file.lock()
+                self._organisations = {**self._without_records(), **self._load(self._file.path)}
+                self._save()
+            except OSError as error:
+                self._file.release()
+                raise SandboxError(
+                    f"Cannot write the data file {self._file.path}: {error.strerror}. "
+                    "Check the path and its permissions."
+                ) from error
+            except BaseException:
+                self._file.release()
+                raise
+
+    def close(self) -> None:
+        """Let other sandboxes use the data file. The records stay readable."""
+        with self._lock:
+            if self._file is not None:
+                self._file.release()
 
     def list_all(
         self, resource: Resource, token: str, _id: str = "", _body: Mapping[str, Any] | None = None
@@ -329,7 +349,7 @@ class Service:
         with self._lock:
             organisation = self._organisations[token]
             attributes = _validate(resource, organisation, body)
-            record = {"id": secrets.token_hex(12), **dict.fromkeys(resource.attributes), **attributes}
+            record = {"id": next(self._ids), **dict.fromkeys(resource.attributes), **attributes}
             if resource.credential:
                 record[resource.credential] = secrets.token_urlsafe(15)
             record.update(resource.at_creation(record))
@@ -408,11 +428,12 @@ class Service:
         self._save()
         return response
 
-    def _load(self) -> dict[str, Organisation]:
-        if self._file is None:
-            return {}
+    def _without_records(self) -> dict[str, Organisation]:
+        return {token: {name: {} for name in RESOURCES} for token in self.tokens}
+
+    def _load(self, path: Path) -> dict[str, Organisation]:
         try:
-            stored = json.loads(self._file.read_bytes())["organisations"]
+            stored = json.loads(path.read_bytes())["organisations"]
             organisations: dict[str, Organisation] = {
                 token: {name: {record["id"]: record for record in records[name]} for name in RESOURCES}
                 for token, records in stored.items()
@@ -425,12 +446,11 @@ class Service:
             return {}
         except OSError as error:
             raise SandboxError(
-                f"Cannot read the data file {self._file}: {error.strerror}. "
-                "Check the path and its permissions."
+                f"Cannot read the data file {path}: {error.strerror}. Check the path and its permissions."
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SandboxError) as error:
             raise SandboxError(
-                f"{self._file} is not a sandbox data file, or it is damaged. The file was not changed. "
+                f"{path} is not a sandbox data file, or it is damaged. The file was not changed. "
                 "Delete it or use another file."
             ) from error
         return organisations
@@ -442,15 +462,7 @@ class Service:
             token: {name: [*records.values()] for name, records in organisation.items()}
             for token, organisation in self._organisations.items()
         }
-        # mkstemp creates a file that only its owner can read. The file contains tokens.
-        descriptor, temporary = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}-")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"organisations": stored}, file, ensure_ascii=False)
-            os.replace(temporary, self._file)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        self._file.save({"organisations": stored})
 
 
 def _to_response(resource: Resource, record: Record, keys: Mapping[str, str]) -> Record:
@@ -493,4 +505,23 @@ def _validate(
             errors["email"] = ["is al in gebruik"]
     if errors:
         raise ApiError(422, errors)
+    if not _is_storable(attributes):
+        raise ApiError(500)
     return attributes
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether MongoDB can store a JSON value."""
+    if isinstance(value, dict):
+        return all("\0" not in key and _is_storable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(_is_storable(item) for item in value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _object_ids() -> Iterator[str]:
+    """Generate ids as MongoDB does: the time in seconds, five random bytes and a counter."""
+    process = secrets.token_hex(5)
+    # The counter starts in the lower half of its three bytes, so that it does not overflow for long.
+    for count in itertools.count(secrets.randbits(23)):
+        yield f"{int(time.time()):08x}{process}{count % 2**24:06x}"
