@@ -84,8 +84,8 @@ class Checkpoint(Protocol):
         :return: a mapping that is empty if no earlier try sent a create. ``sent_at`` is the latest time at
             which one may have been sent, in seconds since the epoch. ``id`` is the id of the record that was
             created or reused. ``disputed_id`` is the id of a record that the response to a create showed, but
-            that may belong to another request. ``reported`` means that a task has failed with the advice to
-            check Webcamconsult and clear it.
+            that may belong to another request. ``was_cleared`` means that a person has cleared the task.
+            ``reported`` means that they did so although the record cannot be looked up.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:
@@ -425,7 +425,8 @@ class IdempotentCreate(Generic[RecordT]):
             unknown,
             WebcamconsultNonRetryableError,
             f"Cannot check whether it exists: {describe_missing_key(self.resource)}. "
-            f"If the {self.resource.name} is missing from Webcamconsult, clear this task to create it.",
+            f"Look for the {self.resource.name} in Webcamconsult. If it exists, mark this task as successful; "
+            "if it is missing, clear this task to create it.",
         )
 
     def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
@@ -450,10 +451,14 @@ class IdempotentCreate(Generic[RecordT]):
     def _single_match(self, matches: list[RecordT]) -> RecordT | None:
         if len(matches) > 1:
             ids = [record["id"] for record in matches]
+            remedy = (
+                "They may be different people. Give each of them a reference_code."
+                if self._has_weak_key() and "reference_code" in self.resource.writable
+                else f"Cannot choose between them; delete the {'duplicate' if len(ids) == 2 else 'duplicates'}."
+            )
             raise WebcamconsultConflictError(
                 f"Found {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
-                f"{', '.join(ids)}. Cannot choose between them; "
-                f"delete the {'duplicate' if len(ids) == 2 else 'duplicates'}.",
+                f"{', '.join(ids)}. {remedy}",
                 ids=ids,
             )
         return matches[0] if matches else None

@@ -150,8 +150,12 @@ class TaskCheckpoint:
 
     def _load(self, context: Context) -> dict[str, Any]:
         stored = None if self._store is None else self._store.get(self._KEY)
-        if stored is not None:
+        if stored or (stored is not None and is_automatic_retry(context)):
             return dict(stored)
+        if stored is not None and try_number(context) > 1:
+            # Stored for the retries of this try: they cannot detect that the task was cleared.
+            self.write({"was_cleared": True})
+            return {"was_cleared": True}
         if try_number(context) <= 1:
             self.write({})  # tells the next try that this one has sent nothing yet
             return {}

@@ -65,7 +65,7 @@ def book(task: TaskInstance, **arguments: Any) -> str:
     return record_id
 
 
-# -- A shared e-mail address -----------------------------------------------------------------------------------
+# -- A shared e-mail address ---------------------------------------------------------------------------------
 
 
 @reuse_or_update
@@ -83,11 +83,12 @@ def book(task: TaskInstance, **arguments: Any) -> str:
 def test_shared_email_does_not_merge_people_who_differ(
     hook: WebcamconsultHook, service: Service, if_exists: Any, name: str, value: str
 ) -> None:
-    first = {**PERSON, "surname_prefix": "de"}
+    first: Any = {**PERSON, "surname_prefix": "de"}
+    second: Any = {**first, name: value}
     hook.clients.create(first)
     before = service.records("clients")
     with pytest.raises(WebcamconsultConflictError, match=f"differs in {name}") as raised:
-        hook.clients.create({**first, name: value}, if_exists=if_exists)
+        hook.clients.create(second, if_exists=if_exists)
     assert isinstance(raised.value, AirflowFailException)
     assert raised.value.ids == [before[0]["id"]]
     assert value not in str(raised.value)
@@ -203,7 +204,7 @@ def test_create_with_a_look_up_never_returns_or_changes_another_person(
                 assert not sent or not stored or sent == stored
 
 
-# -- Values in another form ------------------------------------------------------------------------------------
+# -- Values in another form ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_values_that_the_service_stores_differently_compare_as_different(
     "stored", ["dl-1", "DL-", "DL-1-2026", None], ids=["lower case", "cut", "extended", "dropped"]
 )
 def test_service_that_changes_the_key_gets_no_second_create(
-    serve: Serve, connect: Connect, task: TaskInstance, if_exists: str, stored: str | None
+    serve: Serve, connect: Connect, task: TaskInstance, if_exists: Any, stored: str | None
 ) -> None:
     record = {"id": "r1", "reference_code": stored, "last_name": "Alders"}
     before: list[Step] = [] if if_exists == "create" else [{"body": []}]
@@ -266,7 +267,7 @@ def test_service_that_changes_the_key_gets_no_second_create(
     assert [request.method for request in server.requests].count("POST") == 1
 
 
-# -- A response that belongs to another request ----------------------------------------------------------------
+# -- A response that belongs to another request --------------------------------------------------------------
 
 
 def test_create_finds_its_own_record_if_the_response_shows_another(
@@ -316,7 +317,7 @@ def test_create_is_sent_again_once_a_person_has_deleted_the_record_of_a_wrong_re
     assert book(task) == "a"
 
 
-# -- An appointment that is not in its initial state -----------------------------------------------------------
+# -- An appointment that is not in its initial state ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("if_exists", ["create", "reuse", "update"])

@@ -73,7 +73,7 @@ def book(task: TaskInstance) -> str:
     return record_id
 
 
-# -- The floor -------------------------------------------------------------------------------------------------
+# -- The floor -----------------------------------------------------------------------------------------------
 
 
 def test_floor_is_minutes_and_longer_than_any_default_of_the_connection() -> None:
@@ -173,7 +173,7 @@ def test_task_that_failed_before_it_sent_anything_does_not_wait_when_cleared(
     assert time.monotonic() - began < 30
 
 
-# -- Simultaneous tasks ----------------------------------------------------------------------------------------
+# -- Simultaneous tasks --------------------------------------------------------------------------------------
 
 
 def race(number: int, create: Callable[[int], str]) -> list[str | WebcamconsultError]:
@@ -192,7 +192,10 @@ def race(number: int, create: Callable[[int], str]) -> list[str | WebcamconsultE
 
 
 def creating(attributes: Any, if_exists: Any) -> Callable[[int], str]:
-    return lambda _: WebcamconsultHook().clients.create(attributes, if_exists=if_exists)["id"]
+    def create(_: int) -> str:
+        return WebcamconsultHook().clients.create(attributes, if_exists=if_exists)["id"]
+
+    return create
 
 
 @pytest.mark.parametrize("if_exists", ["reuse", "update"])
@@ -201,10 +204,7 @@ def test_simultaneous_creates_of_the_same_client_leave_one_record(
 ) -> None:
     for pair in range(PAIRS):
         attributes: Any = {**CLIENT, "reference_code": f"DL-{pair}"}
-        ids = race(
-            2,
-            lambda _, given=attributes: WebcamconsultHook().clients.create(given, if_exists=if_exists)["id"],
-        )
+        ids = race(2, creating(attributes, if_exists))
         left = [
             record["id"]
             for record in service.records("clients")
@@ -245,12 +245,8 @@ def test_simultaneous_create_of_another_family_member_keeps_both(
     hook: WebcamconsultHook, service: Service
 ) -> None:
     family: Any = {"email": "family@example.com", "last_name": "Alders"}
-    results = race(
-        2,
-        lambda index: WebcamconsultHook().clients.create(
-            {**family, "initials": "AB"[index]}, if_exists="reuse"
-        )["id"],
-    )
+    members: list[Any] = [{**family, "initials": initials} for initials in "AB"]
+    results = race(2, lambda index: creating(members[index], "reuse")(index))
     left = service.records("clients")
     ids = [result for result in results if isinstance(result, str)]
     assert sorted(record["id"] for record in left) == sorted(ids)
