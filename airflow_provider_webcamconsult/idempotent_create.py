@@ -425,8 +425,8 @@ class IdempotentCreate(Generic[RecordT]):
             unknown,
             WebcamconsultNonRetryableError,
             f"Cannot check whether it exists: {describe_missing_key(self.resource)}. "
-            f"Look for the {self.resource.name} in Webcamconsult. If it exists, mark this task as successful; "
-            "if it is missing, clear this task to create it.",
+            f"Look for the {self.resource.name} in Webcamconsult. If it exists, mark this task as "
+            "successful; if it is missing, clear this task to create it.",
         )
 
     def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
@@ -454,7 +454,7 @@ class IdempotentCreate(Generic[RecordT]):
             remedy = (
                 "They may be different people. Give each of them a reference_code."
                 if self._has_weak_key() and "reference_code" in self.resource.writable
-                else f"Cannot choose between them; delete the {'duplicate' if len(ids) == 2 else 'duplicates'}."
+                else "Cannot choose between them; delete the duplicate."
             )
             raise WebcamconsultConflictError(
                 f"Found {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
