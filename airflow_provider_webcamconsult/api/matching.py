@@ -1,19 +1,45 @@
-"""Find records by natural key, and compare stored records with the attributes that were sent."""
+"""
+Decide which record is meant: natural keys, evidence of identity, and what was stored.
+
+Values are compared in the form in which the service stores and returns them, never as they were given.
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime
+from airflow_provider_webcamconsult.api.resources import INITIAL_STATE
 from airflow_provider_webcamconsult.exceptions import WebcamconsultMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from airflow_provider_webcamconsult.api.resources import Resource
 
 #: Names and values of the attributes that together identify a record.
 NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
+
+#: Seconds by which the clocks of a worker and of the service may differ.
+CLOCK_SKEW_SECONDS = 60.0
+
+# The service's ids are MongoDB's, which begin with their creation time.
+_OBJECT_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """
+    What tells whether two records are about the same person.
+
+    :param agrees: names of the attributes that confirm the same person.
+    :param differs: names of the attributes that show a different person.
+    """
+
+    agrees: tuple[str, ...]
+    differs: tuple[str, ...]
 
 
 def describe_missing_key(resource: Resource[Any, Any]) -> str:
@@ -56,6 +82,48 @@ def natural_key(
     return None
 
 
+def has_natural_key(resource: Resource[Any, Any], key: NaturalKey, record: Mapping[str, Any]) -> bool:
+    """
+    Return whether a record has a natural key. An attribute that the record lacks does not count.
+
+    :param resource: the kind of record.
+    :param key: the natural key.
+    :param record: the record.
+    """
+    return all(normalize(resource, name, record[name]) == value for name, value in key if name in record)
+
+
+def compare_identity(
+    resource: Resource[Any, Any], payload: Mapping[str, Any], record: Mapping[str, Any]
+) -> Identity:
+    """
+    Compare the attributes that distinguish people, as far as both sides have them.
+
+    :param resource: the kind of record.
+    :param payload: serialized attributes.
+    :param record: the record.
+    """
+    agrees, differs = [], []
+    for name in resource.identity_attributes:
+        sent, stored = (_simplify(resource, name, values.get(name)) for values in (payload, record))
+        if sent in (None, "") or stored in (None, ""):
+            continue
+        if sent != stored:
+            differs.append(name)
+        elif name in resource.identity_proofs:
+            agrees.append(name)
+    return Identity(tuple(agrees), tuple(differs))
+
+
+def _simplify(resource: Resource[Any, Any], name: str, value: Any) -> Any:
+    """Drop case, dots and spaces from a name: "J.P." and "jp" are the same initials."""
+    value = normalize(resource, name, value)
+    if not isinstance(value, str):
+        return value
+    text = unicodedata.normalize("NFKC", value).casefold()
+    return "".join(filter(str.isalnum, text)) or text
+
+
 def differing_attributes(
     resource: Resource[Any, Any], payload: Mapping[str, Any], record: Mapping[str, Any]
 ) -> list[str]:
@@ -83,13 +151,23 @@ def normalize(resource: Resource[Any, Any], name: str, value: Any) -> Any:
     """
     if name in resource.datetimes or name in resource.dates:
         return parse_datetime(value) or value
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # a template renders to text, which the service reads as a number
+    if name in resource.numbers and isinstance(value, str):
+        # A template renders to text, which the service reads as a number.
+        try:
+            value = float(value)
+        except ValueError:
+            return value.strip() or None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(int(value)) if value == value // 1 else str(value)
     if isinstance(value, str):
         # The service strips whitespace and ignores the case of e-mail addresses.
-        return (value.strip().casefold() if name == "email" else value.strip()) or None
-    if isinstance(value, list) and name.endswith("_ids"):
-        return sorted(set(map(str, value))) or None
+        text = unicodedata.normalize("NFC", value).strip()
+        return (text.casefold() if name == "email" else text) or None
+    if isinstance(value, Mapping):
+        return {str(key): normalize(resource, "", item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        items = [normalize(resource, "", item) for item in value]
+        return (sorted(set(map(str, items))) or None) if name.endswith("_ids") else items
     return value
 
 
@@ -106,8 +184,8 @@ def verify_stored(
     :param record: the record that the service returned.
     :param strict: whether any difference is an error instead of a warning.
     :return: a warning for the log, which contains names but no values; None if there is no difference.
-    :raises WebcamconsultMismatchError: if a date, duration or id differs; with ``strict``, if any attribute
-        differs.
+    :raises WebcamconsultMismatchError: if a date, duration, id or natural key differs; with ``strict``, if
+        any attribute differs.
     """
     different = differing_attributes(resource, payload, record)
     # An attribute that is missing from the response may still be stored correctly.
@@ -125,4 +203,52 @@ def verify_stored(
             f"Webcamconsult accepted the request, but attributes of {record_name} are different or missing "
             f"in the response: {', '.join(different)}. Check the {resource.name}."
         )
+    return None
+
+
+def is_in_initial_state(record: Mapping[str, Any]) -> bool:
+    """
+    Return whether an appointment is still in its initial state. Other records have no state.
+
+    :param record: the record.
+    """
+    return record.get("state") in (None, INITIAL_STATE)
+
+
+def was_created_between(record: Mapping[str, Any], start: float | None, end: float) -> bool:
+    """
+    Return whether a record provably was created in a period.
+
+    :param record: the record.
+    :param start: start of the period, in seconds since the epoch; None proves nothing.
+    :param end: end of the period.
+    """
+    created_at = _creation_time(record)
+    if start is None or created_at is None:
+        return False
+    return start - CLOCK_SKEW_SECONDS <= created_at <= end + CLOCK_SKEW_SECONDS
+
+
+def was_created_before(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """
+    Return whether a record was created before another one.
+
+    If their times do not tell, the smaller id counts as the first.
+
+    :param record: the record.
+    :param other: the other record.
+    """
+    times = [parse_datetime(each.get("created_at")) for each in (record, other)]
+    if times[0] is not None and times[1] is not None and times[0] != times[1]:
+        return times[0] < times[1]
+    return str(record["id"]) < str(other["id"])
+
+
+def _creation_time(record: Mapping[str, Any]) -> float | None:
+    created_at = parse_datetime(record.get("created_at"))
+    if created_at is not None:
+        return created_at.timestamp()
+    record_id = record.get("id")
+    if isinstance(record_id, str) and _OBJECT_ID.fullmatch(record_id):
+        return float(int(record_id[:8], 16))
     return None

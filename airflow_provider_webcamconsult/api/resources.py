@@ -148,7 +148,10 @@ class Resource(Generic[AttributesT, RecordT]):
     :param datetimes: attributes with a date and a time.
     :param dates: attributes with a date only, sent as midnight.
     :param must_match: attributes for which a different stored value is an error, even without ``strict``.
-    :param identity_attributes: attributes that distinguish people who share an e-mail address.
+    :param weak_keys: natural keys that are weak evidence of identity, because people can share them.
+    :param identity_attributes: attributes that show a different person if they differ.
+    :param identity_proofs: those of them that confirm a weak key if they agree. Families share the others.
+    :param numbers: attributes with a number, which may be sent as text.
     :param aliases: alternative attribute names in some responses, with the documented names.
     """
 
@@ -164,7 +167,10 @@ class Resource(Generic[AttributesT, RecordT]):
     datetimes: Collection[str] = ()
     dates: Collection[str] = ()
     must_match: Collection[str] = ()
+    weak_keys: Collection[str] = ()
     identity_attributes: Collection[str] = ()
+    identity_proofs: Collection[str] = ()
+    numbers: Collection[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
@@ -193,6 +199,10 @@ USER = Resource(
     non_personal=("id", "roles"),
     natural_keys=[["email"]],
     credentials=CREDENTIALS,
+    must_match=("email",),
+    # The service keeps users' addresses unique, so nothing else has to confirm them.
+    weak_keys=("email",),
+    identity_attributes=("last_name", "initials"),
     aliases={"_id": "id", "emails": "email"},
 )
 
@@ -207,8 +217,17 @@ CLIENT = Resource(
     natural_keys=[["reference_code"], ["email"]],
     credentials=CREDENTIALS,
     dates=("date_of_birth",),
-    must_match=("date_of_birth",),
-    identity_attributes=("initials", "date_of_birth"),
+    must_match=("reference_code", "email", "date_of_birth"),
+    weak_keys=("email",),
+    identity_attributes=(
+        "first_name",
+        "initials",
+        "surname_prefix",
+        "last_name",
+        "gender",
+        "date_of_birth",
+    ),
+    identity_proofs=("first_name", "initials", "date_of_birth"),
 )
 
 APPOINTMENT = Resource(
@@ -236,5 +255,6 @@ APPOINTMENT = Resource(
     natural_keys=[["user_id", "client_id", "date"]],
     credentials=CREDENTIALS,
     datetimes=("date",),
+    numbers=("duration",),
     must_match=("date", "user_id", "client_id", "created_by_user_id", "division_id", "duration"),
 )

@@ -145,8 +145,26 @@ class TaskCheckpoint:
     _KEY = "webcamconsult_create"
 
     def __init__(self, context: Context) -> None:
-        self._context = context
         self._store = task_state_store(context)
+        self._value = self._load(context)
+
+    def _load(self, context: Context) -> dict[str, Any]:
+        stored = None if self._store is None else self._store.get(self._KEY)
+        if stored or (stored is not None and is_automatic_retry(context)):
+            return dict(stored)
+        if stored is not None and try_number(context) > 1:
+            # Stored for the retries of this try: they cannot detect that the task was cleared.
+            self.write({"was_cleared": True})
+            return {"was_cleared": True}
+        if try_number(context) <= 1:
+            self.write({})  # tells the next try that this one has sent nothing yet
+            return {}
+        now = time.time()
+        if is_automatic_retry(context):
+            # The previous try ended at least retry_delay ago.
+            return {"sent_at": now - context["ti"].task.retry_delay.total_seconds()}
+        # The task was cleared, perhaps just after its previous try sent a create.
+        return {"sent_at": now, "reported": True}
 
     def read(self) -> Mapping[str, Any]:
         """
@@ -155,32 +173,16 @@ class TaskCheckpoint:
         :return: a mapping as :meth:`~airflow_provider_webcamconsult.idempotent_create.Checkpoint.read`
             describes it.
         """
-        stored = self._store.get(self._KEY) if self._store is not None else None
-        if stored:
-            return dict(stored)
-        if is_automatic_retry(self._context):
-            if self._store is not None:
-                # The previous try would have written a checkpoint before sending anything.
-                return {}
-            # The previous try ended at least retry_delay ago.
-            return {"sent_at": time.time() - self._context["ti"].task.retry_delay.total_seconds()}
-        if try_number(self._context) <= 1:
-            return {}
-        cleared = {"was_cleared": True}
-        # Stored for the retries of this try: they cannot detect that the task was cleared.
-        self.write(cleared)
-        return cleared
+        return self._value
 
     def write(self, value: Mapping[str, Any]) -> None:
         """
         Replace the checkpoint. On Airflow before 3.3, this does nothing.
 
-        :param value: a value as :meth:`read` returns it; an empty mapping deletes the checkpoint.
+        :param value: a value as :meth:`read` returns it.
         """
-        if self._store is not None and value:
+        if self._store is not None:
             self._store.set(self._KEY, dict(value))
-        elif self._store is not None:
-            self._store.delete(self._KEY)
 
 
 class BaseCreateOperator(_WithAttributes):
@@ -196,11 +198,12 @@ class BaseCreateOperator(_WithAttributes):
         :param context: the task's context.
         :return: id of the record.
         """
+        checkpoint = TaskCheckpoint(context)  # before anything can fail
         record = self.records.create(
             self._attributes_now(context),
             if_exists=self.if_exists,
             strict=self.strict,
-            checkpoint=TaskCheckpoint(context),
+            checkpoint=checkpoint,
         )
         record_id: str = record["id"]
         self.log.info("Returning the id of %s %s.", self.resource.name, record_id)

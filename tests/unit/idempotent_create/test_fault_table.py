@@ -252,6 +252,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0.01)
     monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.05)
 
 
 class Service:
