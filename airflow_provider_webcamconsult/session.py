@@ -163,6 +163,11 @@ class _TokenAdapter(HTTPAdapter):
         outer = _exchange.set(exchange)
         try:
             return super().send(request, *args, **kwargs)
+        except TypeError:
+            # What requests raises for a proxy URL with credentials and without a host.
+            if not select_proxy(str(request.url), kwargs.get("proxies")):
+                raise
+            raise requests.exceptions.InvalidProxyURL("The proxy URL has no host.") from None
         finally:
             _exchange.reset(outer)
 
