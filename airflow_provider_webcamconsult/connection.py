@@ -66,8 +66,8 @@ class Settings:
         where = f"Connection '{connection.conn_id}'"
         extras = _Extras(where, connection.extra)
         return cls(
-            base_url=_base_url(where, connection.host, connection.port),
-            token=_token(where, connection.password),
+            base_url=_base_url(where, connection.host, connection.port, connection.schema),
+            token=_token(where, connection.password, connection.login),
             timezone=extras.timezone("timezone"),
             timeout=extras.number("timeout"),
             retries=int(extras.number("retries")),
@@ -77,8 +77,13 @@ class Settings:
         )
 
 
-def _token(where: str, password: str | None) -> str:
+def _token(where: str, password: str | None, login: str | None) -> str:
     token = (password or "").strip()
+    if (login or "").strip():
+        raise WebcamconsultConfigurationError(
+            f"{where} has a Login, which Webcamconsult does not use. "
+            "Enter the organisation's API token as the password, and remove the Login."
+        )
     if not token:
         raise WebcamconsultConfigurationError(
             f"{where} has no API token. Enter the organisation's API token as the password."
@@ -91,13 +96,19 @@ def _token(where: str, password: str | None) -> str:
     return token
 
 
-def _base_url(where: str, host: str | None, port: int | None) -> str:
-    host = (host or "").strip() or DEFAULT_HOST
+def _base_url(where: str, host: str | None, port: int | None, schema: str | None) -> str:
+    host = (host or "").strip() or urlsplit(DEFAULT_HOST).netloc
+    scheme = (schema or "").strip().lower()
+    if scheme not in ("", "http", "https"):
+        raise WebcamconsultConfigurationError(
+            f"{where} has an invalid Schema. Remove it, or set it to http or https. "
+            "If it is a path, add it to the Host."
+        )
     try:
-        url = urlsplit(host if "://" in host else f"https://{host}")
-        port = port or url.port
+        url = urlsplit(host if "://" in host else f"{scheme or 'https'}://{host}")
+        host_port = url.port
     except ValueError:
-        url = None
+        url, host_port = None, None
     if port is not None and not 0 <= port <= 65535:
         raise WebcamconsultConfigurationError(
             f"{where} has an invalid Port. Enter a number from 1 to 65535, or leave the field empty."
@@ -111,6 +122,15 @@ def _base_url(where: str, host: str | None, port: int | None) -> str:
             f"{where} has an invalid Host: it contains more than an address. "
             f"Enter an address such as {DEFAULT_HOST}, and the API token as the password."
         )
+    if scheme and scheme != url.scheme:
+        raise WebcamconsultConfigurationError(
+            f"{where} has the Schema {scheme}, but its Host starts with {url.scheme}://. Remove the Schema."
+        )
+    if port and host_port and port != host_port:
+        raise WebcamconsultConfigurationError(
+            f"{where} has the Port {port}, but its Host contains the port {host_port}. Remove one of them."
+        )
+    port = port or host_port
     name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     path = "".join(f"/{part}" for part in url.path.split("/") if part)
     return f"{url.scheme}://{name}{f':{port}' if port else ''}{path}"
@@ -144,7 +164,7 @@ class _Extras:
         # Not extra_dejson: it ignores invalid JSON, and dates would be in the wrong time zone.
         try:
             self.extras = json.loads(extra) if extra and extra.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             self.extras = None
         if not isinstance(self.extras, dict):
             raise WebcamconsultConfigurationError(
@@ -186,7 +206,7 @@ class _Extras:
         value, schema = self._get(name), CONNECTION_FIELDS[name]["schema"]
         try:
             number = float("nan" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
         is_valid_type = "integer" not in schema["type"] or number == number // 1
         if not (schema["minimum"] <= number <= schema["maximum"] and is_valid_type):

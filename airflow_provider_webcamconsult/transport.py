@@ -7,10 +7,14 @@ Send requests over HTTP, with retries, and raise clear errors if the connection 
 from __future__ import annotations
 
 import io
+import os
+import re
+import time
 from datetime import datetime, timezone
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from airflow_provider_webcamconsult.api.request import encode
 from airflow_provider_webcamconsult.api.resources import TOKEN_PARAMETER
@@ -33,7 +37,15 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.request import Request
     from airflow_provider_webcamconsult.connection import Settings
+    from airflow_provider_webcamconsult.session import WebcamconsultSession
 
+#: A response must be complete this many seconds after the request was sent. A longer 'timeout' of the
+#: connection replaces this value.
+RESPONSE_DEADLINE_SECONDS = 300
+#: Maximum size of a response in bytes, as received and after decompression.
+RESPONSE_MAX_BYTES = 256 * 2**20
+#: Bytes to read and decompress at once.
+RESPONSE_CHUNK_BYTES = 2**16
 #: Seconds before the first retry. The delay doubles with each further retry.
 #: A random delay of up to this value is added.
 BACKOFF_SECONDS = 0.5
@@ -69,12 +81,29 @@ class Transport:
         self.settings = settings
         self.log = log
 
-    @cached_property
-    def _session(self) -> requests.Session:
-        # Imported late: parsing a DAG file must not load requests.
-        from airflow_provider_webcamconsult.session import WebcamconsultSession
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy shares no network connection.
+        return {name: value for name, value in vars(self).items() if name != "_session"}
 
-        return WebcamconsultSession(self.settings, follow_redirects=False)
+    @cached_property
+    def _session(self) -> WebcamconsultSession:
+        return self.new_session(follow_redirects=False)
+
+    def new_session(self, *, follow_redirects: bool = True) -> WebcamconsultSession:
+        """
+        Return a session that sends the token and limits the responses.
+
+        :param follow_redirects: whether requests may follow redirects.
+        """
+        # Imported late: parsing a DAG file must not load requests.
+        from airflow_provider_webcamconsult.session import Limits, WebcamconsultSession
+
+        limits = Limits(self._deadline_seconds, RESPONSE_MAX_BYTES)
+        return WebcamconsultSession(self.settings, limits=limits, follow_redirects=follow_redirects)
+
+    @property
+    def _deadline_seconds(self) -> float:
+        return max(RESPONSE_DEADLINE_SECONDS, self.settings.timeout)
 
     def send(self, request: Request, *, before_attempt: Callable[[], None] | None = None) -> Any:
         """
@@ -105,7 +134,8 @@ class Transport:
 
         :param request: the request, from :mod:`~airflow_provider_webcamconsult.api.request`.
         :param etag: ETag of an earlier response. If nothing has changed since, the new response has no value.
-        :param timeout: timeout in seconds; the connection's timeout applies if that is shorter.
+        :param timeout: maximum seconds until the response is complete. The connection's timeout applies to
+            each step if that is shorter.
         :return: the response.
         :raises WebcamconsultError: if the request did not succeed.
         """
@@ -138,44 +168,67 @@ class Transport:
 
     def _send(
         self, pending: _PendingRequest, *, etag: str | None = None, timeout: float | None = None
-    ) -> requests.Response:
+    ) -> _Received:
         """Send the request once, and return the response whatever its status."""
         import requests
+        from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
         request, settings = pending.request, self.settings
-        timeout = settings.timeout if timeout is None else min(timeout, settings.timeout)
+        total = self._deadline_seconds if timeout is None else timeout
+        timeout = min(total, settings.timeout)
         body = pending.new_body(settings)
         headers = {"Content-Type": "application/json"} if body else {}
         if etag is not None:
             headers["If-None-Match"] = etag
+        url = settings.base_url + request.path
+        began = time.monotonic()
+        received, failure = None, None
         try:
             response = self._session.request(
                 request.method,
-                settings.base_url + request.path,
+                url,
                 data=body,
                 headers=headers,
-                timeout=timeout,
+                timeout=Timeout(connect=timeout, read=timeout, total=total),  # type: ignore[arg-type]
                 allow_redirects=False,
+                stream=True,
             )
+            with response:
+                received = _receive(response)
+            if received.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                proxy, _ = self._session.proxy_and_ca_bundle(url)
+                failure = _explain_proxy_status(proxy, received.status_code) if proxy else None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            (cause, remedy), response = _explain(error, timeout), None
+            # A deadline that is shorter than the timeout is the timeout of each step too.
+            is_too_late = total > timeout and time.monotonic() - began >= total
+            failure = self._explain(error, url, total if is_too_late else timeout, is_too_late=is_too_late)
             pending.may_have_succeeded = pending.may_have_succeeded or pending.was_sent
-            is_invalid_url = isinstance(error, requests.exceptions.InvalidURL)
         # Raised outside of the except block, so that the library's exception is not attached as the context:
         # its URL may contain the token.
-        if response is None:
-            message = f"{request.method} {request.path} failed: {cause}."
-            if is_invalid_url:
-                raise WebcamconsultConfigurationError(f"{message} {remedy}")
-            if request.is_create and pending.was_sent:
+        if failure:
+            message = f"{request.method} {request.path} failed: {failure.cause}."
+            if request.is_create and pending.was_sent and failure.status_code is None:
                 raise_unknown_outcome(request, message)
-            raise WebcamconsultConnectionError(
-                f"{message} {remedy}", method=request.method, path=request.path
+            raise failure.error_class(
+                f"{message} {failure.remedy}",
+                method=request.method,
+                path=request.path,
+                status_code=failure.status_code,
             )
-        return response
+        assert received is not None  # noqa: S101
+        return received
 
-    def _read(self, request: Request, response: requests.Response) -> Any:
+    def _explain(self, error: Exception, url: str, seconds: float, *, is_too_late: bool) -> _Failure:
+        import requests
+
+        try:
+            proxy, ca_bundle = self._session.proxy_and_ca_bundle(url)
+        except (requests.RequestException, ValueError):  # the Host is invalid
+            proxy, ca_bundle = None, None
+        return _explain(error, seconds, is_too_late=is_too_late, proxy=proxy, ca_bundle=ca_bundle)
+
+    def _read(self, request: Request, response: _Received) -> Any:
         return read_response(
             request,
             response.status_code,
@@ -259,46 +312,192 @@ def _retry_delay(state: RetryCallState) -> float:
     return max(backoff(state), min(retry_after, RETRY_AFTER_MAX_SECONDS))
 
 
-def _explain(error: BaseException, timeout: float) -> tuple[str, str]:
+class _Received(NamedTuple):
+    """A complete response."""
+
+    status_code: int
+    headers: Any
+    content: bytes
+
+
+def _receive(response: requests.Response) -> _Received:
+    """Read the body of a response, but not more than the limit."""
+    from airflow_provider_webcamconsult.session import ResponseTooLargeError
+
+    if (getattr(response.raw, "length_remaining", None) or 0) > RESPONSE_MAX_BYTES:
+        raise ResponseTooLargeError
+    # The chunks of response.content would exist twice when they are joined.
+    content = io.BytesIO()
+    for chunk in response.iter_content(RESPONSE_CHUNK_BYTES):
+        if content.write(chunk) and content.tell() > RESPONSE_MAX_BYTES:
+            raise ResponseTooLargeError
+    return _Received(response.status_code, response.headers, content.getvalue())
+
+
+class _Failure(NamedTuple):
     """
-    Return the cause of a failed connection and its remedy, as text.
+    Why no response arrived.
+
+    :param cause: what happened.
+    :param remedy: what to do next, as a full sentence.
+    :param error_class: class of the error to raise.
+    :param status_code: HTTP status of the proxy, if it refused the request.
+    """
+
+    cause: str
+    remedy: str
+    error_class: type[WebcamconsultError] = WebcamconsultConnectionError
+    status_code: int | None = None
+
+
+#: Statuses of a proxy that a later attempt may not get, besides 5xx.
+_TEMPORARY_STATUSES = {408, 425, 429}
+_TUNNEL_FAILURE = re.compile(r"Tunnel connection failed: (\d{3})")
+_PROXY_REMEDY = "Check the environment variables http_proxy, https_proxy, all_proxy and no_proxy."
+
+
+def _explain(
+    error: Exception, seconds: float, *, is_too_late: bool, proxy: str | None, ca_bundle: str | None
+) -> _Failure:
+    """
+    Return why a request got no response, as text.
 
     The library's own messages are not used, because they contain the URL.
+
+    :param error: what the library raised.
+    :param seconds: the time limit that applied.
+    :param is_too_late: whether that is the limit of the complete response.
+    :param proxy: URL of the proxy for the request, if any.
+    :param ca_bundle: the environment's file or folder with CA certificates, if any.
     """
+    import http.client
     import ssl
 
-    import requests
+    import requests.exceptions
+    from urllib3.exceptions import LocationValueError, ReadTimeoutError
 
-    if isinstance(error, requests.exceptions.InvalidURL):
-        return "the host name is invalid", "Check the connection's Host."
+    from airflow_provider_webcamconsult.session import ResponseTooLargeError
+
     chain = list(_chain(error))
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if has(ResponseTooLargeError):
+        return _Failure(
+            f"the response is larger than {RESPONSE_MAX_BYTES / 2**20:g} MiB",
+            "The host may not be the Webcamconsult API. Check the connection's Host.",
+            # The response to a retry would be as large.
+            WebcamconsultConfigurationError,
+        )
+    if has(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError):
+        return _explain_invalid_url(proxy)
+    if ca_bundle and (problem := _problem_of_ca_bundle(error, ca_bundle)):
+        return _Failure(
+            f"the CA certificates in {ca_bundle} could not be loaded ({problem})",
+            "Check the environment variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
+            WebcamconsultConfigurationError,
+        )
+    tunnel_status = next((match for link in chain if (match := _TUNNEL_FAILURE.search(str(link)))), None)
+    if proxy and tunnel_status:
+        return _explain_proxy_status(proxy, int(tunnel_status[1]))
+    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
+    if proxy and has(requests.exceptions.ProxyError):
+        return _Failure(
+            f"{_name(proxy)} could not be reached ({reason or 'no connection was established'})",
+            _PROXY_REMEDY,
+        )
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
-            return (
+            return _Failure(
                 f"the server's certificate could not be verified ({link.verify_message})",
                 "Check the connection's Host, and that this machine trusts the certificate authority.",
             )
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return (
-            f"no connection was established within {timeout:g} s",
+        return _Failure(
+            f"no connection was established within {seconds:g} s",
             "Check the connection's Host and Port, and the network.",
         )
-    if isinstance(error, requests.Timeout):
-        return (
-            f"no response was received within {timeout:g} s",
+    if is_too_late:
+        return _Failure(f"the response was not complete within {seconds:g} s", "Try again later.")
+    if has(requests.exceptions.Timeout, ReadTimeoutError):
+        return _Failure(
+            f"no response was received within {seconds:g} s",
             "Try again later, or increase 'timeout' in the connection.",
         )
     if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
-        return "the host name could not be resolved", "Check the connection's Host."
+        return _Failure("the host name could not be resolved", "Check the connection's Host.")
     if isinstance(error, requests.exceptions.SSLError):
-        return "the host does not speak TLS on this port", "Check the connection's Host and Port."
-    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
+        return _Failure("the host does not speak TLS on this port", "Check the connection's Host and Port.")
+    if has(http.client.UnknownProtocol):
+        return _Failure(
+            "the host responded in a protocol other than HTTP/1.1", "Check the connection's Host and Port."
+        )
     if reason:
-        return f"connection error ({reason})", "Check the connection's Host and Port."
-    return (
+        return _Failure(f"connection error ({reason})", "Check the connection's Host and Port.")
+    return _Failure(
         "the connection was lost before the response was complete",
         "Try again; if the error persists, check the connection's Host.",
     )
+
+
+def _explain_invalid_url(proxy: str | None) -> _Failure:
+    if proxy is None:
+        cause, remedy = "the host name is invalid", "Check the connection's Host."
+    elif proxy.lower().startswith("socks"):
+        cause = f"{_name(proxy)} speaks SOCKS, which needs the library PySocks"
+        remedy = "Install PySocks, or use an HTTP proxy."
+    else:
+        cause = f"the URL of {_name(proxy)} is invalid"
+        remedy = f"Enter an address such as http://proxy.example.com:3128. {_PROXY_REMEDY}"
+    return _Failure(cause, remedy, WebcamconsultConfigurationError)
+
+
+def _explain_proxy_status(proxy: str, status_code: int) -> _Failure:
+    if status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return _Failure(
+            f"{_name(proxy)} requires a user name and a password, or rejected them (407)",
+            f"Enter them in the proxy's URL. {_PROXY_REMEDY}",
+            WebcamconsultConfigurationError,
+            status_code,
+        )
+    is_temporary = status_code >= 500 or status_code in _TEMPORARY_STATUSES
+    return _Failure(
+        f"{_name(proxy)} did not connect to the host ({status_code})",
+        f"Check the connection's Host and Port, and the proxy's rules. {_PROXY_REMEDY}",
+        WebcamconsultConnectionError if is_temporary else WebcamconsultConfigurationError,
+        status_code,
+    )
+
+
+def _name(proxy: str) -> str:
+    """Name a proxy by host and port, unless these could be part of its credentials."""
+    try:
+        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        address = f"{url.hostname}:{url.port}" if url.port else url.hostname
+    except ValueError:
+        return "the proxy"
+    # A password with an unencoded "/" or "@" ends up in other parts of the URL.
+    is_clear = proxy.count("@") == url.netloc.count("@") <= 1
+    return f"the proxy {address}" if address and is_clear else "the proxy"
+
+
+def _problem_of_ca_bundle(error: Exception, path: str) -> str | None:
+    """Return why a file or folder with CA certificates cannot be loaded, if that can cause the error."""
+    import ssl
+
+    import requests.exceptions
+
+    if isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.SSLError):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
+    except ssl.SSLError:
+        return "the file contains no valid certificates"
+    except OSError as problem:
+        return problem.strerror
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult.api.attributes import check_id
@@ -31,7 +31,7 @@ class Request:
     method: str
     path: str
     resource: Resource[Any, Any]
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
     is_list: bool = False
     only: Collection[str] | None = None
     fields: Collection[str] | None = None

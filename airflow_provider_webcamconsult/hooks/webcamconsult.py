@@ -45,6 +45,13 @@ class WebcamconsultHook(BaseHook):
         super().__init__()
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy reads the connection again: it shares no network connection, and contains no token.
+        cached = {
+            name for name, value in vars(WebcamconsultHook).items() if isinstance(value, cached_property)
+        }
+        return {name: value for name, value in vars(self).items() if name not in cached}
+
     @cached_property
     def users(self) -> Records[UserAttributes, User]:
         """The users, who are professionals (API document, "User Collection" and "User")."""
@@ -93,15 +100,13 @@ class WebcamconsultHook(BaseHook):
         """
         Return a session for requests that the hook has no method for.
 
-        The session sends the token only to the connection's address. Its responses may contain credentials.
+        The session sends the token only to the connection's address, and limits the time and the size of a
+        response. Its responses may contain credentials.
 
         :return: the session.
         :raises WebcamconsultConfigurationError: if the connection does not exist or is invalid.
         """
-        from airflow_provider_webcamconsult.session import WebcamconsultSession
-
-        self._warn_if_unencrypted()
-        return WebcamconsultSession(self.settings)
+        return self.transport.new_session()
 
     def _warn_if_unencrypted(self) -> None:
         if self.settings.is_unencrypted:

@@ -152,7 +152,7 @@ def test_boolean_extra_accepts_false_values(entered: object, read: Read) -> None
         ("127.0.0.1:8080", None, "https://127.0.0.1:8080"),
         ("example.com", 8443, "https://example.com:8443"),
         ("https://example.com/api", 8443, "https://example.com:8443/api"),
-        ("https://example.com:80", 8443, "https://example.com:8443"),
+        ("https://example.com:8443", 8443, "https://example.com:8443"),
         ("https://example.com", 0, "https://example.com"),
         ("https://example.com//api//v1/", None, "https://example.com/api/v1"),
         ("[::1]:8080", None, "https://[::1]:8080"),
