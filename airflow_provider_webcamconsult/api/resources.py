@@ -63,7 +63,6 @@ class _ClientBase(TypedDict, total=False):
     last_name: str | None
     external: Any
     gender: str | None
-    reference_code: str | None
     division_ids: list[str] | None
 
 
@@ -76,12 +75,15 @@ class ClientAttributes(_ClientBase, total=False):
     mobile_number: str | None
     time_zone: str | None
     language: str | None
+    # A number is sent as text.
+    reference_code: str | int | None
 
 
 class Client(_ClientBase, _Identified, total=False):
     """A client as returned by the service."""
 
     date_of_birth: str | None
+    reference_code: str | None
     client_full_name: str
 
 
@@ -149,6 +151,8 @@ class Resource(Generic[AttributesT, RecordT]):
     :param dates: attributes with a date only, sent as midnight.
     :param must_match: attributes for which a different stored value is an error, even without ``strict``.
     :param identity_attributes: attributes that distinguish people who share an e-mail address.
+    :param expected_in_create: attributes that a new record needs to be useful: None is an error, and an
+        omitted one a warning.
     :param aliases: alternative attribute names in some responses, with the documented names.
     """
 
@@ -165,12 +169,37 @@ class Resource(Generic[AttributesT, RecordT]):
     dates: Collection[str] = ()
     must_match: Collection[str] = ()
     identity_attributes: Collection[str] = ()
+    expected_in_create: Sequence[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
     def writable(self) -> Collection[str]:
         """Names of the writable attributes."""
         return self.attributes.__annotations__.keys()
+
+    @property
+    def texts(self) -> Collection[str]:
+        """Names of the writable attributes that are text."""
+        return self._annotated_as("str | None")
+
+    @property
+    def codes(self) -> Collection[str]:
+        """Names of the writable attributes that are text, and for which a whole number is accepted too."""
+        return self._annotated_as("str | int | None")
+
+    @property
+    def numbers(self) -> Collection[str]:
+        """Names of the writable attributes that are whole numbers."""
+        return self._annotated_as("int | None")
+
+    def _annotated_as(self, annotation: str) -> Collection[str]:
+        annotations = self.attributes.__annotations__
+        return [name for name, hint in annotations.items() if hint.__forward_arg__ == annotation]
+
+    @property
+    def key_attributes(self) -> Collection[str]:
+        """Names of all attributes that are part of a natural key."""
+        return {name for names in self.natural_keys for name in names}
 
     @property
     def with_article(self) -> str:
@@ -237,4 +266,5 @@ APPOINTMENT = Resource(
     credentials=CREDENTIALS,
     datetimes=("date",),
     must_match=("date", "user_id", "client_id", "created_by_user_id", "division_id", "duration"),
+    expected_in_create=("user_id", "client_id", "date"),
 )
