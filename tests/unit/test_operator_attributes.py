@@ -51,7 +51,8 @@ def client(attributes: Any, **arguments: Any) -> Any:
 
 
 def consult(**attributes: Any) -> Any:
-    return WebcamconsultCreateAppointmentOperator(task_id="task", attributes={**CONSULT, **attributes})  # type: ignore[typeddict-item]
+    given: Any = {**CONSULT, **attributes}
+    return WebcamconsultCreateAppointmentOperator(task_id="task", attributes=given)
 
 
 def rendered(operator: Any, **context: Any) -> Any:
@@ -108,18 +109,27 @@ class TestWithoutValue:
         assert service.requests == []
 
     def test_text_that_says_so_is_an_error_in_a_key(self, service: Service) -> None:
-        with pytest.raises(WebcamconsultInputError, match="^Attribute 'email' is 'None'"):
+        with pytest.raises(WebcamconsultInputError, match=r"^Attribute 'email' is 'None'"):
             rendered(client({"last_name": "Alders", "email": "{{ email }}"}), email=None).execute({})
         assert service.requests == []
 
     @pytest.mark.parametrize(
         "attributes",
-        [{"last_name": "x", "gender": None}, Output({"last_name": "x", "gender": None}), lambda context: {"last_name": "x", "gender": None}],
+        [
+            {"last_name": "x", "gender": None},
+            Output({"last_name": "x", "gender": None}),
+            lambda context: {"last_name": "x", "gender": None},
+        ],
         ids=["written", "xcom", "callable"],
-    )  # fmt: skip
-    def test_none_that_was_written_is_sent(self, attributes: Any, service: Service) -> None:
-        rendered(client(attributes)).execute({})
-        assert service.requests[-1].body == {"client": {"last_name": "x", "gender": None}}
+    )
+    def test_none_that_was_written_is_sent(self, attributes: Any, hook: Any, service: Service) -> None:
+        stored = hook.clients.create({"last_name": "y", "gender": "female"})
+        made = WebcamconsultUpdateClientOperator(
+            task_id="task", client_id=stored["id"], attributes=attributes
+        )
+        rendered(made).execute({})
+        (after,) = service.records("clients")
+        assert (after["last_name"], after["gender"]) == ("x", None)
 
     def test_attributes_given_anew_are_sent(self, service: Service) -> None:
         made = rendered(client({"last_name": Output(None)}))
@@ -246,9 +256,7 @@ def test_a_switch_is_true_or_false(value: Any, service: Service) -> None:
         ("strict", updates),
         ("strict", client({"last_name": "x"}, strict=value)),
     ):
-        with pytest.raises(
-            WebcamconsultInputError, match=rf"^{name} is of type \w+, which cannot turn it on"
-        ):
+        with pytest.raises(WebcamconsultInputError, match=f"^{name} is of type"):
             made.execute({})
     for name in ("deferrable", "end_from_trigger"):
         switches: Any = {"deferrable": False, name: value}

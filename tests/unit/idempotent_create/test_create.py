@@ -718,8 +718,8 @@ def test_a_delete_whose_record_is_gone_fails_on_the_first_try(
     hook: WebcamconsultHook, task: TaskInstance
 ) -> None:
     with pytest.raises(WebcamconsultNotFoundError):
-        delete(task, "0" * 24)
-    delete(task, "0" * 24, ignore_if_missing=True)
+        delete(task, "f" * 24)
+    delete(task, "f" * 24, ignore_if_missing=True)
 
 
 def test_an_update_ends_well_on_a_retry(
