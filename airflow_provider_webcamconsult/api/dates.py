@@ -11,14 +11,20 @@ import datetime
 import re
 from typing import TYPE_CHECKING
 
+from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
     from pendulum import Timezone
 
+#: Time zone in which the service keeps all dates. A date of birth is a day in this zone, whatever the
+#: connection's time zone is.
+SERVICE_TIME_ZONE = "Europe/Amsterdam"
+
+# A fraction needs seconds: in ISO 8601, 09:30.5 is half a minute past 09:30.
 _ISO_8601 = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})"
-    r"(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d+))?"
+    r"(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2}(?:[.,](?P<fraction>\d+))?)?)"
     r"(?P<offset>Z|[+-]\d{2}(?::?\d{2})?)?)?",
     re.ASCII,
 )
@@ -36,6 +42,7 @@ _AMSTERDAM_TRUNCATED_OFFSETS = {
 _AMSTERDAM_WINTER_TIME = datetime.timezone(datetime.timedelta(minutes=19, seconds=32))
 _AMSTERDAM_AS_BRUSSELS = datetime.datetime(1940, 5, 17)
 _IN_1930 = datetime.datetime(1930, 1, 1)
+_AMSTERDAM_MAX_OFFSET_BEFORE_1940 = datetime.timedelta(minutes=80)
 _AMSTERDAM_TIME_END = datetime.datetime(1937, 7, 1)
 
 
@@ -46,7 +53,8 @@ def serialize_datetime(value: object, *, name: str, zone: Timezone, day_only: bo
     :param value: ``datetime``, pendulum or ISO 8601 text. With ``day_only``, also a ``date``.
     :param name: name of the attribute, for the error message.
     :param zone: time zone of a date without a UTC offset.
-    :param day_only: whether the attribute is a date without a time, sent as midnight.
+    :param day_only: whether the attribute is a date without a time, sent as midnight in
+        :data:`SERVICE_TIME_ZONE`.
     :return: the date as text.
     :raises WebcamconsultInputError: if the value is not a date, or its time is missing, nonexistent or
         ambiguous in the time zone.
@@ -57,8 +65,15 @@ def serialize_datetime(value: object, *, name: str, zone: Timezone, day_only: bo
         raise WebcamconsultInputError(
             f"Attribute '{name}' is of type {type(value).__name__}. Pass a datetime or ISO 8601 text."
         )
+    if day_only:
+        import pendulum
+
+        zone = pendulum.timezone(SERVICE_TIME_ZONE)
     try:
-        return _format(_to_aware(value, name, zone, day_only))
+        aware = _to_aware(value, name, zone, day_only)
+        if day_only:
+            _check_day(aware, name, zone)
+        return _format(aware)
     except OverflowError:
         raise WebcamconsultInputError(
             f"Attribute '{name}' is outside the years 1 to 9999. Pass a date within these years."
@@ -80,7 +95,7 @@ def parse_datetime(text: object) -> datetime.datetime | None:
 
 
 def _parse(text: str, name: str) -> datetime.datetime | datetime.date:
-    if text.strip() in ("", "None"):
+    if is_no_value(text):
         raise WebcamconsultInputError(
             f"Attribute '{name}' is empty. A template or an XCom probably had no value. "
             "Check the run's params and the upstream task."
@@ -101,7 +116,7 @@ def _build(match: re.Match[str]) -> datetime.datetime | datetime.date | None:
     try:
         if time is None:
             return datetime.date.fromisoformat(day)
-        parsed = datetime.datetime.fromisoformat(f"{day}T{time}")
+        parsed = datetime.datetime.fromisoformat(f"{day}T{re.split('[.,]', time)[0]}")
         parsed = parsed.replace(microsecond=int((fraction or "0")[:6].ljust(6, "0")))
         if offset is None:
             return parsed
@@ -144,6 +159,19 @@ def _midnight_zone(local: datetime.datetime, zone: Timezone) -> datetime.tzinfo:
     offset = zone.utcoffset(_IN_1930) or datetime.timedelta()
     is_merged = zone.name == "Europe/Amsterdam" and not offset % _MINUTE
     return _AMSTERDAM_WINTER_TIME if is_merged and local < _AMSTERDAM_AS_BRUSSELS else zone
+
+
+def _check_day(value: datetime.datetime, name: str, zone: Timezone) -> None:
+    """Check that the service stores the day that was written."""
+    local = value.replace(tzinfo=None)
+    if local < _AMSTERDAM_AS_BRUSSELS and value.utcoffset() <= _AMSTERDAM_MAX_OFFSET_BEFORE_1940:  # type: ignore[operator]
+        return  # Amsterdam's own time, which some builds of the time zone database do not know
+    stored = value.astimezone(zone)
+    if stored.date() != local.date() and stored.time() != _MIDNIGHT:
+        raise WebcamconsultInputError(
+            f"Attribute '{name}' is a different day in {SERVICE_TIME_ZONE}, the service's time zone. "
+            "Pass the day without a time."
+        )
 
 
 def _check_exists(value: datetime.datetime, name: str) -> datetime.datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ class _ClientBase(TypedDict, total=False):
     last_name: str | None
     external: Any
     gender: str | None
-    reference_code: str | None
     division_ids: list[str] | None
 
 
@@ -76,12 +76,15 @@ class ClientAttributes(_ClientBase, total=False):
     mobile_number: str | None
     time_zone: str | None
     language: str | None
+    # A number is sent as text.
+    reference_code: str | int | None
 
 
 class Client(_ClientBase, _Identified, total=False):
     """A client as returned by the service."""
 
     date_of_birth: str | None
+    reference_code: str | None
     client_full_name: str
 
 
@@ -151,7 +154,8 @@ class Resource(Generic[AttributesT, RecordT]):
     :param weak_keys: natural keys that are weak evidence of identity, because people can share them.
     :param identity_attributes: attributes that show a different person if they differ.
     :param identity_proofs: those of them that confirm a weak key if they agree. Families share the others.
-    :param numbers: attributes with a number, which may be sent as text.
+    :param expected_in_create: attributes that a new record needs to be useful: None is an error, and an
+        omitted one a warning.
     :param aliases: alternative attribute names in some responses, with the documented names.
     """
 
@@ -170,13 +174,37 @@ class Resource(Generic[AttributesT, RecordT]):
     weak_keys: Collection[str] = ()
     identity_attributes: Collection[str] = ()
     identity_proofs: Collection[str] = ()
-    numbers: Collection[str] = ()
+    expected_in_create: Sequence[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
     def writable(self) -> Collection[str]:
         """Names of the writable attributes."""
         return self.attributes.__annotations__.keys()
+
+    @cached_property
+    def texts(self) -> Collection[str]:
+        """Names of the writable attributes that are text."""
+        return self._annotated_as("str | None")
+
+    @cached_property
+    def codes(self) -> Collection[str]:
+        """Names of the writable attributes that are text, and for which a whole number is accepted too."""
+        return self._annotated_as("str | int | None")
+
+    @cached_property
+    def numbers(self) -> Collection[str]:
+        """Names of the writable attributes that are whole numbers."""
+        return self._annotated_as("int | None")
+
+    def _annotated_as(self, annotation: str) -> Collection[str]:
+        annotations = self.attributes.__annotations__
+        return [name for name, hint in annotations.items() if hint.__forward_arg__ == annotation]
+
+    @cached_property
+    def key_attributes(self) -> Collection[str]:
+        """Names of all attributes that are part of a natural key."""
+        return {name for names in self.natural_keys for name in names}
 
     @property
     def with_article(self) -> str:
@@ -255,6 +283,6 @@ APPOINTMENT = Resource(
     natural_keys=[["user_id", "client_id", "date"]],
     credentials=CREDENTIALS,
     datetimes=("date",),
-    numbers=("duration",),
     must_match=("date", "user_id", "client_id", "created_by_user_id", "division_id", "duration"),
+    expected_in_create=("user_id", "client_id", "date"),
 )

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_webcamconsult.api.attributes import check_id
+from airflow_provider_webcamconsult.api.attributes import check_id, check_switch
 from airflow_provider_webcamconsult.api.request import get_request
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
@@ -189,6 +189,8 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     def _validate(self) -> None:
         check_id(APPOINTMENT, self.appointment_id)
+        check_switch("deferrable", self.deferrable)
+        check_switch("end_from_trigger", self.end_from_trigger)
         for name, states in (("target_states", self.target_states), ("failed_states", self.failed_states)):
             if states is None and name == "target_states":
                 continue

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.unit.conftest import Connect, Log, Serve, Tell
+    from tests.unit.conftest import Connect, ErrorText, Log, Serve
 
 RETRIES = 2
 HOSTS = {"http_proxy": "http://webcamconsult.invalid", "https_proxy": "https://webcamconsult.invalid"}
@@ -67,7 +67,7 @@ class TestProxy:
         connect: Connect,
         monkeypatch: pytest.MonkeyPatch,
         log: Log,
-        told: Tell,
+        error_text: ErrorText,
     ) -> None:
         monkeypatch.setenv(variable, f"http://someone:s3cret@{dead_address}")
         error = fail(method, connect(HOSTS[variable], retries=RETRIES))
@@ -76,8 +76,8 @@ class TestProxy:
         assert "https_proxy" in str(error)
         assert "Host" not in str(error)
         assert len(retries(log)) == RETRIES
-        assert "s3cret" not in told(error) + log.text
-        assert "someone" not in told(error) + log.text
+        assert "s3cret" not in error_text(error) + log.text
+        assert "someone" not in error_text(error) + log.text
 
     def test_whose_name_is_unknown_is_named(
         self, variable: str, method: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
@@ -146,7 +146,7 @@ class TestProxy:
         connect: Connect,
         monkeypatch: pytest.MonkeyPatch,
         log: Log,
-        told: Tell,
+        error_text: ErrorText,
     ) -> None:
         monkeypatch.setenv(variable, url)
         error = fail(method, connect(HOSTS[variable], retries=RETRIES))
@@ -154,8 +154,8 @@ class TestProxy:
         assert f"failed: the URL of {name}" in str(error)
         assert " is invalid. Enter an address such as http://proxy.example.com:3128." in str(error)
         assert retries(log) == []
-        assert "s3c" not in told(error)
-        assert "someone" not in told(error)
+        assert "s3c" not in error_text(error)
+        assert "someone" not in error_text(error)
 
     @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4"])
     def test_that_speaks_socks_needs_a_library(

@@ -735,8 +735,8 @@ def test_delete_of_missing_record_fails_on_first_try_unless_ignored(
     hook: WebcamconsultHook, task: TaskInstance
 ) -> None:
     with pytest.raises(WebcamconsultNotFoundError):
-        delete(task, "0" * 24)
-    delete(task, "0" * 24, ignore_if_missing=True)
+        delete(task, "f" * 24)
+    delete(task, "f" * 24, ignore_if_missing=True)
 
 
 def test_update_succeeds_on_retry(hook: WebcamconsultHook, service: Service, task: TaskInstance) -> None:
