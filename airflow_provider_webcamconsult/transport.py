@@ -390,7 +390,8 @@ def _explain(
             # The response to a retry would be as large.
             WebcamconsultConfigurationError,
         )
-    if has(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError):
+    invalid_url = requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, http.client.InvalidURL
+    if has(*invalid_url, LocationValueError):
         return _explain_invalid_url(proxy)
     if ca_bundle and (problem := _problem_of_ca_bundle(error, ca_bundle)):
         return _Failure(

@@ -504,7 +504,8 @@ class TestToken:
         monkeypatch.setattr(http.client.HTTPSConnection, "debuglevel", 1)
         hook = connect(serve_raw(in_parts(response())).url, "s3cret", auth_as_parameter=auth_as_parameter)
         CALLS[method](hook)
-        assert capsys.readouterr().out == ""
+        printed = capsys.readouterr().out
+        assert not any(word in printed for word in ("send:", "reply:", "header:", "s3cret"))
 
     def test_and_body_are_not_in_the_repr_of_a_request(self) -> None:
         request = create_request(CLIENT, {"last_name": "s3cret-name"})
