@@ -7,20 +7,16 @@ Send requests over HTTP, with retries, and raise clear errors if the connection 
 from __future__ import annotations
 
 import io
-import os
-import re
 import time
 from datetime import datetime, timezone
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from airflow_provider_webcamconsult.api.request import encode
 from airflow_provider_webcamconsult.api.resources import TOKEN_PARAMETER
 from airflow_provider_webcamconsult.api.response import Response, raise_unknown_outcome, read_response
 from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
     WebcamconsultConnectionError,
     WebcamconsultError,
     WebcamconsultNotFoundError,
@@ -28,9 +24,10 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
+from airflow_provider_webcamconsult.network_failures import Failure, explain, explain_proxy_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import requests
     from tenacity import RetryCallState
@@ -198,7 +195,7 @@ class Transport:
                 received = _receive(response)
             if received.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
                 proxy, _ = self._session.proxy_and_ca_bundle(url)
-                failure = _explain_proxy_status(proxy, received.status_code) if proxy else None
+                failure = explain_proxy_status(proxy, received.status_code) if proxy else None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             # A deadline that is shorter than the timeout is the timeout of each step too.
             is_too_late = total > timeout and time.monotonic() - began >= total
@@ -219,14 +216,21 @@ class Transport:
         assert received is not None  # noqa: S101
         return received
 
-    def _explain(self, error: Exception, url: str, seconds: float, *, is_too_late: bool) -> _Failure:
+    def _explain(self, error: Exception, url: str, seconds: float, *, is_too_late: bool) -> Failure:
         import requests
 
         try:
             proxy, ca_bundle = self._session.proxy_and_ca_bundle(url)
         except (requests.RequestException, ValueError):  # the Host is invalid
             proxy, ca_bundle = None, None
-        return _explain(error, seconds, is_too_late=is_too_late, proxy=proxy, ca_bundle=ca_bundle)
+        return explain(
+            error,
+            seconds=seconds,
+            is_too_late=is_too_late,
+            max_bytes=RESPONSE_MAX_BYTES,
+            proxy=proxy,
+            ca_bundle=ca_bundle,
+        )
 
     def _read(self, request: Request, response: _Received) -> Any:
         return read_response(
@@ -332,179 +336,3 @@ def _receive(response: requests.Response) -> _Received:
         if content.write(chunk) and content.tell() > RESPONSE_MAX_BYTES:
             raise ResponseTooLargeError
     return _Received(response.status_code, response.headers, content.getvalue())
-
-
-class _Failure(NamedTuple):
-    """
-    Why no response arrived.
-
-    :param cause: what happened.
-    :param remedy: what to do next, as a full sentence.
-    :param error_class: class of the error to raise.
-    :param status_code: HTTP status of the proxy, if it refused the request.
-    """
-
-    cause: str
-    remedy: str
-    error_class: type[WebcamconsultError] = WebcamconsultConnectionError
-    status_code: int | None = None
-
-
-#: Statuses of a proxy that a later attempt may not get, besides 5xx.
-_TEMPORARY_STATUSES = {408, 425, 429}
-_TUNNEL_FAILURE = re.compile(r"Tunnel connection failed: (\d{3})")
-_PROXY_REMEDY = "Check the environment variables http_proxy, https_proxy, all_proxy and no_proxy."
-
-
-def _explain(
-    error: Exception, seconds: float, *, is_too_late: bool, proxy: str | None, ca_bundle: str | None
-) -> _Failure:
-    """
-    Return why a request got no response, as text.
-
-    The library's own messages are not used, because they contain the URL.
-
-    :param error: what the library raised.
-    :param seconds: the time limit that applied.
-    :param is_too_late: whether that is the limit of the complete response.
-    :param proxy: URL of the proxy for the request, if any.
-    :param ca_bundle: the environment's file or folder with CA certificates, if any.
-    """
-    import http.client
-    import ssl
-
-    import requests.exceptions
-    from urllib3.exceptions import LocationValueError, ReadTimeoutError
-
-    from airflow_provider_webcamconsult.session import ResponseTooLargeError
-
-    chain = list(_chain(error))
-
-    def has(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in chain)
-
-    if has(ResponseTooLargeError):
-        return _Failure(
-            f"the response is larger than {RESPONSE_MAX_BYTES / 2**20:g} MiB",
-            "The host may not be the Webcamconsult API. Check the connection's Host.",
-            # The response to a retry would be as large.
-            WebcamconsultConfigurationError,
-        )
-    invalid_url = requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, http.client.InvalidURL
-    if has(*invalid_url, LocationValueError):
-        return _explain_invalid_url(proxy)
-    if ca_bundle and (problem := _problem_of_ca_bundle(error, ca_bundle)):
-        return _Failure(
-            f"the CA certificates in {ca_bundle} could not be loaded ({problem})",
-            "Check the environment variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
-            WebcamconsultConfigurationError,
-        )
-    tunnel_status = next((match for link in chain if (match := _TUNNEL_FAILURE.search(str(link)))), None)
-    if proxy and tunnel_status:
-        return _explain_proxy_status(proxy, int(tunnel_status[1]))
-    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
-    if proxy and has(requests.exceptions.ProxyError):
-        return _Failure(
-            f"{_name(proxy)} could not be reached ({reason or 'no connection was established'})",
-            _PROXY_REMEDY,
-        )
-    for link in chain:
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return _Failure(
-                f"the server's certificate could not be verified ({link.verify_message})",
-                "Check the connection's Host, and that this machine trusts the certificate authority.",
-            )
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return _Failure(
-            f"no connection was established within {seconds:g} s",
-            "Check the connection's Host and Port, and the network.",
-        )
-    if is_too_late:
-        return _Failure(f"the response was not complete within {seconds:g} s", "Try again later.")
-    if has(requests.exceptions.Timeout, ReadTimeoutError):
-        return _Failure(
-            f"no response was received within {seconds:g} s",
-            "Try again later, or increase 'timeout' in the connection.",
-        )
-    if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
-        return _Failure("the host name could not be resolved", "Check the connection's Host.")
-    if isinstance(error, requests.exceptions.SSLError):
-        return _Failure("the host does not speak TLS on this port", "Check the connection's Host and Port.")
-    if has(http.client.UnknownProtocol):
-        return _Failure(
-            "the host responded in a protocol other than HTTP/1.1", "Check the connection's Host and Port."
-        )
-    if reason:
-        return _Failure(f"connection error ({reason})", "Check the connection's Host and Port.")
-    return _Failure(
-        "the connection was lost before the response was complete",
-        "Try again; if the error persists, check the connection's Host.",
-    )
-
-
-def _explain_invalid_url(proxy: str | None) -> _Failure:
-    if proxy is None:
-        cause, remedy = "the host name is invalid", "Check the connection's Host."
-    elif proxy.lower().startswith("socks"):
-        cause = f"{_name(proxy)} speaks SOCKS, which needs the library PySocks"
-        remedy = "Install PySocks, or use an HTTP proxy."
-    else:
-        cause = f"the URL of {_name(proxy)} is invalid"
-        remedy = f"Enter an address such as http://proxy.example.com:3128. {_PROXY_REMEDY}"
-    return _Failure(cause, remedy, WebcamconsultConfigurationError)
-
-
-def _explain_proxy_status(proxy: str, status_code: int) -> _Failure:
-    if status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        return _Failure(
-            f"{_name(proxy)} requires a user name and a password, or rejected them (407)",
-            f"Enter them in the proxy's URL. {_PROXY_REMEDY}",
-            WebcamconsultConfigurationError,
-            status_code,
-        )
-    is_temporary = status_code >= 500 or status_code in _TEMPORARY_STATUSES
-    return _Failure(
-        f"{_name(proxy)} did not connect to the host ({status_code})",
-        f"Check the connection's Host and Port, and the proxy's rules. {_PROXY_REMEDY}",
-        WebcamconsultConnectionError if is_temporary else WebcamconsultConfigurationError,
-        status_code,
-    )
-
-
-def _name(proxy: str) -> str:
-    """Name a proxy by host and port, unless these could be part of its credentials."""
-    try:
-        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        address = f"{url.hostname}:{url.port}" if url.port else url.hostname
-    except ValueError:
-        return "the proxy"
-    # A password with an unencoded "/" or "@" ends up in other parts of the URL.
-    is_clear = proxy.count("@") == url.netloc.count("@") <= 1
-    return f"the proxy {address}" if address and is_clear else "the proxy"
-
-
-def _problem_of_ca_bundle(error: Exception, path: str) -> str | None:
-    """Return why a file or folder with CA certificates cannot be loaded, if that can cause the error."""
-    import ssl
-
-    import requests.exceptions
-
-    if isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.SSLError):
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
-    except ssl.SSLError:
-        return "the file contains no valid certificates"
-    except OSError as problem:
-        return problem.strerror
-    return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and all exceptions that it wraps; the libraries wrap them in different ways."""
-    if error is not None:
-        yield error
-        for inner in {id(link): link for link in (error.__cause__, error.__context__, *error.args)}.values():
-            if isinstance(inner, BaseException):
-                yield from _chain(inner)

@@ -34,6 +34,7 @@ LAYERS = (
     "get_provider_info",
     "connection",
     "session",
+    "network_failures",
     "transport",
     "idempotent_create",
     "records",
