@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 CONN_ID = "webcamconsult_default"
 TOKEN = "token-of-the-scripted-server"
+NOT_FOUND = {"status": 404, "error": "Not Found"}
 
 
 class Step(TypedDict, total=False):
-    """How the scripted server meets one request; nothing given is 200 without a body."""
+    """How the scripted server meets one request; nothing given is 200 without a body, and a 404 the API's."""
 
     status: int
     headers: dict[str, str]
@@ -143,7 +144,7 @@ class _Conversation(socketserver.StreamRequestHandler):
         self.server.requests.append(Received(method, target, headers, body))
 
     def answer(self, step: Step) -> bytes:
-        body = step.get("body", b"")
+        body = step.get("body", NOT_FOUND if step.get("status") == 404 else b"")
         if isinstance(body, str):
             body = body.encode()
         elif not isinstance(body, bytes):
