@@ -169,27 +169,28 @@ def refused(
 
 
 @pytest.mark.parametrize(
-    ("attributes", "message", "told_message"),
+    ("attributes", "message"),
     [
-        ({"email": "T.Ester@example.com"}, "t.ester@example.com is taken", "*** is taken"),
-        ({"last_name": "Ester"}, "'Ester' is van een ander", "'***' is van een ander"),
-        ({"last_name": "Ester"}, "klant Esters bestaat", "klant ***s bestaat"),
-        ({"last_name": "Ester", "initials": "Est"}, "Est. Ester", "***. ***"),
-        ({"initials": "T"}, "niet toegestaan: T", "niet toegestaan: ***"),
-        ({"date_of_birth": "1984-12-18"}, "1984-12-18 is te oud", "*** is te oud"),
-        ({"date_of_birth": "1984-12-18"}, "1984-12-18T00:00:00.000+01:00 is te oud", "*** is te oud"),
-        ({"external": {"deep": ["secret"]}}, "secret kan niet", "*** kan niet"),
-        ({"external": 123456}, "123456 kan niet", "*** kan niet"),
-        ({"last_name": "E.*r"}, "E.*r of Ester", "*** of Ester"),
-        ({"last_name": "Ester", "external": True, "initials": " "}, "is true te lang", "is true te lang"),
+        ({"email": "T.Ester@example.com"}, "t.ester@example.com is taken"),
+        ({"last_name": "Ester"}, "'Ester' is van een ander"),
+        ({"last_name": "Ester"}, "klant Esters bestaat"),
+        ({"last_name": "Ester", "initials": "Est"}, "Est. Ester"),
+        ({"initials": "T"}, "niet toegestaan: T"),
+        ({"date_of_birth": "1984-12-18"}, "1984-12-18 is te oud"),
+        ({"date_of_birth": "1984-12-18"}, "1984-12-18T00:00:00.000+01:00 is te oud"),
+        ({"external": {"deep": ["secret"]}}, "secret kan niet"),
+        ({"external": 123456}, "123456 kan niet"),
+        ({"last_name": "E.*r"}, "E.*r of Ester"),
+        ({"last_name": "Ester", "external": True, "initials": " "}, "is true te lang"),
     ],
 )
 def test_a_message_of_the_service_is_told_without_the_values_that_were_sent(
-    attributes: dict[str, Any], message: str, told_message: str, connect: Connect, serve: Serve, told: Tell
+    attributes: dict[str, Any], message: str, connect: Connect, serve: Serve, told: Tell
 ) -> None:
     error = refused(connect, serve, {"email": [message]}, attributes)
-    assert error.errors == {"email": [told_message]}
-    assert f"email: {told_message}." in str(error)
+    assert error.errors == {}
+    assert message not in told(error)
+    assert "1 message is withheld because it may contain personal data." in str(error)
 
 
 def test_values_are_masked_wherever_the_service_repeats_them(
@@ -197,12 +198,14 @@ def test_values_are_masked_wherever_the_service_repeats_them(
 ) -> None:
     errors = {"Ester": ["x"], "base": {"Ester": "Ester"}, "last_name": "Ester", "email": None}
     error = refused(connect, serve, errors, {"last_name": "Ester"})
-    assert error.errors == {"***": ["x"], "base": {"***": "***"}, "last_name": "***", "email": None}
+    assert error.errors == {}
+    assert "4 messages are withheld because they may contain personal data." in str(error)
     assert "Ester" not in told(error)
 
 
 def test_a_name_of_an_attribute_stays_though_a_value_is_the_same(connect: Connect, serve: Serve) -> None:
-    assert refused(connect, serve, {"email": ["x"]}, {"last_name": "email"}).errors == {"email": ["x"]}
+    errors = {"email": ["is ongeldig"]}
+    assert refused(connect, serve, errors, {"last_name": "email"}).errors == errors
 
 
 @TOKEN_AS
@@ -211,7 +214,7 @@ def test_a_token_that_the_service_repeats_is_masked(
 ) -> None:
     errors = {"base": [f"authentication_token={TOKEN} kan niet"]}
     error = refused(connect, serve, errors, {"last_name": "x"}, auth_as_parameter=auth_as_parameter)
-    assert error.errors == {"base": ["authentication_token=*** kan niet"]}
+    assert error.errors == {}
     assert not shows_token(told(error))
 
 

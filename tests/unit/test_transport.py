@@ -65,6 +65,7 @@ class Fault(NamedTuple):
     :param remedy: what its message says to do.
     :param create: the class of the error of a create, where it is another; it reaches the server once then.
     :param ends_delete: whether it is good enough for a delete.
+    :param delete: the class of the error of a delete, where it is another; the list is requested then.
     """
 
     step: Step
@@ -73,6 +74,7 @@ class Fault(NamedTuple):
     remedy: str
     create: type[WebcamconsultError] | None = None
     ends_delete: bool = False
+    delete: type[WebcamconsultError] | None = None
 
 
 UNKNOWN = WebcamconsultUnknownOutcomeError
@@ -160,7 +162,8 @@ FAULTS = {
         404,
         WebcamconsultNotFoundError,
         "Check the id and the connection's Host|The host does not have this path",
-    ),
+        {"status": 404, "error": "s3cret-body"},
+    )._replace(delete=WebcamconsultConfigurationError),
     "418": _refused(418, WebcamconsultRequestError, "rejected the request and would reject a retry"),
     "422": _refused(
         422,
@@ -215,6 +218,8 @@ def test_what_happened_decides_the_error_and_how_often_it_is_sent(
     expected, times = fault.error, fault.times
     if method == "POST" and fault.create:
         expected, times = fault.create, 1
+    if method == "DELETE" and fault.delete:
+        expected, times = fault.delete, fault.times + 1
     if method == "DELETE" and fault.ends_delete:
         assert (error, len(server.requests)) == (None, 1)
         return
@@ -389,16 +394,17 @@ def test_a_create_is_not_lost_on_a_connection_that_was_closed_while_idle(
 def test_a_repeated_delete_that_finds_the_record_gone_has_succeeded(
     fault: Step, connect: Connect, serve: Serve
 ) -> None:
-    server = serve(fault, {"status": 404})
+    server = serve(fault, {"status": 404}, {"body": []})
     assert call("DELETE", connect(server.url, timeout=0.25)) is None
-    assert len(server.requests) == 2
+    assert [request.method for request in server.requests] == ["DELETE", "DELETE", "GET"]
 
 
 @pytest.mark.parametrize("steps", [[{"status": 404}], [{"status": 429}, {"status": 404}]], ids=str)
 def test_a_delete_that_cannot_have_been_carried_out_does_not_succeed(
     steps: list[Step], connect: Connect, serve: Serve
 ) -> None:
-    assert type(call("DELETE", connect(serve(*steps).url))) is WebcamconsultNotFoundError
+    server = serve(*steps, {"body": []})
+    assert type(call("DELETE", connect(server.url))) is WebcamconsultNotFoundError
 
 
 def test_a_404_is_no_success_for_what_is_not_a_delete(connect: Connect, serve: Serve) -> None:
@@ -505,11 +511,11 @@ def test_a_redirect_on_the_same_host_says_so(location: str, connect: Connect, se
 def test_a_validation_error_holds_what_the_service_said_of_each_attribute(
     connect: Connect, serve: Serve
 ) -> None:
-    errors = {"email": ["is al in gebruik", "is te lang"], "base": "kan niet"}
+    errors = {"email": ["is al in gebruik", "is ongeldig"], "base": "is invalid"}
     error = call("POST", connect(serve({"status": 422, "body": {"errors": errors}}).url))
     assert isinstance(error, WebcamconsultValidationError)
-    assert error.errors == errors
-    assert "email: is al in gebruik, is te lang; base: kan niet." in str(error)
+    assert error.errors == {"email": ["is al in gebruik", "is ongeldig"], "base": ["is invalid"]}
+    assert "email: is al in gebruik, is ongeldig; base: is invalid." in str(error)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         world.at_once_max = max(world.at_once_max, world.at_once)
         time.sleep(world.delays.get(self.path, 0))
         status, headers, body = world.answer(self.path, self.headers)
+        if status == 404:
+            body = {"status": 404, "error": "Not Found"}
         content = b"" if status == 304 or body is None else json.dumps(body).encode()
         world.requests.append((began, self.path, status))
         world.at_once -= 1
