@@ -28,7 +28,7 @@ CALLS: dict[str, Callable[[WebcamconsultHook], Any]] = {
 }
 
 
-def answer(record_id: str, key: str = "id", **attributes: Any) -> Step:
+def answer(record_id: Any, key: str = "id", **attributes: Any) -> Step:
     return {"body": {"appointment": {key: record_id, "state": "idle", "duration": 30, **attributes}}}
 
 
@@ -98,13 +98,15 @@ def test_trigger_ignores_the_state_of_another_appointment(connect: Connect, serv
     ["", "Jan Alders", f"{ID}\n", "\x1b[31mred", "a" * 65, "../users", 12, None, ["a"], {"a": 1}],
     ids=repr,
 )
-def test_what_cannot_be_an_id_is_no_record(record_id: Any, connect: Connect, serve: Serve) -> None:
+@pytest.mark.parametrize("call", [*CALLS, "create"])
+def test_what_cannot_be_an_id_is_no_record(record_id: Any, call: str, connect: Connect, serve: Serve) -> None:
     # It would end up in logs, and could not be requested.
-    body = {"appointment": {"id": record_id}}
-    appointments = connect(serve({"body": body}).url, retries=0).appointments
-    for call in (lambda: appointments.get(ID), lambda: appointments.create({"duration": 30})):
-        with pytest.raises(WebcamconsultError, match="not the documented JSON") as error:
-            call()
-        assert not isinstance(record_id, str) or not record_id or record_id not in str(error.value)
-    with pytest.raises(WebcamconsultResponseError):
-        connect(serve({"body": [body["appointment"]]}).url, retries=0).appointments.list()
+    hook = connect(serve(answer(record_id)).url, retries=0)
+    with pytest.raises(WebcamconsultError, match="not the documented JSON") as error:
+        CALLS[call](hook) if call in CALLS else hook.appointments.create({"duration": 30})
+    assert not isinstance(record_id, str) or not record_id or record_id not in str(error.value)
+
+
+def test_what_cannot_be_an_id_is_no_record_of_a_list(connect: Connect, serve: Serve) -> None:
+    with pytest.raises(WebcamconsultResponseError, match="not the documented JSON"):
+        connect(serve({"body": [{"id": "Jan Alders"}]}).url, retries=0).appointments.list()

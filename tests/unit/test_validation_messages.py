@@ -167,7 +167,7 @@ def test_the_sandbox_has_no_other_phrases() -> None:
         "division_id": 5,
         "external_participant_ids": 5,
     }
-    organisation = {name: {} for name in sandbox_service.RESOURCES}
+    organisation: Any = {name: {} for name in sandbox_service.RESOURCES}
     with pytest.raises(sandbox_service.ApiError) as error:
         sandbox_service._validate(
             sandbox_service.APPOINTMENTS, organisation, {"appointment": {**wrong, "created_by_user_id": 1}}

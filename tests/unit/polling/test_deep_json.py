@@ -89,4 +89,4 @@ def test_the_other_waits_end_as_ever(depth: int, deep_service: DeepService) -> N
         return list(await deep)
 
     (event,) = asyncio.run(asyncio.wait_for(scenario(), 60))
-    print(event)
+    assert event == {"state": None, "timed_out": "timeout"}
