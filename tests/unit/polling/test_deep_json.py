@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Connect
 
 DEEP_ID = "d" * 24
-IDS = [f"{number:024x}" for number in range(15)]
+IDS = [f"{number:024x}" for number in range(1, 16)]
 
 
 class DeepService(http.server.ThreadingHTTPServer):
