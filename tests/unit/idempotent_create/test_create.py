@@ -30,7 +30,7 @@ from airflow_provider_webcamconsult.operators.clients import (
 from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
-from devtools.fault_proxy import FAULTS, Exchange, FaultProxy, Proxy, make_answer
+from devtools.fault_proxy import FAULTS, FaultProxy, ProxiedRequest, Proxy, make_response
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
@@ -92,11 +92,11 @@ def ids(service: Service, kind: str = "appointment") -> list[str]:
 
 def lose(service: Service, connect: Connect, task: TaskInstance, attributes: Any, kind: str) -> None:
     """Run the first try of a create: carried out long after the client gave up, as far as it knows never."""
-    with FaultProxy(service.url, FAULTS["carried out long after the client gave up"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["processed long after the client gave up"], "POST") as proxy:
         connect(proxy.url, service.token, timeout=0.2)
         with pytest.raises(WebcamconsultUnknownOutcomeError):
             create(task, attributes, kind)
-        proxy.mend()
+        proxy.heal()
     connect(service.url, service.token)
 
 
@@ -107,9 +107,9 @@ def test_notes_the_intent_before_and_the_id_after(
     service: Service, connect: Connect, task_33: TaskInstance
 ) -> None:
     class Looking(Proxy):
-        def meet(self, exchange: Exchange) -> None:
+        def handle(self, request: ProxiedRequest) -> None:
             noted.append(list(task_33.store.get("webcamconsult_create")))
-            super().meet(exchange)
+            super().handle(request)
 
     noted: list[list[str]] = []
     with Looking(service.url) as proxy:
@@ -211,10 +211,10 @@ def test_reuse_names_what_the_record_has_otherwise(
 
 def test_update_brings_in_line_what_differs(service: Service, connect: Connect, task: TaskInstance) -> None:
     class Listening(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "PUT":
-                changes.append(exchange.read().partition(b"\r\n\r\n")[2])
-            super().meet(exchange)
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "PUT":
+                changes.append(request.read().partition(b"\r\n\r\n")[2])
+            super().handle(request)
 
     changes: list[bytes] = []
     with Listening(service.url) as proxy:
@@ -245,8 +245,8 @@ def test_fail_fails_on_a_retry_too_after_a_try_that_sent_nothing(
     connect(service.url, service.token).appointments.create(CONSULT)
 
     class Down(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            exchange.answer(make_answer(503))
+        def handle(self, request: ProxiedRequest) -> None:
+            request.respond(make_response(503))
 
     with Down(service.url) as proxy:
         connect(proxy.url, service.token)
@@ -274,7 +274,7 @@ def test_never_guesses_among_two_after_a_lost_answer(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     connect(service.url, service.token).appointments.create(CONSULT)
-    with FaultProxy(service.url, FAULTS["cut before the answer"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed before the response"], "POST") as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultConflictError) as raised:
             create(task, CONSULT)
@@ -320,7 +320,7 @@ def test_a_family_member_is_never_taken_for_another(
 ) -> None:
     hook = connect(service.url, service.token)
     child = hook.clients.create(CHILD)
-    with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultConflictError, match=child["id"]):
             create(task, SISTER, "client", if_exists=if_exists)
@@ -334,8 +334,8 @@ def test_a_family_member_is_created_by_the_retry_of_a_try_that_sent_nothing(
     child = hook.clients.create(CHILD)["id"]
 
     class Busy(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            exchange.answer(make_answer(429))
+        def handle(self, request: ProxiedRequest) -> None:
+            request.respond(make_response(429))
 
     with Busy(service.url) as proxy:
         connect(proxy.url, service.token)
@@ -362,7 +362,7 @@ def test_says_what_a_look_up_needs(
 def test_what_cannot_be_found_again_is_not_created_twice_without_a_person(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
-    with FaultProxy(service.url, FAULTS["cut before the answer"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed before the response"], "POST") as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultNonRetryableError, match="found by reference_code, else by email"):
             create(task, NAMELESS, "client")
@@ -415,9 +415,9 @@ def test_finds_it_after_the_token_was_changed(service: Service, connect: Connect
     class OldTokenForNew(Proxy):
         """The service after the organisation got a new token."""
 
-        def meet(self, exchange: Exchange) -> None:
-            exchange.replace(b"new-token", service.token.encode())
-            super().meet(exchange)
+        def handle(self, request: ProxiedRequest) -> None:
+            request.replace(b"new-token", service.token.encode())
+            super().handle(request)
 
     with OldTokenForNew(service.url) as proxy:
         connect(proxy.url, "new-token")
@@ -445,17 +445,17 @@ def test_waits_until_a_lost_create_can_no_longer_be_under_way(
     class Slow(Proxy):
         """Loses the client, and passes its request on only after the retry has looked for the record."""
 
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "POST" and busy_at_first and self.count("POST") == 1:
-                exchange.answer(make_answer(429, headers={"Retry-After": "30"}))
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST" and busy_at_first and self.count("POST") == 1:
+                request.respond(make_response(429, headers={"Retry-After": "30"}))
                 return
-            if exchange.method == "POST":
-                exchange.read()
-                exchange.leave()
+            if request.method == "POST":
+                request.read()
+                request.disconnect()
                 assert retry_looked.wait(60)
-                exchange.pass_on()
+                request.forward()
                 return
-            super().meet(exchange)
+            super().handle(request)
             if task.try_number > 1:
                 retry_looked.set()
 
@@ -491,11 +491,11 @@ def test_finds_it_on_the_retry_where_the_look_ups_fail_too(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     class Dying(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "POST":
-                exchange.pass_on()
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST":
+                request.forward()
             else:
-                exchange.answer(make_answer(502))
+                request.respond(make_response(502))
 
     with Dying(service.url) as proxy:
         connect(proxy.url, service.token)
@@ -513,16 +513,16 @@ def test_tells_of_two_where_the_first_is_carried_out_after_all(
     class Late(Proxy):
         """Passes the first create on when the second has come: no client can prevent two then."""
 
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "POST" and not late:
-                exchange.read()
-                late.append(exchange)
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST" and not late:
+                request.read()
+                late.append(request)
                 return
-            if exchange.method == "POST":
-                late[0].pass_on()
-            super().meet(exchange)
+            if request.method == "POST":
+                late[0].forward()
+            super().handle(request)
 
-    late: list[Exchange] = []
+    late: list[ProxiedRequest] = []
     with Late(service.url) as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultUnknownOutcomeError):
@@ -538,11 +538,11 @@ def test_tells_of_two_where_the_first_is_carried_out_after_all(
 def test_the_hook_without_a_task_says_that_running_it_again_would_create_blindly(
     service: Service, connect: Connect
 ) -> None:
-    with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultNonRetryableError, match="Look whether it is at the service"):
             hook.appointments.create(CONSULT)
-    with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultUnknownOutcomeError) as raised:
             hook.appointments.create(CONSULT, if_exists="reuse")

@@ -55,7 +55,7 @@ CHANGE: dict[str, dict[str, Any]] = {
 TIMEOUT_SECONDS = 20.0
 """The connection's timeout: never reached, even by a slow machine, but where the fault is a silence."""
 SHORT_TIMEOUT_SECONDS = 0.2
-SILENT = ("hold", "late", "late, told when")
+SILENT = ("hold", "delay", "delay until healed")
 
 
 # -- What is promised ----------------------------------------------------------------------------------------
@@ -85,41 +85,41 @@ WRONG_HOST = Expected("ConfigurationError", 1)
 
 READ_CHANGE_DELETE: dict[str, Expected] = {
     "connection refused": Expected("ConnectionError", 0),
-    "cut before it was read": AGAIN,
-    "cut before it was passed on": AGAIN,
-    "reset before it was passed on": AGAIN,
-    "429 instead": AGAIN,
-    "429, Retry-After in seconds instead": AGAIN,
-    "429, Retry-After as a date instead": AGAIN,
-    "500 instead": AGAIN,
-    "502 instead": AGAIN,
-    "503 instead": AGAIN,
-    "504 instead": AGAIN,
-    "login page with 200 instead": WRONG_HOST,
-    "empty 200 instead": AGAIN_UNLESS_DELETE,
-    "other JSON with 200 instead": AGAIN_UNLESS_DELETE,
-    "redirect 301 instead": WRONG_HOST,
-    "redirect 302 instead": WRONG_HOST,
-    "redirect 307 instead": WRONG_HOST,
-    "redirect 308 instead": WRONG_HOST,
-    "carried out once the client gave up": AGAIN,
-    "cut before the answer": AGAIN,
-    "cut in the headers of the answer": AGAIN_UNLESS_DELETE,
-    "cut in the body of the answer": AGAIN,
-    "reset before the answer": AGAIN,
-    "reset in the body of the answer": AGAIN,
-    "no answer in time": AGAIN,
-    "500 after it was carried out": AGAIN,
-    "502 after it was carried out": AGAIN,
-    "503 after it was carried out": AGAIN,
-    "504 after it was carried out": AGAIN,
-    "login page with 200 after it was carried out": WRONG_HOST,
-    "empty 200 after it was carried out": AGAIN_UNLESS_DELETE,
-    "other JSON with 200 after it was carried out": AGAIN_UNLESS_DELETE,
-    "redirect 301 after it was carried out": WRONG_HOST,
-    "redirect 302 after it was carried out": WRONG_HOST,
-    "redirect 307 after it was carried out": WRONG_HOST,
-    "redirect 308 after it was carried out": WRONG_HOST,
+    "closed before reading": AGAIN,
+    "closed without processing": AGAIN,
+    "reset without processing": AGAIN,
+    "429 without processing": AGAIN,
+    "429 (Retry-After in seconds) without processing": AGAIN,
+    "429 (Retry-After as a date) without processing": AGAIN,
+    "500 without processing": AGAIN,
+    "502 without processing": AGAIN,
+    "503 without processing": AGAIN,
+    "504 without processing": AGAIN,
+    "login page with 200 without processing": WRONG_HOST,
+    "empty 200 without processing": AGAIN_UNLESS_DELETE,
+    "other JSON with 200 without processing": AGAIN_UNLESS_DELETE,
+    "redirect 301 without processing": WRONG_HOST,
+    "redirect 302 without processing": WRONG_HOST,
+    "redirect 307 without processing": WRONG_HOST,
+    "redirect 308 without processing": WRONG_HOST,
+    "processed as soon as the client gave up": AGAIN,
+    "closed before the response": AGAIN,
+    "closed within the response headers": AGAIN_UNLESS_DELETE,
+    "closed within the response body": AGAIN,
+    "reset before the response": AGAIN,
+    "reset within the response body": AGAIN,
+    "no response in time": AGAIN,
+    "500 after processing": AGAIN,
+    "502 after processing": AGAIN,
+    "503 after processing": AGAIN,
+    "504 after processing": AGAIN,
+    "login page with 200 after processing": WRONG_HOST,
+    "empty 200 after processing": AGAIN_UNLESS_DELETE,
+    "other JSON with 200 after processing": AGAIN_UNLESS_DELETE,
+    "redirect 301 after processing": WRONG_HOST,
+    "redirect 302 after processing": WRONG_HOST,
+    "redirect 307 after processing": WRONG_HOST,
+    "redirect 308 after processing": WRONG_HOST,
 }
 
 
@@ -148,42 +148,42 @@ FAILED_AND_FOUND = ExpectedCreate("ConfigurationError", 1, "cleared")
 
 CREATES: dict[str, ExpectedCreate] = {
     "connection refused": NOT_SENT,
-    "cut before it was read": LOST_AND_CREATED_BY_RETRY,
-    "cut before it was passed on": LOST_AND_CREATED_BY_RETRY,
-    "reset before it was passed on": LOST_AND_CREATED_BY_RETRY,
-    "429 instead": CREATED_BY_SENDING_AGAIN,
-    "429, Retry-After in seconds instead": CREATED_BY_SENDING_AGAIN,
-    "429, Retry-After as a date instead": CREATED_BY_SENDING_AGAIN,
-    "500 instead": LOST_AND_CREATED_BY_RETRY,
-    "502 instead": LOST_AND_CREATED_BY_RETRY,
-    "503 instead": LOST_AND_CREATED_BY_RETRY,
-    "504 instead": LOST_AND_CREATED_BY_RETRY,
-    "login page with 200 instead": LOST_AND_CREATED_BY_RETRY,
-    "empty 200 instead": LOST_AND_CREATED_BY_RETRY,
-    "other JSON with 200 instead": LOST_AND_CREATED_BY_RETRY,
-    "redirect 301 instead": FAILED_AND_CREATED,
-    "redirect 302 instead": FAILED_AND_CREATED,
-    "redirect 307 instead": FAILED_AND_CREATED,
-    "redirect 308 instead": FAILED_AND_CREATED,
-    "carried out once the client gave up": CREATED,
-    "carried out long after the client gave up": LOST_AND_FOUND_BY_RETRY,
-    "cut before the answer": CREATED,
-    "cut in the headers of the answer": CREATED,
-    "cut in the body of the answer": CREATED,
-    "reset before the answer": CREATED,
-    "reset in the body of the answer": CREATED,
-    "no answer in time": CREATED,
-    "500 after it was carried out": CREATED,
-    "502 after it was carried out": CREATED,
-    "503 after it was carried out": CREATED,
-    "504 after it was carried out": CREATED,
-    "login page with 200 after it was carried out": CREATED,
-    "empty 200 after it was carried out": CREATED,
-    "other JSON with 200 after it was carried out": CREATED,
-    "redirect 301 after it was carried out": FAILED_AND_FOUND,
-    "redirect 302 after it was carried out": FAILED_AND_FOUND,
-    "redirect 307 after it was carried out": FAILED_AND_FOUND,
-    "redirect 308 after it was carried out": FAILED_AND_FOUND,
+    "closed before reading": LOST_AND_CREATED_BY_RETRY,
+    "closed without processing": LOST_AND_CREATED_BY_RETRY,
+    "reset without processing": LOST_AND_CREATED_BY_RETRY,
+    "429 without processing": CREATED_BY_SENDING_AGAIN,
+    "429 (Retry-After in seconds) without processing": CREATED_BY_SENDING_AGAIN,
+    "429 (Retry-After as a date) without processing": CREATED_BY_SENDING_AGAIN,
+    "500 without processing": LOST_AND_CREATED_BY_RETRY,
+    "502 without processing": LOST_AND_CREATED_BY_RETRY,
+    "503 without processing": LOST_AND_CREATED_BY_RETRY,
+    "504 without processing": LOST_AND_CREATED_BY_RETRY,
+    "login page with 200 without processing": LOST_AND_CREATED_BY_RETRY,
+    "empty 200 without processing": LOST_AND_CREATED_BY_RETRY,
+    "other JSON with 200 without processing": LOST_AND_CREATED_BY_RETRY,
+    "redirect 301 without processing": FAILED_AND_CREATED,
+    "redirect 302 without processing": FAILED_AND_CREATED,
+    "redirect 307 without processing": FAILED_AND_CREATED,
+    "redirect 308 without processing": FAILED_AND_CREATED,
+    "processed as soon as the client gave up": CREATED,
+    "processed long after the client gave up": LOST_AND_FOUND_BY_RETRY,
+    "closed before the response": CREATED,
+    "closed within the response headers": CREATED,
+    "closed within the response body": CREATED,
+    "reset before the response": CREATED,
+    "reset within the response body": CREATED,
+    "no response in time": CREATED,
+    "500 after processing": CREATED,
+    "502 after processing": CREATED,
+    "503 after processing": CREATED,
+    "504 after processing": CREATED,
+    "login page with 200 after processing": CREATED,
+    "empty 200 after processing": CREATED,
+    "other JSON with 200 after processing": CREATED,
+    "redirect 301 after processing": FAILED_AND_FOUND,
+    "redirect 302 after processing": FAILED_AND_FOUND,
+    "redirect 307 after processing": FAILED_AND_FOUND,
+    "redirect 308 after processing": FAILED_AND_FOUND,
 }
 
 
@@ -315,7 +315,7 @@ def _name(error: WebcamconsultError) -> str:
 
 def test_says_something_of_every_fault() -> None:
     # An update or delete that is carried out after a later one is no matter of this provider's alone.
-    assert READ_CHANGE_DELETE.keys() == FAULTS.keys() - {"carried out long after the client gave up"}
+    assert READ_CHANGE_DELETE.keys() == FAULTS.keys() - {"processed long after the client gave up"}
     assert CREATES.keys() == FAULTS.keys()
 
 
@@ -351,9 +351,9 @@ def test_read_change_delete(
 
     tables["calls"].note(call, fault, kind, f"{seen}, {len(proxy.requests)}, {len(left)}")
     assert (seen, len(proxy.requests)) == (result, requests)
-    is_done = seen == "done" or fault.carried_out
+    is_done = seen == "done" or fault.processed
     if call == "delete":
-        unheard_of = fault.name in ("empty 200 instead", "other JSON with 200 instead")
+        unheard_of = fault.name in ("empty 200 without processing", "other JSON with 200 without processing")
         assert bool(left) == (not is_done or unheard_of)
     else:
         assert [record["id"] for record in left] == [created["id"]]
@@ -394,7 +394,7 @@ def test_create(
         else:
             first = "created"
         after_first = len(service.records(kind))
-        proxy.mend()
+        proxy.heal()
         if first == "created" or fails_at_once:
             task.clear()
         else:
