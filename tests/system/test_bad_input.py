@@ -1,4 +1,4 @@
-"""A user's mistake is one clear error, which names cause and remedy, and is not tried again."""
+"""Users' mistakes fail with one clear error that names cause and remedy, and are not retried."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISTAKES = {
     "none_output_id": "user_id is None: a template or an XCom gave no value. Check the run's params",
     "id_with_slash": "user_id has characters that no id has",
     "id_with_question_mark": "appointment_id has characters that no id has",
-    "attributes_no_dict": "attributes of a user must be a dict, not list",
+    "attributes_not_a_dict": "attributes of a user must be a dict, not list",
     "attributes_empty": "attributes of a user has nothing that can be written. Give at least one of",
     "other_id": "attributes has another 'id' than the client_id that is addressed. Leave it out",
     "misspelt": "has no attribute 'refrence_code' in the API document. Did you mean 'reference_code'?",
@@ -29,7 +29,7 @@ MISTAKES = {
 }
 
 
-def test_each_mistake_is_one_clear_error_and_no_retry(local_airflow: LocalAirflow) -> None:
+def test_bad_input_fails_with_a_clear_error_and_no_retry(local_airflow: LocalAirflow) -> None:
     run_id = local_airflow.trigger("bad_input")
     assert local_airflow.wait("bad_input", run_id) == "failed"
 
@@ -37,9 +37,9 @@ def test_each_mistake_is_one_clear_error_and_no_retry(local_airflow: LocalAirflo
         state.task_id: (state.state, state.try_number)
         for state in local_airflow.task_states("bad_input", run_id)
     }
-    told = {
+    logged = {
         task_id: message in local_airflow.task_log("bad_input", run_id, task_id)
         for task_id, message in MISTAKES.items()
     }
     assert {task_id: ends[task_id] for task_id in MISTAKES} == dict.fromkeys(MISTAKES, ("failed", 1))
-    assert [task_id for task_id in MISTAKES if not told[task_id]] == []
+    assert [task_id for task_id in MISTAKES if not logged[task_id]] == []
