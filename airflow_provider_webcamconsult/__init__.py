@@ -1,4 +1,4 @@
-"""Apache Airflow provider for Webcamconsult, a service for video consults in health care."""
+"""Apache Airflow provider for Webcamconsult, a video consult service for health care."""
 
 from __future__ import annotations
 

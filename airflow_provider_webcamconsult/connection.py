@@ -1,4 +1,4 @@
-"""What an Airflow connection of type ``webcamconsult`` says, however it was entered."""
+"""Read and validate an Airflow connection of type ``webcamconsult``."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ DEFAULT_HOST = "https://eapi.webcamconsult.com"
 _TRUE = {"true", "t", "yes", "y", "on", "1"}
 _FALSE = {"false", "f", "no", "n", "off", "0"}
 
-# A header field cannot hold anything else, and an HTTP library's own error would show the token.
+# Other characters are not possible in a header, and the HTTP library's error would show the token.
 _TOKEN = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
 class Settings:
     """
-    The settings of one connection.
+    Validated settings of one connection.
 
-    :param base_url: scheme, host, port and path, without a slash at the end.
+    :param base_url: scheme, host, port and path, without a trailing slash.
     :param token: the organisation's API token.
-    :param timezone: time zone of dates without offset.
-    :param timeout: seconds for connecting, and for each wait for an answer.
-    :param retries: how often a request that is safe to repeat is tried again.
-    :param auth_as_parameter: whether the token goes as a parameter, not as a header.
-    :param plural_paths: whether all detail paths start with the plural.
-    :param insecure: whether TLS certificates are not verified.
+    :param timezone: time zone of dates without a UTC offset.
+    :param timeout: maximum seconds to connect, and to wait for data from the service.
+    :param retries: maximum number of retries of a request that is safe to repeat.
+    :param auth_as_parameter: whether to send the token as a parameter instead of a header.
+    :param plural_paths: whether the path of a single record starts with the plural of its kind.
+    :param insecure: whether to skip the verification of TLS certificates.
     """
 
     base_url: str
@@ -51,64 +51,86 @@ class Settings:
 
     @property
     def is_unencrypted(self) -> bool:
-        """Whether the token and patients' data cross a network unencrypted."""
+        """Whether the token and patient data cross a network unencrypted."""
         url = urlsplit(self.base_url)
         return url.scheme == "http" and not _is_loopback(url.hostname or "")
 
     @classmethod
     def from_connection(cls, connection: Any) -> Settings:
         """
-        Read an Airflow connection.
+        Return the settings of an Airflow connection.
 
-        :param connection: the connection.
-        :raises WebcamconsultConfigurationError: if it is not usable; the message says what to enter where.
+        :param connection: the Airflow connection.
+        :raises WebcamconsultConfigurationError: if a field or an extra is invalid.
         """
         where = f"Connection '{connection.conn_id}'"
         extras = _Extras(where, connection.extra)
         return cls(
-            base_url=_base_url(where, connection.host, connection.port),
-            token=_token(where, connection.password),
+            base_url=_base_url(where, connection.host, connection.port, connection.schema),
+            token=_token(where, connection.password, connection.login),
             timezone=extras.timezone("timezone"),
             timeout=extras.number("timeout"),
             retries=int(extras.number("retries")),
-            auth_as_parameter=extras.switch("auth_as_parameter"),
-            plural_paths=extras.switch("plural_paths"),
-            insecure=extras.switch("insecure"),
+            auth_as_parameter=extras.boolean("auth_as_parameter"),
+            plural_paths=extras.boolean("plural_paths"),
+            insecure=extras.boolean("insecure"),
         )
 
 
-def _token(where: str, password: str | None) -> str:
+def _token(where: str, password: str | None, login: str | None) -> str:
     token = (password or "").strip()
+    if (login or "").strip():
+        raise WebcamconsultConfigurationError(
+            f"{where} has a Login, which Webcamconsult does not use. "
+            "Enter the organisation's API token as the password, and remove the Login."
+        )
     if not token:
         raise WebcamconsultConfigurationError(
-            f"{where} has no API token; enter the organisation's as its password."
+            f"{where} has no API token. Enter the organisation's API token as the password."
         )
     if not _TOKEN.fullmatch(token):
         raise WebcamconsultConfigurationError(
-            f"{where} has a password with characters that no API token has; enter the token alone."
+            f"{where} has an invalid API token: it contains spaces, control or non-ASCII characters. "
+            "Enter only the token as the password."
         )
     return token
 
 
-def _base_url(where: str, host: str | None, port: int | None) -> str:
-    host = (host or "").strip() or DEFAULT_HOST
-    wrong = f"{where} has a Host that is no address; enter it as in {DEFAULT_HOST}."
+def _base_url(where: str, host: str | None, port: int | None, schema: str | None) -> str:
+    host = (host or "").strip() or urlsplit(DEFAULT_HOST).netloc
+    scheme = (schema or "").strip().lower()
+    if scheme not in ("", "http", "https"):
+        raise WebcamconsultConfigurationError(
+            f"{where} has an invalid Schema. Remove it, or set it to http or https. "
+            "If it is a path, add it to the Host."
+        )
     try:
-        url = urlsplit(host if "://" in host else f"https://{host}")
-        port = port or url.port
+        url = urlsplit(host if "://" in host else f"{scheme or 'https'}://{host}")
+        host_port = url.port
     except ValueError:
-        url = None
+        url, host_port = None, None
     if port is not None and not 0 <= port <= 65535:
         raise WebcamconsultConfigurationError(
-            f"{where} has a Port that is none; enter one from 1 to 65535, or leave it empty."
+            f"{where} has an invalid Port. Enter a number from 1 to 65535, or leave the field empty."
         )
     if not url or url.scheme not in ("http", "https") or not url.hostname or re.search(r"\s", host):
-        raise WebcamconsultConfigurationError(wrong)
+        raise WebcamconsultConfigurationError(
+            f"{where} has an invalid Host. Enter an address such as {DEFAULT_HOST}."
+        )
     if url.username is not None or url.query or url.fragment:
         raise WebcamconsultConfigurationError(
-            f"{where} has a Host with more than an address; enter it as in {DEFAULT_HOST}, "
-            "and the API token as the password."
+            f"{where} has an invalid Host: it contains more than an address. "
+            f"Enter an address such as {DEFAULT_HOST}, and the API token as the password."
         )
+    if scheme and scheme != url.scheme:
+        raise WebcamconsultConfigurationError(
+            f"{where} has the Schema {scheme}, but its Host starts with {url.scheme}://. Remove the Schema."
+        )
+    if port and host_port and port != host_port:
+        raise WebcamconsultConfigurationError(
+            f"{where} has the Port {port}, but its Host contains the port {host_port}. Remove one of them."
+        )
+    port = port or host_port
     name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     path = "".join(f"/{part}" for part in url.path.split("/") if part)
     return f"{url.scheme}://{name}{f':{port}' if port else ''}{path}"
@@ -123,23 +145,30 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-# In front of an extra's name where Airflow 2's form wrote it.
+# Airflow 2's form can store extras with this prefix.
 _LONG_PREFIX = "extra__webcamconsult__"
 
 
 class _Extras:
-    """Reads extras that are JSON types, text, a browser's ``"y"``, or have Airflow 2's long names."""
+    """
+    Reads the extras of a connection.
+
+    A value can be of a JSON type, a string, or the ``"y"`` of a browser's form.
+
+    :param where: the connection, as the subject of an error message.
+    :param extra: the Extra field.
+    """
 
     def __init__(self, where: str, extra: str | None) -> None:
         self.where = where
-        # Not extra_dejson: it takes what it cannot read for nothing, and dates get another time zone.
+        # Not extra_dejson: it ignores invalid JSON, and dates would be in the wrong time zone.
         try:
             self.extras = json.loads(extra) if extra and extra.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             self.extras = None
         if not isinstance(self.extras, dict):
             raise WebcamconsultConfigurationError(
-                f'{where} has an Extra that is no JSON object; enter it as in {{"timezone": "UTC"}}.'
+                f'{where} has an Extra that is not a JSON object. Enter one such as {{"timezone": "UTC"}}.'
             )
 
         for key in self.extras:
@@ -147,14 +176,12 @@ class _Extras:
             if name not in CONNECTION_FIELDS:
                 nearest = difflib.get_close_matches(name.lower(), CONNECTION_FIELDS, n=1)
                 hint = (
-                    f"did you mean '{nearest[0]}'?"
+                    f"Did you mean '{nearest[0]}'?"
                     if nearest
-                    else f"there are {', '.join(CONNECTION_FIELDS)}."
+                    else f"Remove it, or use one of: {', '.join(CONNECTION_FIELDS)}."
                 )
-                # Passed over in silence, a misspelt time zone books at another hour.
-                raise WebcamconsultConfigurationError(
-                    f"{where} has an extra '{name}' that is not known; {hint}"
-                )
+                # If a misspelt time zone were ignored, consults would be booked at the wrong hour.
+                raise WebcamconsultConfigurationError(f"{where} has an unknown extra '{name}'. {hint}")
 
     def _get(self, name: str) -> Any:
         for key in (name, _LONG_PREFIX + name):
@@ -164,26 +191,27 @@ class _Extras:
                 return value
         return CONNECTION_FIELDS[name]["schema"]["default"]
 
-    def _wrong(self, name: str, remedy: str) -> WebcamconsultConfigurationError:
-        return WebcamconsultConfigurationError(f"{self.where} has an extra '{name}' that is {remedy}.")
+    def _invalid(self, name: str, expected: str) -> WebcamconsultConfigurationError:
+        return WebcamconsultConfigurationError(
+            f"{self.where} has an invalid extra '{name}'. Enter {expected}."
+        )
 
-    def switch(self, name: str) -> bool:
+    def boolean(self, name: str) -> bool:
         value = str(self._get(name)).lower()
         if value not in _TRUE | _FALSE:
-            raise self._wrong(name, "neither true nor false; enter one of the two")
+            raise self._invalid(name, "true or false")
         return value in _TRUE
 
     def number(self, name: str) -> float:
         value, schema = self._get(name), CONNECTION_FIELDS[name]["schema"]
         try:
             number = float("nan" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
-        whole = "integer" not in schema["type"] or number == number // 1
-        if not (schema["minimum"] <= number <= schema["maximum"] and whole):
+        is_valid_type = "integer" not in schema["type"] or number == number // 1
+        if not (schema["minimum"] <= number <= schema["maximum"] and is_valid_type):
             kind = "a whole number" if "integer" in schema["type"] else "a number"
-            limits = f"from {schema['minimum']} to {schema['maximum']}"
-            raise self._wrong(name, f"not {kind} {limits}; enter one")
+            raise self._invalid(name, f"{kind} from {schema['minimum']} to {schema['maximum']}")
         return number
 
     def timezone(self, name: str) -> Timezone:
@@ -195,5 +223,5 @@ class _Extras:
         except (ValueError, OSError):  # pendulum's InvalidTimezone is a ValueError
             zone = None
         if not isinstance(zone, pendulum.Timezone):
-            raise self._wrong(name, "no time zone; enter an IANA name such as Europe/Amsterdam")
+            raise self._invalid(name, "an IANA time zone such as Europe/Amsterdam")
         return zone

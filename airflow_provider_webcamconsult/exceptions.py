@@ -1,8 +1,8 @@
 """
-The errors of this provider, a small tree below :class:`WebcamconsultError`.
+Exceptions of this provider. All of them derive from :class:`WebcamconsultError`.
 
-What cannot succeed on a retry is an ``AirflowFailException`` too: the task fails at once, whether the
-error arises in an operator or in a user's own ``@task``. No error holds a token, a body or a person's data.
+An error that a retry cannot fix is also an ``AirflowFailException``: the task fails without a retry, in an
+operator and in a ``@task`` function. No error contains a token, a body or personal data.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 class WebcamconsultError(AirflowException):
     """
-    Anything that went wrong with Webcamconsult.
+    Base class of this provider's errors.
 
-    :param message: the cause and the remedy.
-    :param method: HTTP method of the request, where there was one.
+    :param message: what happened and what to do next.
+    :param method: HTTP method of the request, if there was one.
     :param path: path of the request, without host and query.
-    :param status_code: HTTP status of the answer, where there was one.
-    :param reason: the server's reason, as a phrase.
-    :param retry_after: seconds to wait before the next request that the server asked for, where it did.
+    :param status_code: HTTP status of the response, if there was one.
+    :param reason: the standard phrase for this status, such as "Not Found".
+    :param retry_after: seconds to wait before the next request, if the server sent ``Retry-After``.
     """
 
-    status_code: int | None  # type: ignore[assignment]  # Airflow's is the status of its own API's answer
+    status_code: int | None  # type: ignore[assignment]  # Airflow's is the status that its own API returns
 
     def __init__(
         self,
@@ -48,30 +48,30 @@ class WebcamconsultError(AirflowException):
 
 
 class WebcamconsultInputError(WebcamconsultError, AirflowFailException, ValueError):
-    """What the caller gave cannot be sent; nothing was sent."""
+    """The caller passed an invalid value. No request was sent."""
 
 
 class WebcamconsultConfigurationError(WebcamconsultError, AirflowFailException):
-    """The Airflow connection is missing or wrong, or its host is not the Webcamconsult API."""
+    """The Airflow connection is missing or invalid, or its host is not the Webcamconsult API."""
 
 
 class WebcamconsultRequestError(WebcamconsultError, AirflowFailException):
-    """The service refused the request as it is (any 4xx but 429); repeating it does not help."""
+    """The service rejected the request (4xx except 429). A retry would be rejected too."""
 
 
 class WebcamconsultAuthenticationError(WebcamconsultRequestError):
-    """The service refused the token (401, 403)."""
+    """The service rejected the API token (401), or the token lacks a permission (403)."""
 
 
 class WebcamconsultNotFoundError(WebcamconsultRequestError):
-    """The service has no such record or path (404)."""
+    """The record or the path does not exist (404)."""
 
 
 class WebcamconsultValidationError(WebcamconsultRequestError):
     """
-    The service refused the attributes (422).
+    The service rejected the attributes (422).
 
-    :param errors: the server's messages for each attribute, as the API document shows them.
+    :param errors: the service's messages by attribute, in the format of the API document.
     """
 
     def __init__(self, message: str, *, errors: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -80,40 +80,40 @@ class WebcamconsultValidationError(WebcamconsultRequestError):
 
 
 class WebcamconsultRateLimitError(WebcamconsultError):
-    """The service asks for fewer requests (429)."""
+    """The service received too many requests (429)."""
 
 
 class WebcamconsultServerError(WebcamconsultError):
-    """The service failed (5xx)."""
+    """The service failed to process the request (5xx)."""
 
 
 class WebcamconsultConnectionError(WebcamconsultError):
-    """No answer came, and trying again is safe: never sent, or a read, an update or a delete."""
+    """No response arrived. A retry is safe: the request was never sent, or is not a create."""
 
 
 class WebcamconsultResponseError(WebcamconsultError):
-    """An answer came that cannot be read, and trying again is safe."""
+    """The response cannot be read. A retry is safe."""
 
 
 class WebcamconsultUnknownOutcomeError(WebcamconsultError):
     """
-    A create that the service may have carried out, and that could not be found there (yet).
+    A create request may have succeeded, but the record has not been found.
 
-    It was not sent again. A retry of a create operator looks for the record before it creates; so does the
-    hook with ``if_exists`` other than ``"create"``. Where a retry would not look, this is an
-    ``AirflowFailException`` too: a second create is a double booking.
+    The request was not repeated. A retried create operator looks up the record before it creates one, and so
+    does the hook unless ``if_exists`` is ``"create"``. If a retry would not look up the record,
+    :class:`WebcamconsultNonRetryableError` is raised instead, because a second create is a double booking.
     """
 
 
 class WebcamconsultNonRetryableError(WebcamconsultUnknownOutcomeError, AirflowFailException):
-    """An unknown outcome where a retry would create blindly, so that the task must not retry."""
+    """A create request may have succeeded, and a retry could create a second record."""
 
 
 class WebcamconsultConflictError(WebcamconsultError, AirflowFailException):
     """
-    A record to create exists, and which to take, or what to do with it, is not for this provider to guess.
+    Records with the same natural key exist, and the provider cannot decide how to continue.
 
-    :param ids: the ids of the records that were found.
+    :param ids: ids of the records that were found.
     """
 
     def __init__(self, message: str, *, ids: Sequence[str] = (), **kwargs: Any) -> None:
@@ -123,10 +123,10 @@ class WebcamconsultConflictError(WebcamconsultError, AirflowFailException):
 
 class WebcamconsultMismatchError(WebcamconsultError, AirflowFailException):
     """
-    The service answered success, but keeps something else than was sent.
+    The service accepted the request but stored different values.
 
-    :param record_id: the record.
-    :param attributes: names of the attributes that it did not keep.
+    :param record_id: id of the record.
+    :param attributes: names of the attributes that differ.
     """
 
     def __init__(

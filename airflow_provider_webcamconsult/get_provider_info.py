@@ -1,49 +1,50 @@
-"""What Airflow reads of this provider at discovery: plain data, nothing is imported."""
+"""Metadata that Airflow reads when it discovers the provider. Imports nothing else of the package."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: The connection's extras as Airflow 3's form wants them; Airflow 2's form and the defaults come from here.
+#: Extras of the connection, in the format of Airflow 3's form. Also the source of Airflow 2's form and of the
+#: default values.
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "timezone": {
         "label": "Time zone",
-        "description": "IANA name of the time zone of dates without offset.",
+        "description": "IANA name of the time zone of dates without a UTC offset.",
         "schema": {"type": ["string", "null"], "default": "Europe/Amsterdam"},
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for a connection, and then for an answer.",
+        "description": "Maximum time to connect, and to wait for data from the service.",
         "schema": {"type": ["number", "null"], "default": 30, "minimum": 0.1, "maximum": 3600},
     },
     "retries": {
         "label": "Retries",
-        "description": "How often a request that is safe to repeat is tried again.",
+        "description": "Maximum number of retries of a request that is safe to repeat.",
         "schema": {"type": ["integer", "null"], "default": 3, "minimum": 0, "maximum": 100},
     },
     "auth_as_parameter": {
         "label": "Send the API token as a parameter",
-        "description": "Off: it goes in the header Authorization. On: as the parameter authentication_token.",
+        "description": "Uses the parameter authentication_token instead of the Authorization header.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "plural_paths": {
         "label": "Plural paths",
-        "description": "Off: /client/ID.json, as documented. On: /clients/ID.json. Appointments alike.",
+        "description": "Uses /clients/ID.json, not the documented /client/ID.json. Also for appointments.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "insecure": {
-        "label": "Do not verify TLS",
-        "description": "On: the server's certificate is not looked at. For tests only.",
+        "label": "Skip TLS verification",
+        "description": "Accepts any server certificate. Use only for tests.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }
 
-#: Port stays visible: the Test button of Airflow 3.3.2 fails for a connection without one.
+#: The Port field stays visible: the Test button of Airflow 3.3.2 fails for a connection without a port.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["login", "schema"],
-    # There is no other place for a word of help with these fields.
+    # Airflow has no help texts for the standard fields, so the labels contain them.
     "relabeling": {
-        "host": "Host (blank: the live service)",
+        "host": "Host (blank for the live service)",
         "port": "Port (443 for https)",
         "password": "API token",
     },
@@ -56,7 +57,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider to Airflow."""
+    """Return the provider's metadata."""
     integration = "Webcamconsult"
     package = "airflow_provider_webcamconsult"
     return {

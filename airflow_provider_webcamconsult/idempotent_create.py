@@ -1,9 +1,10 @@
 """
-A create leaves exactly one record, whatever happens to the answer, the worker or the task.
+Create a record so that a retry never creates a second one.
 
-The service creates again each time it is sent a create. So the intent is noted before it is sent and the id
-after; where an earlier send may have been carried out, the record is looked for by its natural key, and only
-if it is not there is a create sent.
+The service creates a new record for every create request that it receives. So a checkpoint is written before
+the request is sent, and the id is stored afterwards. If an earlier request may have succeeded, the record is
+looked up by its natural key. Another request is sent only if the record does not exist, and not before
+:data:`CREATE_FLOOR_SECONDS` have passed.
 """
 
 from __future__ import annotations
@@ -11,17 +12,25 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import random
 import time
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol
 
 from airflow_provider_webcamconsult.api.matching import (
+    compare_identity,
+    describe_missing_key,
     differing_attributes,
+    has_natural_key,
+    is_in_initial_state,
+    join_names,
     natural_key,
-    natural_key_names,
     verify_stored,
+    was_created_before,
+    was_created_between,
 )
 from airflow_provider_webcamconsult.api.request import (
     create_request,
+    delete_request,
     get_request,
     list_request,
     update_request,
@@ -31,75 +40,90 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
     WebcamconsultInputError,
+    WebcamconsultMismatchError,
     WebcamconsultNonRetryableError,
     WebcamconsultNotFoundError,
     WebcamconsultUnknownOutcomeError,
+    WebcamconsultValidationError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_provider_webcamconsult.api.matching import NaturalKey
     from airflow_provider_webcamconsult.api.resources import Resource
     from airflow_provider_webcamconsult.transport import Transport
 
-#: What a create does with a record that has the same natural key.
+#: What a create does if a record with the same natural key already exists.
 IfExists = Literal["create", "reuse", "update", "fail"]
 IF_EXISTS = ("create", "reuse", "update", "fail")
 
-#: Seconds before each look for a record whose creation has an unknown outcome.
+#: Seconds after a create was sent before another one may create the same record. The service may process a
+#: request long after its sender has stopped waiting.
+CREATE_FLOOR_SECONDS = 300.0
+#: Seconds before each look-up of a record after a create with an unknown outcome.
 LOOKUP_DELAYS_SECONDS = (0.0, 1.0, 3.0)
+#: Seconds between further look-ups, if no later try will make them.
+LOOKUP_INTERVAL_SECONDS = 30.0
+#: Seconds that the first of two simultaneous creates waits for the second to withdraw its record.
+RACE_SECONDS = 5.0
+#: How often simultaneous creates may withdraw all their records and start again.
+RACE_ROUNDS_MAX = 3
 
 
 class Checkpoint(Protocol):
-    """What survives of a create when its process does not."""
+    """The progress of a create, for the next try of its task."""
 
-    #: Whether the next try looks at this checkpoint before it creates.
+    #: Whether the next try reads this checkpoint before it creates a record.
     persistent: bool
 
     def read(self) -> Mapping[str, Any]:
         """
-        Return what is known of earlier tries.
+        Return what is known about earlier tries.
 
-        Empty: there was none. With ``sent_at``: when a create was sent at the latest, in seconds since the
-        epoch. With ``id``: the record that was created or taken. Anything else: there was one, perhaps.
+        :return: a mapping that is empty if no earlier try sent a create. ``sent_at`` is the latest time at
+            which one may have been sent, in seconds since the epoch. ``id`` is the id of the record that was
+            created or reused. ``disputed_id`` is the id of a record that the response to a create showed, but
+            that may belong to another request. ``was_cleared`` means that a person has cleared the task.
+            ``reported`` means that they did so although the record cannot be looked up.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:
         """
-        Keep a value.
+        Replace the checkpoint.
 
-        :param value: as :meth:`read` returns it; an empty one forgets.
+        :param value: a value as :meth:`read` returns it.
         """
 
 
 class NoCheckpoint:
-    """For a create outside of an operator: each run begins anew."""
+    """A checkpoint that stores nothing, for a create outside of an operator."""
 
     persistent = False
 
     def read(self) -> Mapping[str, Any]:
-        """Return nothing."""
+        """Return an empty mapping."""
         return {}
 
     def write(self, value: Mapping[str, Any]) -> None:
         """
-        Keep nothing.
+        Do nothing.
 
-        :param value: is forgotten.
+        :param value: ignored.
         """
 
 
 class IdempotentCreate(Generic[RecordT]):
     """
-    One record to create.
+    Creates one record, or finds the record that an earlier try created.
 
-    :param transport: what sends the requests.
+    :param transport: transport that sends the requests.
     :param resource: the kind of record.
-    :param payload: its serialized attributes.
-    :param if_exists: what to do with a record that has the same natural key.
-    :param strict: whether an attribute that the service did not keep is an error.
-    :param checkpoint: what survives of an earlier try.
+    :param payload: the serialized attributes.
+    :param if_exists: what to do if a record with the same natural key already exists.
+    :param strict: whether to raise an error if the service did not store an attribute as sent.
+    :param checkpoint: checkpoint of earlier tries.
+    :raises WebcamconsultInputError: if ``if_exists`` is invalid, or requires a natural key that is missing.
     """
 
     def __init__(
@@ -124,20 +148,24 @@ class IdempotentCreate(Generic[RecordT]):
         self.key = natural_key(self.resource, payload)
         if self.key is None and if_exists != "create":
             raise WebcamconsultInputError(
-                f"if_exists='{if_exists}' needs what {self.resource.with_article} is found by: "
-                f"{natural_key_names(self.resource)}."
+                f"Cannot look up the {self.resource.name} for if_exists='{if_exists}': "
+                f"{describe_missing_key(self.resource)}. Complete the attributes, or use if_exists='create'."
             )
 
     def run(self) -> RecordT:
-        """Return the one record."""
+        """
+        Create or find the record.
+
+        :return: the record.
+        """
         if "id" in self.earlier:
-            remembered = self._from_checkpoint(self.earlier["id"])
-            if remembered is not None:
-                return remembered
+            record = self._from_checkpoint(self.earlier["id"])
+            if record is not None:
+                return record
         if "sent_at" in self.earlier:
             found = self._find_earlier_create()
         elif self.key is not None and (self.earlier or self.if_exists != "create"):
-            found = self._at_most_one(self._look_up())
+            found = self._single_match(self._look_up())
         else:
             found = None
         if found is None:
@@ -145,53 +173,62 @@ class IdempotentCreate(Generic[RecordT]):
         return self._accept_as_created(found) if self.earlier else self._resolve_existing(found)
 
     def _from_checkpoint(self, record_id: str) -> RecordT | None:
-        try:
-            record = self._get(record_id)
-        except WebcamconsultNotFoundError:
-            # Gone, or the connection says the wrong path: the list tells.
-            there = [record for record in self._list() if record["id"] == record_id]
-            if not there:
-                self._log("was deleted since an earlier try created it; it is created anew", record_id)
-                return None
-            record = there[0]
-        self._log("was created by an earlier try", record_id)
+        record = self._get_if_exists(record_id)
+        if record is None:
+            self.transport.log.info(
+                "%s %s from an earlier try no longer exists. Creating it again.",
+                self.resource.name.capitalize(),
+                record_id,
+            )
+            return None
+        self.transport.log.info("Using %s %s from an earlier try.", self.resource.name, record_id)
         if self.if_exists == "update":
-            return self._updated_to_match(record)
+            return self._update_to_match(record)
         if not self.earlier.get("verified"):
             self._verify(record)
         return record
 
     def _find_earlier_create(self) -> RecordT | None:
-        """Look for what an earlier try may have created, until its request can no longer be under way."""
-        if self.key is None:
-            self.checkpoint.write({})
+        """Look up what an earlier try may have created, until its request can no longer be in progress."""
+        if self.key is None and not self.earlier.get("reported"):
+            self.checkpoint.write({**self.earlier, "reported": True})
             raise self._cannot_look_up(
                 WebcamconsultError(f"An earlier try may have created the {self.resource.name}.")
             )
-        timeout = self.transport.settings.timeout
-        # At the most from now, whatever the clock of the other worker said.
-        settled_at = min(self.earlier["sent_at"], time.time()) + timeout
+        # The clock of the earlier worker may be ahead, so never wait longer than the floor from now.
+        settled_at = min(self.earlier["sent_at"], time.time()) + CREATE_FLOOR_SECONDS
         while True:
-            found = self._at_most_one(self._look_up(self.earlier.get("fingerprint")))
-            pause = settled_at - time.time()
-            if found is not None or pause <= 0:
-                return found
+            found = None
+            if self.key is not None:
+                found = self._single_match(self._look_up(self.earlier.get("fingerprint")))
+            delay = settled_at - time.time()
+            if found is not None or delay <= 0:
+                break
             self.transport.log.info(
-                "An earlier try may still be creating the %s; looking again in %.0f s.",
+                "The request of an earlier try may still be in progress. Next check for the %s in %.0f s.",
                 self.resource.name,
-                pause,
+                delay,
             )
-            time.sleep(pause)
+            time.sleep(delay)
+        if found is None and "disputed_id" in self.earlier:
+            disputed = self._get_if_exists(self.earlier["disputed_id"])
+            if disputed is not None:
+                self._raise_disputed(disputed)
+        return found
 
     def _list(self) -> list[RecordT]:
         records: list[RecordT] = self.transport.send(list_request(self.resource))
         return records
 
-    def _get(self, record_id: str) -> RecordT:
+    def _get_if_exists(self, record_id: str) -> RecordT | None:
         plural_paths = self.transport.settings.plural_paths
-        record: RecordT = self.transport.send(
-            get_request(self.resource, record_id, plural_paths=plural_paths)
-        )
+        try:
+            record: RecordT = self.transport.send(
+                get_request(self.resource, record_id, plural_paths=plural_paths)
+            )
+        except WebcamconsultNotFoundError:
+            # Either the record was deleted, or 'plural_paths' is wrong. The list works in both cases.
+            return next((record for record in self._list() if record["id"] == record_id), None)
         return record
 
     def _post(self, before_attempt: Callable[[], None]) -> RecordT:
@@ -206,40 +243,154 @@ class IdempotentCreate(Generic[RecordT]):
         record: RecordT = self.transport.send(request)
         return record
 
-    def _create(self) -> RecordT:
-        fingerprint = self._fingerprint(self.key)
+    def _delete(self, record_id: str) -> None:
+        plural_paths = self.transport.settings.plural_paths
+        self.transport.send(delete_request(self.resource, record_id, plural_paths=plural_paths))
 
-        def intend() -> None:
-            # Each time: a 429 can put the request off for longer than a retry waits for it.
-            self.checkpoint.write({"sent_at": time.time(), "fingerprint": fingerprint})
+    def _create(self, round_number: int = 1) -> RecordT:
+        fingerprint = self._fingerprint(self.key)
+        sent: dict[str, Any] = {}
+
+        def write_checkpoint() -> None:
+            # Before each attempt, because a 429 can delay the request for longer than a retry waits for it.
+            sent.update(sent_at=time.time(), fingerprint=fingerprint)
+            self.checkpoint.write(sent)
 
         try:
-            record = self._post(intend)
+            record = self._post(write_checkpoint)
         except WebcamconsultUnknownOutcomeError as error:
             unknown = error
-        except WebcamconsultError:
-            self.checkpoint.write(self.earlier)  # surely not created; an earlier one perhaps
-            raise
+        except WebcamconsultError as error:
+            # This request created nothing, but an earlier one may have.
+            self.checkpoint.write(self.earlier)
+            found = self._find_after_rejection(error)
+            if found is None:
+                raise
+            return self._resolve_existing(found)
         else:
-            self._verify(record)
-            if "sent_at" in self.earlier:
-                # Two workers that send at the same instant cannot be prevented, but told.
-                self._at_most_one(self._look_up())
-            return record
-        found = self._find_after(unknown)
-        if self.if_exists == "reuse":  # it was not there before
+            return self._accept_response(record, sent, round_number)
+        found = self._find_after_unknown_outcome(unknown, sent)
+        if self.if_exists == "reuse":  # run() found no record before, so this request created it
             self._verify(found)
             return found
-        return self._accept_as_created(found)
+        return self._accept_as_created(found, since=sent["sent_at"])
 
-    def _find_after(self, unknown: WebcamconsultUnknownOutcomeError) -> RecordT:
+    def _find_after_rejection(self, error: WebcamconsultError) -> RecordT | None:
+        """Find the record that another task created between the look-up and the create."""
+        if self.if_exists == "create" or not isinstance(error, WebcamconsultValidationError):
+            return None
+        return self._single_match(self._look_up())
+
+    def _accept_response(self, record: RecordT, sent: dict[str, Any], round_number: int) -> RecordT:
+        if self.key is not None and not has_natural_key(self.resource, self.key, record):
+            return self._resolve_dispute(record, sent)
+        self._verify(record)
+        if self.if_exists != "create":
+            return self._settle_race(record, round_number)
+        if "sent_at" in self.earlier and self.key is not None:
+            # Duplicates from simultaneous requests cannot be prevented, but they can be reported.
+            self._single_match(self._look_up())
+        return record
+
+    def _resolve_dispute(self, record: RecordT, sent: dict[str, Any]) -> RecordT:
+        """Find the created record if the response shows a different natural key, without another create."""
+        self.checkpoint.write({**sent, "disputed_id": record["id"]})
+        try:
+            found = self._single_match(self._look_up())
+        except WebcamconsultConflictError:
+            raise
+        except WebcamconsultError as error:
+            self.transport.log.warning("%s", error)
+            found = None
+        if found is None:
+            self._raise_disputed(record)
+        self.transport.log.warning(
+            "The response to the create showed %s %s, which has a different %s. Using %s, which matches.",
+            self.resource.name,
+            record["id"],
+            self._key_names(),
+            found["id"],
+        )
+        return self._accept_as_created(found, since=sent["sent_at"])
+
+    def _raise_disputed(self, record: RecordT) -> NoReturn:
+        key_names = [name for name, _ in self.key or ()]
+        payload = {name: self.payload[name] for name in key_names}
+        different = differing_attributes(self.resource, payload, record)
+        raise WebcamconsultMismatchError(
+            f"The response to the create showed a different {join_names(different or key_names)} on "
+            f"{self.resource.name} {record['id']}. Either Webcamconsult stored a different value, or the "
+            "response belongs to another request. No other create is sent. "
+            f"Check the {self.resource.name}; if it is wrong, delete it and clear this task.",
+            record_id=record["id"],
+            attributes=different,
+        )
+
+    def _settle_race(self, own: RecordT, round_number: int) -> RecordT:
+        """
+        Keep only one record if another task has created one with the same natural key at the same time.
+
+        The task whose record was created second withdraws it, because nobody knows its id yet, and uses the
+        first.
+        """
+        other = self._other_match(own)
+        if other is not None and was_created_before(own, other):
+            self.transport.log.info(
+                "Another task created %s %s at the same time as %s. Next check in %.0f s.",
+                self.resource.name,
+                other["id"],
+                own["id"],
+                RACE_SECONDS,
+            )
+            time.sleep(RACE_SECONDS)
+            # If the other record is still there, its task did not see this one, and will not withdraw it.
+            other = self._other_match(own)
+        if other is None:
+            return own
+        self.transport.log.info(
+            "Another task created %s %s at the same time. Deleting %s, which nothing refers to yet.",
+            self.resource.name,
+            other["id"],
+            own["id"],
+        )
+        self._delete(own["id"])
+        self.checkpoint.write({})
+        if self._get_if_exists(other["id"]) is not None:
+            return self._resolve_existing(other, is_new=True)
+        if round_number >= RACE_ROUNDS_MAX:
+            raise WebcamconsultConflictError(
+                f"Other tasks created {self.resource.plural} with the same {self._key_names()} at the same "
+                f"time, and all were withdrawn, {round_number} times in a row. Run this task again."
+            )
+        time.sleep(random.uniform(0, RACE_SECONDS))  # noqa: S311
+        found = self._single_match(self._look_up())
+        if found is not None:
+            return self._resolve_existing(found, is_new=True)
+        return self._create(round_number + 1)
+
+    def _other_match(self, own: RecordT) -> RecordT | None:
+        """Return the record of the same person that another task has created."""
+        others = [record for record in self._look_up() if record["id"] != own["id"]]
+        if self._has_weak_key():
+            others = [
+                record
+                for record in others
+                if not compare_identity(self.resource, self.payload, record).differs
+            ]
+        if len(others) > 1:
+            self._single_match([own, *others])
+        return others[0] if others else None
+
+    def _find_after_unknown_outcome(
+        self, unknown: WebcamconsultUnknownOutcomeError, sent: dict[str, Any]
+    ) -> RecordT:
         if self.key is None:
-            self.checkpoint.write({})
+            self.checkpoint.write({**sent, "reported": True})
             raise self._cannot_look_up(unknown)
-        for seconds in LOOKUP_DELAYS_SECONDS:
+        for seconds in self._lookup_delays():
             time.sleep(seconds)
             try:
-                found = self._at_most_one(self._look_up())
+                found = self._single_match(self._look_up())
             except WebcamconsultConflictError:
                 raise
             except WebcamconsultError as error:
@@ -248,25 +399,38 @@ class IdempotentCreate(Generic[RecordT]):
             if found is not None:
                 return found
         if self.checkpoint.persistent or self.if_exists != "create":
-            raise _reraise_as(
-                unknown, WebcamconsultUnknownOutcomeError, "A retry looks for it before it creates one."
+            raise _with_remedy(
+                unknown,
+                WebcamconsultUnknownOutcomeError,
+                f"A retry checks whether the {self.resource.name} exists before it creates one.",
             )
-        raise _reraise_as(
+        raise _with_remedy(
             unknown,
             WebcamconsultNonRetryableError,
-            "Look whether it is at the service before you run this again.",
+            f"Check whether the {self.resource.name} exists in Webcamconsult before you run this again.",
         )
 
+    def _lookup_delays(self) -> Iterator[float]:
+        yield from LOOKUP_DELAYS_SECONDS
+        if self.if_exists == "create" or self.checkpoint.persistent:
+            return
+        # The next call does not know when this request was sent, so the floor has to pass in this one.
+        remaining = CREATE_FLOOR_SECONDS - sum(LOOKUP_DELAYS_SECONDS)
+        while remaining > 0:
+            yield min(LOOKUP_INTERVAL_SECONDS, remaining)
+            remaining -= LOOKUP_INTERVAL_SECONDS
+
     def _cannot_look_up(self, unknown: WebcamconsultError) -> WebcamconsultError:
-        return _reraise_as(
+        return _with_remedy(
             unknown,
             WebcamconsultNonRetryableError,
-            f"It cannot be looked for: {self.resource.with_article} is found by "
-            f"{natural_key_names(self.resource)}. If it is not at the service, clear this task.",
+            f"Cannot check whether it exists: {describe_missing_key(self.resource)}. "
+            f"Look for the {self.resource.name} in Webcamconsult. If it exists, mark this task as "
+            "successful; if it is missing, clear this task to create it.",
         )
 
     def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
-        """Find by natural key; by that of an earlier try too, which may have had another."""
+        """Return the records with the natural key, or with the fingerprint of an earlier try's key."""
         matches = []
         for record in self._list():
             key = natural_key(self.resource, record, like=self.key)
@@ -275,77 +439,130 @@ class IdempotentCreate(Generic[RecordT]):
         return matches
 
     def _fingerprints(self, record: RecordT) -> list[str]:
-        likes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
-        keys = [natural_key(self.resource, record, like=like) for like in likes]
+        shapes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
+        keys = [natural_key(self.resource, record, like=shape) for shape in shapes]
         return [self._fingerprint(key) for key in keys if key is not None]
 
     def _fingerprint(self, key: NaturalKey | None) -> str:
-        """Write a natural key so that it can be compared, but not read: it is stored, and a person's."""
+        """Return a keyed hash of a natural key, because a checkpoint must not contain personal data."""
         token = self.transport.settings.token.encode()
         return hmac.new(token, json.dumps(key, default=_utc).encode(), hashlib.sha256).hexdigest()
 
-    def _at_most_one(self, found: list[RecordT]) -> RecordT | None:
-        if len(found) > 1:
-            ids = [record["id"] for record in found]
+    def _single_match(self, matches: list[RecordT]) -> RecordT | None:
+        if len(matches) > 1:
+            ids = [record["id"] for record in matches]
+            remedy = (
+                "They may be different people. Give each of them a reference_code."
+                if self._has_weak_key() and "reference_code" in self.resource.writable
+                else "Cannot choose between them; delete the duplicate."
+            )
             raise WebcamconsultConflictError(
-                f"There are {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
-                f"{', '.join(ids)}. Which is meant is not for this task to guess: delete the others.",
+                f"Found {len(ids)} {self.resource.plural} with the same {self._key_names()}: "
+                f"{', '.join(ids)}. {remedy}",
                 ids=ids,
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
-    def _accept_as_created(self, record: RecordT) -> RecordT:
-        """Take what an earlier send seems to have created, unless it is somebody else's."""
+    def _accept_as_created(self, record: RecordT, *, since: float | None = None) -> RecordT:
+        """
+        Accept a record that an earlier request seems to have created, or fail if that cannot be.
+
+        :param since: when the request was sent.
+        """
+        since = self.earlier.get("sent_at") if since is None else since
         if self.if_exists in ("reuse", "update"):
-            return self._resolve_existing(record)
+            return self._resolve_existing(record, since=since)
         different = differing_attributes(self.resource, self.payload, record)
-        # What is absent from the answer tells nothing: the service ignores what it does not know.
+        # An absent value proves nothing, because the service ignores attributes that it does not know.
         different = [name for name in different if record.get(name) not in (None, "")]
         if different:
             raise WebcamconsultConflictError(
-                f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
-                f"another {', '.join(different)}. Whether an earlier try created it is not for this task "
-                "to guess: look at it, and decide with if_exists.",
+                f"{self._describe(record)}, but differs in {join_names(different)}. Cannot tell whether an "
+                f"earlier try created it. Check the {self.resource.name}. To accept it, use "
+                "if_exists='reuse' or 'update'.",
                 ids=[record["id"]],
             )
-        self._log("is there: the create was carried out, though its answer was lost", record["id"])
+        self._check_state(record, since)
+        self._check_person(record, since)
+        self.transport.log.info(
+            "%s %s was created, although the response was lost.",
+            self.resource.name.capitalize(),
+            record["id"],
+        )
         self._verify(record)
         return record
 
-    def _resolve_existing(self, record: RecordT) -> RecordT:
-        different = differing_attributes(self.resource, self.payload, record)
-        another = [
-            name for name in different if name in self.resource.identity_attributes and record.get(name)
-        ]
-        if another and "reference_code" not in self._key_names() and self.if_exists != "fail":
-            raise WebcamconsultConflictError(
-                f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}, but "
-                f"another {', '.join(another)}: it may be another person. Give both a reference_code.",
-                ids=[record["id"]],
-            )
+    def _resolve_existing(
+        self, record: RecordT, *, since: float | None = None, is_new: bool = False
+    ) -> RecordT:
         if self.if_exists == "fail":
             raise WebcamconsultConflictError(
-                f"{self.resource.name.capitalize()} {record['id']} with the same {self._key_names()} exists. "
-                "Use if_exists='reuse' to take it, or 'update' to bring it in line.",
+                f"{self.resource.name.capitalize()} {record['id']} with the same {self._key_names()} "
+                "already exists. To accept it, use if_exists='reuse' or 'update'.",
                 ids=[record["id"]],
             )
+        self._check_person(record, since)
+        if not is_new:
+            self._check_state(record, since)
         if self.if_exists == "update":
-            return self._updated_to_match(record)
-        self._log("exists and is taken", record["id"])
-        if different:
+            return self._update_to_match(record)
+        self.transport.log.info("Reusing existing %s %s.", self.resource.name, record["id"])
+        if different := differing_attributes(self.resource, self.payload, record):
             self.transport.log.warning(
-                "%s %s has another %s than was given; if_exists='update' brings it in line.",
+                "%s %s differs from the given attributes in %s. It was reused without changes. "
+                "Use if_exists='update' to update it.",
                 self.resource.name.capitalize(),
                 record["id"],
-                ", ".join(different),
+                join_names(different),
             )
         self.checkpoint.write({"id": record["id"], "verified": True})
         return record
 
-    def _updated_to_match(self, record: RecordT) -> RecordT:
+    def _check_person(self, record: RecordT, since: float | None) -> None:
+        """Fail if the record may be a different person's, because people can share the natural key."""
+        if not self._has_weak_key():
+            return
+        identity = compare_identity(self.resource, self.payload, record)
+        if identity.differs:
+            problem = f"but differs in {join_names(identity.differs)}. It may be a different person"
+        elif self.resource.identity_proofs and not (
+            identity.agrees or was_created_between(record, since, time.time())
+        ):
+            problem = "which people can share, and no other attribute confirms that it is the same person"
+        else:
+            return
+        remedy = (
+            "Give both clients a reference_code."
+            if "reference_code" in self.resource.writable
+            else f"To change this {self.resource.name}, update it by its {self.resource.name}_id."
+        )
+        raise WebcamconsultConflictError(
+            f"{self._describe(record)}, {problem}, so nothing was changed. {remedy}", ids=[record["id"]]
+        )
+
+    def _check_state(self, record: RecordT, since: float | None) -> None:
+        """Fail if the appointment was held or cancelled, unless an earlier request provably created it."""
+        if is_in_initial_state(record) or was_created_between(record, since, time.time()):
+            return
+        raise WebcamconsultConflictError(
+            f"{self._describe(record)}, but is in state {record.get('state')!r}. Cannot tell whether an "
+            "earlier try created it. Check the appointment. To book another one, delete it or choose a "
+            "different date.",
+            ids=[record["id"]],
+        )
+
+    def _has_weak_key(self) -> bool:
+        return self.key is not None and all(name in self.resource.weak_keys for name, _ in self.key)
+
+    def _describe(self, record: RecordT) -> str:
+        return f"{self.resource.name.capitalize()} {record['id']} has the same {self._key_names()}"
+
+    def _update_to_match(self, record: RecordT) -> RecordT:
         different = differing_attributes(self.resource, self.payload, record)
         if different:
-            self._log(f"is brought in line in {', '.join(different)}", record["id"])
+            self.transport.log.info(
+                "Updating %s of %s %s.", join_names(different), self.resource.name, record["id"]
+            )
             record = self._put(record["id"], different)
             self._verify(record)
         else:
@@ -353,24 +570,21 @@ class IdempotentCreate(Generic[RecordT]):
         return record
 
     def _verify(self, record: RecordT) -> None:
-        """Note the id, and whether the service kept what was sent: where not, a retry says so again."""
+        """Store the id, then compare the record with the payload; a retry repeats a failed comparison."""
         self.checkpoint.write({"id": record["id"]})
         if warning := verify_stored(self.resource, self.payload, record, strict=self.strict):
             self.transport.log.warning(warning)
         self.checkpoint.write({"id": record["id"], "verified": True})
 
     def _key_names(self) -> str:
-        return " and ".join(name for name, _ in self.key or ())
-
-    def _log(self, what: str, record_id: str) -> None:
-        self.transport.log.info("%s %s %s.", self.resource.name.capitalize(), record_id, what)
+        return join_names([name for name, _ in self.key or ()])
 
 
 def _utc(value: Any) -> str:
     return str(value.timestamp())
 
 
-def _reraise_as(
+def _with_remedy(
     unknown: WebcamconsultError, error_class: type[WebcamconsultError], remedy: str
 ) -> WebcamconsultError:
     return error_class(

@@ -1,11 +1,11 @@
-"""What can be done with the records of one kind."""
+"""List, find, create, update and delete the records of one kind: users, clients or appointments."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.attributes import check_attributes, check_id, serialize_attributes
-from airflow_provider_webcamconsult.api.matching import natural_key, natural_key_names, verify_stored
+from airflow_provider_webcamconsult.api.matching import describe_missing_key, natural_key, verify_stored
 from airflow_provider_webcamconsult.api.request import (
     delete_request,
     get_request,
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 class Records(Generic[AttributesT, RecordT]):
     """
-    The records of one kind, as ``hook.users``, ``hook.clients`` and ``hook.appointments``.
+    The records of one kind: ``hook.users``, ``hook.clients`` or ``hook.appointments``.
 
-    Every method raises a :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
+    If a method fails, it raises a :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
 
-    :param transport: what sends the requests.
-    :param resource: the kind.
+    :param transport: transport that sends the requests.
+    :param resource: the kind of record.
     """
 
     def __init__(self, transport: Transport, resource: Resource[AttributesT, RecordT]) -> None:
@@ -42,15 +42,22 @@ class Records(Generic[AttributesT, RecordT]):
         self.resource = resource
 
     def list(self) -> builtins.list[RecordT]:
-        """Return all records; the service has no paging and no filter ("List All …")."""
+        """
+        Return all records of the token's organisation (API document, "List All …").
+
+        The service has neither paging nor filters.
+
+        :return: the records.
+        """
         records: builtins.list[RecordT] = self.transport.send(list_request(self.resource))
         return records
 
     def get(self, record_id: str) -> RecordT:
         """
-        Return one record ("View a … detail").
+        Return one record (API document, "View a … detail").
 
-        :param record_id: its id.
+        :param record_id: id of the record.
+        :return: the record.
         """
         plural_paths = self.transport.settings.plural_paths
         record: RecordT = self.transport.send(
@@ -60,19 +67,22 @@ class Records(Generic[AttributesT, RecordT]):
 
     def find(self, attributes: AttributesT | RecordT) -> builtins.list[RecordT]:
         """
-        Return the records with the natural key that is in the attributes; costs a list.
+        Return the records that have the natural key in ``attributes``; this lists all records.
 
-        Users are found by ``email``; clients by ``reference_code``, else by ``email``; appointments by
-        ``user_id``, ``client_id`` and the instant of ``date``.
+        Users are looked up by ``email``. Clients are looked up by ``reference_code``, or by ``email`` if
+        ``reference_code`` is not given. Appointments are looked up by ``user_id``, ``client_id`` and
+        ``date``, compared as a point in time.
 
-        :param attributes: with the natural key, and perhaps more.
+        :param attributes: attributes that include the natural key; others are ignored.
+        :return: the records, which may be none or several.
+        :raises WebcamconsultInputError: if ``attributes`` does not include the natural key.
         """
         payload = self._serialize(attributes)
         key = natural_key(self.resource, payload)
         if key is None:
             raise WebcamconsultInputError(
-                f"{self.resource.with_article.capitalize()} is found by "
-                f"{natural_key_names(self.resource)}. Give it."
+                f"Cannot look up {self.resource.with_article}: {describe_missing_key(self.resource)}. "
+                "Complete the attributes."
             )
         records = self.list()
         return [record for record in records if natural_key(self.resource, record, like=key) == key]
@@ -86,18 +96,23 @@ class Records(Generic[AttributesT, RecordT]):
         checkpoint: Checkpoint | None = None,
     ) -> RecordT:
         """
-        Create a record and return it ("Create a New …").
+        Create a record and return it (API document, "Create a New …").
 
-        It is sent once. Where its outcome is unknown, the record is looked for by its natural key; see
-        :mod:`~airflow_provider_webcamconsult.idempotent_create`.
+        The request is not repeated if it may have succeeded. Instead, the record is looked up by its natural
+        key; see :mod:`~airflow_provider_webcamconsult.idempotent_create`.
 
-        :param attributes: the API's own names; what is not given is not sent, None is sent as ``null``.
-            Dates are ``datetime`` or ISO 8601 text, without offset in the connection's time zone.
-        :param if_exists: what to do if a record with the natural key exists: ``"create"`` creates without
-            looking; ``"reuse"`` returns it; ``"update"`` brings the attributes that differ in line, and
-            returns it; ``"fail"`` raises. The last three cost a list.
-        :param strict: whether an attribute that the service did not keep is an error, not a warning.
-        :param checkpoint: what survives of an earlier try; the operators give the task's.
+        :param attributes: attributes to write, with the API's own names. Omitted attributes are not sent;
+            ``None`` is sent as ``null``. A date is a ``datetime`` or ISO 8601 text. Without a UTC offset, it
+            is in the connection's time zone.
+        :param if_exists: what to do if a record with the same natural key already exists: ``"create"``
+            creates a new record without checking, ``"reuse"`` returns the existing record, ``"update"``
+            updates the attributes that differ and returns it, and ``"fail"`` raises an error. The last three
+            list all records.
+        :param strict: whether to raise an error if the service did not store an attribute as sent. By
+            default, this is only logged as a warning, but a date, duration or id that was not stored as sent
+            always raises an error.
+        :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
+        :return: the record.
         """
         payload = self._serialize(attributes)
         create: IdempotentCreate[RecordT] = IdempotentCreate(
@@ -112,11 +127,15 @@ class Records(Generic[AttributesT, RecordT]):
 
     def update(self, record_id: str, attributes: AttributesT | RecordT, *, strict: bool = False) -> RecordT:
         """
-        Change what is given of a record and return it ("Update a …").
+        Update a record and return it (API document, "Update a …").
 
-        :param record_id: its id.
-        :param attributes: as for :meth:`create`; what is not given stays as it is.
-        :param strict: whether an attribute that the service did not keep is an error, not a warning.
+        :param record_id: id of the record.
+        :param attributes: attributes to write, as for :meth:`create`. Omitted attributes keep their values;
+            ``None`` clears an attribute.
+        :param strict: whether to raise an error if the service did not store an attribute as sent. By
+            default, this is only logged as a warning, but a date, duration or id that was not stored as sent
+            always raises an error.
+        :return: the updated record.
         """
         check_id(self.resource, record_id)
         payload = self._serialize(attributes, record_id)
@@ -130,9 +149,10 @@ class Records(Generic[AttributesT, RecordT]):
 
     def delete(self, record_id: str) -> None:
         """
-        Delete a record ("Delete a …").
+        Delete a record (API document, "Delete a …").
 
-        :param record_id: its id.
+        :param record_id: id of the record.
+        :raises WebcamconsultNotFoundError: if the record does not exist.
         """
         plural_paths = self.transport.settings.plural_paths
         self.transport.send(delete_request(self.resource, record_id, plural_paths=plural_paths))

@@ -1,23 +1,22 @@
 """
-Send requests to the service: the session, retries, and errors below HTTP.
+Send requests over HTTP, with retries, and raise clear errors if the connection fails.
 
-What a request is about, and what its answer means, is the business of
-:mod:`~airflow_provider_webcamconsult.api`.
+:mod:`~airflow_provider_webcamconsult.api` builds the requests and reads the responses.
 """
 
 from __future__ import annotations
 
 import io
+import time
 from datetime import datetime, timezone
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from airflow_provider_webcamconsult.api.request import encode
 from airflow_provider_webcamconsult.api.resources import TOKEN_PARAMETER
 from airflow_provider_webcamconsult.api.response import Response, raise_unknown_outcome, read_response
 from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
     WebcamconsultConnectionError,
     WebcamconsultError,
     WebcamconsultNotFoundError,
@@ -25,65 +24,92 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
+from airflow_provider_webcamconsult.network_failures import Failure, explain, explain_proxy_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import requests
     from tenacity import RetryCallState
 
     from airflow_provider_webcamconsult.api.request import Request
     from airflow_provider_webcamconsult.connection import Settings
+    from airflow_provider_webcamconsult.session import WebcamconsultSession
 
-#: Seconds before the first repetition; doubled each time, with up to as much again at random.
+#: A response must be complete this many seconds after the request was sent. A longer 'timeout' of the
+#: connection replaces this value.
+RESPONSE_DEADLINE_SECONDS = 300
+#: Maximum size of a response in bytes, as received and after decompression.
+RESPONSE_MAX_BYTES = 256 * 2**20
+#: Bytes to read and decompress at once.
+RESPONSE_CHUNK_BYTES = 2**16
+#: Seconds before the first retry. The delay doubles with each further retry.
+#: A random delay of up to this value is added.
 BACKOFF_SECONDS = 0.5
-#: Seconds that the back-off grows to at the most.
+#: Maximum delay between retries in seconds, without the random part.
 BACKOFF_MAX_SECONDS = 30
-#: Seconds of a ``Retry-After`` that are honoured at the most.
+#: Maximum ``Retry-After`` to honour, in seconds.
 RETRY_AFTER_MAX_SECONDS = 120
-#: Seconds after which one call is not tried again.
+#: No retry starts later than this many seconds after the first attempt.
 RETRY_TOTAL_SECONDS = 300
-#: How often a request that failed with 500 is tried again.
+#: Maximum number of retries after a 500 response.
 RETRIES_AFTER_500 = 1
 
 
 class Log(Protocol):
-    """Where messages go: a logger of Airflow 2 or 3."""
+    """The logger of a hook, on Airflow 2 and 3."""
 
     def info(self, _message: Any, /, *_args: Any) -> Any:
-        """Log what happened."""
+        """Log a message at level INFO."""
 
     def warning(self, _message: Any, /, *_args: Any) -> Any:
-        """Log what may need a look."""
+        """Log a message at level WARNING."""
 
 
 class Transport:
     """
     Sends requests with the settings of one connection.
 
-    :param settings: of the connection.
-    :param log: where retries and warnings are logged.
+    :param settings: the connection's settings.
+    :param log: logger for retries and warnings.
     """
 
     def __init__(self, settings: Settings, log: Log) -> None:
         self.settings = settings
         self.log = log
 
-    @cached_property
-    def _session(self) -> requests.Session:
-        # Not at import: a DAG file that is parsed sends nothing.
-        from airflow_provider_webcamconsult.session import WebcamconsultSession
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy shares no network connection.
+        return {name: value for name, value in vars(self).items() if name != "_session"}
 
-        return WebcamconsultSession(self.settings, follow_redirects=False)
+    @cached_property
+    def _session(self) -> WebcamconsultSession:
+        return self.new_session(follow_redirects=False)
+
+    def new_session(self, *, follow_redirects: bool = True) -> WebcamconsultSession:
+        """
+        Return a session that sends the token and limits the responses.
+
+        :param follow_redirects: whether requests may follow redirects.
+        """
+        # Imported late: parsing a DAG file must not load requests.
+        from airflow_provider_webcamconsult.session import Limits, WebcamconsultSession
+
+        limits = Limits(self._deadline_seconds, RESPONSE_MAX_BYTES)
+        return WebcamconsultSession(self.settings, limits=limits, follow_redirects=follow_redirects)
+
+    @property
+    def _deadline_seconds(self) -> float:
+        return max(RESPONSE_DEADLINE_SECONDS, self.settings.timeout)
 
     def send(self, request: Request, *, before_attempt: Callable[[], None] | None = None) -> Any:
         """
-        Send a request, again where that is safe, and read the answer.
+        Send a request, retry it if that is safe, and read the response.
 
-        :param request: from :mod:`~airflow_provider_webcamconsult.api.request`.
-        :param before_attempt: is called each time before it is sent.
+        :param request: the request, from :mod:`~airflow_provider_webcamconsult.api.request`.
+        :param before_attempt: called before each attempt.
         :return: a record, a list of records, or None for a delete.
-        :raises WebcamconsultError: if it did not succeed.
+        :raises WebcamconsultError: if the request did not succeed.
         """
         from tenacity import Retrying, stop_after_attempt, stop_before_delay
 
@@ -101,13 +127,14 @@ class Transport:
         self, request: Request, *, etag: str | None = None, timeout: float | None = None
     ) -> Response:
         """
-        Send a read once: for who looks again anyway, after an error too.
+        Send a GET request without retries, for callers that poll again.
 
-        :param request: a read, from :mod:`~airflow_provider_webcamconsult.api.request`.
-        :param etag: of an earlier answer; the service then tells whether anything changed since.
-        :param timeout: seconds, where they are fewer than the connection's.
-        :return: the answer.
-        :raises WebcamconsultError: if it did not succeed.
+        :param request: the request, from :mod:`~airflow_provider_webcamconsult.api.request`.
+        :param etag: ETag of an earlier response. If nothing has changed since, the new response has no value.
+        :param timeout: maximum seconds until the response is complete. The connection's timeout applies to
+            each step if that is shorter.
+        :return: the response.
+        :raises WebcamconsultError: if the request did not succeed.
         """
         response = self._send(_PendingRequest(request), etag=etag, timeout=timeout)
         is_unchanged = etag is not None and response.status_code == HTTPStatus.NOT_MODIFIED
@@ -118,63 +145,94 @@ class Transport:
         )
 
     def _log_retry(self, state: RetryCallState) -> None:
-        self.log.warning("%s Trying again in %.1f s.", state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr]
+        self.log.warning("%s Retrying in %.1f s.", state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr]
 
     def _attempt(self, pending: _PendingRequest) -> Any:
-        """Send once and read the answer, in the light of the attempts before."""
+        """Send the request once and read the response; earlier attempts can change what it means."""
         if pending.before_attempt:
             pending.before_attempt()
         response = self._send(pending)
         try:
             return self._read(pending.request, response)
         except WebcamconsultNotFoundError:
-            # Gone: an earlier attempt deleted it, and its response was lost.
-            if pending.request.method == "DELETE" and pending.may_be_done:
+            # An earlier attempt may have deleted the record, although its response was lost.
+            if pending.request.method == "DELETE" and pending.may_have_succeeded:
                 return None
             raise
         except WebcamconsultServerError:
-            pending.may_be_done = True
+            pending.may_have_succeeded = True
             raise
 
     def _send(
         self, pending: _PendingRequest, *, etag: str | None = None, timeout: float | None = None
-    ) -> requests.Response:
-        """Send once."""
+    ) -> _Received:
+        """Send the request once, and return the response whatever its status."""
         import requests
+        from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
         request, settings = pending.request, self.settings
-        timeout = settings.timeout if timeout is None else min(timeout, settings.timeout)
+        total = self._deadline_seconds if timeout is None else timeout
+        timeout = min(total, settings.timeout)
         body = pending.new_body(settings)
         headers = {"Content-Type": "application/json"} if body else {}
         if etag is not None:
             headers["If-None-Match"] = etag
+        url = settings.base_url + request.path
+        began = time.monotonic()
+        received, failure = None, None
         try:
             response = self._session.request(
                 request.method,
-                settings.base_url + request.path,
+                url,
                 data=body,
                 headers=headers,
-                timeout=timeout,
+                timeout=Timeout(connect=timeout, read=timeout, total=total),  # type: ignore[arg-type]
                 allow_redirects=False,
+                stream=True,
             )
+            with response:
+                received = _receive(response)
+            if received.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                proxy, _ = self._session.proxy_and_ca_bundle(url)
+                failure = explain_proxy_status(proxy, received.status_code) if proxy else None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            (cause, remedy), response = _cause(error, timeout), None
-            pending.may_be_done = pending.may_be_done or pending.was_sent
-            is_no_url = isinstance(error, requests.exceptions.InvalidURL)
-        # Raised outside of the except: the library's errors hold the URL, and so perhaps the token.
-        if response is None:
-            cause = f"{request.method} {request.path}: {cause}"
-            if is_no_url:
-                raise WebcamconsultConfigurationError(f"{cause}; {remedy}.")
-            if request.is_create and pending.was_sent:
-                raise_unknown_outcome(request, f"{cause}.")
-            raise WebcamconsultConnectionError(
-                f"{cause}; {remedy}.", method=request.method, path=request.path
+            # A deadline that is shorter than the timeout is the timeout of each step too.
+            is_too_late = total > timeout and time.monotonic() - began >= total
+            failure = self._explain(error, url, total if is_too_late else timeout, is_too_late=is_too_late)
+            pending.may_have_succeeded = pending.may_have_succeeded or pending.was_sent
+        # Raised outside of the except block, so that the library's exception is not attached as the context:
+        # its URL may contain the token.
+        if failure:
+            message = f"{request.method} {request.path} failed: {failure.cause}."
+            if request.is_create and pending.was_sent and failure.status_code is None:
+                raise_unknown_outcome(request, message)
+            raise failure.error_class(
+                f"{message} {failure.remedy}",
+                method=request.method,
+                path=request.path,
+                status_code=failure.status_code,
             )
-        return response
+        assert received is not None  # noqa: S101
+        return received
 
-    def _read(self, request: Request, response: requests.Response) -> Any:
+    def _explain(self, error: Exception, url: str, seconds: float, *, is_too_late: bool) -> Failure:
+        import requests
+
+        try:
+            proxy, ca_bundle = self._session.proxy_and_ca_bundle(url)
+        except (requests.RequestException, ValueError):  # the Host is invalid
+            proxy, ca_bundle = None, None
+        return explain(
+            error,
+            seconds=seconds,
+            is_too_late=is_too_late,
+            max_bytes=RESPONSE_MAX_BYTES,
+            proxy=proxy,
+            ca_bundle=ca_bundle,
+        )
+
+    def _read(self, request: Request, response: _Received) -> Any:
         return read_response(
             request,
             response.status_code,
@@ -187,10 +245,10 @@ class Transport:
 
 class _Body(io.BytesIO):
     """
-    A request's body that knows whether its sending has begun.
+    A request body that records whether any of it was sent.
 
-    :param content: the body.
-    :param has_token: whether the token is in it.
+    :param content: the encoded body.
+    :param has_token: whether the body contains the token.
     """
 
     was_read = False
@@ -206,30 +264,30 @@ class _Body(io.BytesIO):
 
 class _PendingRequest:
     """
-    What is known of a request over its attempts.
+    A request and the state of its attempts.
 
     :param request: the request.
-    :param before_attempt: is called each time before it is sent.
+    :param before_attempt: called before each attempt.
     """
 
     def __init__(self, request: Request, before_attempt: Callable[[], None] | None = None) -> None:
         self.request = request
         self.before_attempt = before_attempt
-        self.may_be_done = False
+        self.may_have_succeeded = False
         self._body: _Body | None = None
 
     def new_body(self, settings: Settings) -> _Body | None:
-        """Return the body for one more attempt."""
+        """Return a new body for the next attempt."""
         if self.request.body is None:
             return None
-        # In the body where there is one: what stands in a URL gets into the logs on the way.
+        # The token goes into the body rather than the URL, because servers and proxies log URLs.
         token = {TOKEN_PARAMETER: settings.token} if settings.auth_as_parameter else {}
         self._body = _Body(encode({**self.request.body, **token}), has_token=bool(token))
         return self._body
 
     @property
     def was_sent(self) -> bool:
-        """Whether the service may have the whole request: a body that was never read never left."""
+        """Whether the service may have received the request: it has not if the body was never read."""
         return self._body is not None and self._body.was_read
 
 
@@ -252,51 +310,29 @@ def _retry_delay(state: RetryCallState) -> float:
     from tenacity import wait_exponential, wait_random
 
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after or 0.0 if isinstance(error, WebcamconsultError) else 0.0
-    # Not wait_exponential_jitter: its parameters have other names in newer releases.
+    retry_after = error.retry_after or 0.0 if isinstance(error, WebcamconsultError) else 0.0
+    # wait_exponential_jitter would be shorter, but newer releases of tenacity rename its parameters.
     backoff = wait_exponential(BACKOFF_SECONDS, BACKOFF_MAX_SECONDS) + wait_random(0, BACKOFF_SECONDS)
-    return max(backoff(state), min(asked, RETRY_AFTER_MAX_SECONDS))
+    return max(backoff(state), min(retry_after, RETRY_AFTER_MAX_SECONDS))
 
 
-def _cause(error: BaseException, timeout: float) -> tuple[str, str]:
-    """Say what went wrong below HTTP and what to do, without the library's words: they hold the URL."""
-    import ssl
+class _Received(NamedTuple):
+    """A complete response."""
 
-    import requests
-
-    if isinstance(error, requests.exceptions.InvalidURL):
-        return "the host's name cannot be one", "check the connection's Host"
-    chain = list(_chain(error))
-    for link in chain:
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return (
-                f"the server's certificate was not accepted ({link.verify_message})",
-                "check the connection's Host, and that this machine knows the certificate's authority",
-            )
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return (
-            f"no connection within {timeout:g} s",
-            "check the connection's Host and Port, and the way there",
-        )
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {timeout:g} s", "try again later, or raise 'timeout' in the connection"
-    if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
-        return "the host's name is not known", "check the connection's Host"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the host does not speak TLS there", "check the connection's Host and Port"
-    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
-    if reason:
-        return f"the connection failed ({reason})", "check the connection's Host and Port"
-    return (
-        "the connection was lost before the answer was complete",
-        "try again, and if it stays, check the connection's Host",
-    )
+    status_code: int
+    headers: Any
+    content: bytes
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk an error and all that it wraps: the libraries put it into causes, contexts and arguments."""
-    if error is not None:
-        yield error
-        for inner in {id(link): link for link in (error.__cause__, error.__context__, *error.args)}.values():
-            if isinstance(inner, BaseException):
-                yield from _chain(inner)
+def _receive(response: requests.Response) -> _Received:
+    """Read the body of a response, but not more than the limit."""
+    from airflow_provider_webcamconsult.session import ResponseTooLargeError
+
+    if (getattr(response.raw, "length_remaining", None) or 0) > RESPONSE_MAX_BYTES:
+        raise ResponseTooLargeError
+    # The chunks of response.content would exist twice when they are joined.
+    content = io.BytesIO()
+    for chunk in response.iter_content(RESPONSE_CHUNK_BYTES):
+        if content.write(chunk) and content.tell() > RESPONSE_MAX_BYTES:
+            raise ResponseTooLargeError
+    return _Received(response.status_code, response.headers, content.getvalue())

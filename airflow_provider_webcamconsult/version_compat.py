@@ -1,4 +1,4 @@
-"""The only file that knows Airflow's versions."""
+"""Differences between Airflow versions. No other module checks the Airflow version."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _IS_AIRFLOW_2 = airflow_version.startswith("2.")
 
 def was_rescheduled(context: Context) -> bool:
     """
-    Tell whether a sensor in reschedule mode has looked before, in an earlier process of this try.
+    Return whether an earlier process of this try has already rescheduled the sensor.
 
     :param context: the task's context.
     """
@@ -72,7 +72,7 @@ def was_rescheduled(context: Context) -> bool:
 
 
 def _first_reschedule(ti: Any) -> Any:
-    """Return when the first process of a try began that was rescheduled; for Airflow 2."""
+    """Return when the first process of a rescheduled try started, or None. Only for Airflow 2."""
     from airflow.models.taskreschedule import TaskReschedule
     from airflow.utils.session import create_session
 
@@ -83,28 +83,30 @@ def _first_reschedule(ti: Any) -> Any:
 
 def try_started_at(context: Context, *, reschedule: bool) -> float:
     """
-    Return when this try of a sensor began, in seconds since the epoch; in reschedule mode, its first process.
+    Return when this try of a sensor started. In reschedule mode, that is the start of its first process.
 
     :param context: the task's context.
     :param reschedule: whether the sensor is in reschedule mode.
+    :return: seconds since the epoch.
     """
     ti: Any = context.get("ti")
-    if ti is None:  # a test's context, which does not say
+    if ti is None:  # the context of a unit test
         return time.time()
     if _IS_AIRFLOW_2:
-        # Airflow's own start_date is the one of this process.
+        # start_date is the start of the current process.
         return _seconds((reschedule and _first_reschedule(ti)) or ti.start_date)
     if not reschedule:
         return _seconds(ti.start_date)
-    # What Airflow 3 gives as the start of the first process is its end: the best known below 3.3.
+    # Airflow 3 returns the end of the first process instead of its start, so the start is stored. Below 3.3
+    # there is no store, and the end is the best available value.
     store, key = task_state_store(context), f"try_{ti.try_number}_started_at"
     if context.get("task_reschedule_count"):
-        began = store.get(key, None) if store else None
-        return _seconds(ti.get_first_reschedule_date(context)) if began is None else float(began)
-    began = _seconds(ti.start_date)
+        started_at = store.get(key, None) if store else None
+        return _seconds(ti.get_first_reschedule_date(context)) if started_at is None else float(started_at)
+    started_at = _seconds(ti.start_date)
     if store:
-        store.set(key, began)
-    return began
+        store.set(key, started_at)
+    return started_at
 
 
 def _seconds(date: datetime | None) -> float:
@@ -112,7 +114,7 @@ def _seconds(date: datetime | None) -> float:
 
 
 def can_end_from_trigger() -> bool:
-    """Tell whether a trigger can end a task with success and return a value for it."""
+    """Return whether a trigger can mark a task as successful and push its return value."""
     if _IS_AIRFLOW_2:
         return True
     from airflow.sdk.bases.xcom import BaseXCom
@@ -122,11 +124,12 @@ def can_end_from_trigger() -> bool:
 
 async def task_success(task_instance: Any, value: Any, *, do_xcom_push: bool) -> TriggerEvent:
     """
-    Return the event with which a trigger ends its task with success.
+    Return the event that marks the trigger's task as successful.
 
-    :param task_instance: the trigger's.
-    :param value: what the task returns.
-    :param do_xcom_push: whether what it returns is kept.
+    :param task_instance: task instance of the trigger.
+    :param value: return value of the task.
+    :param do_xcom_push: whether to push the return value as an XCom.
+    :return: the event to yield.
     """
     from airflow.triggers.base import TaskSuccessEvent
 
@@ -135,7 +138,7 @@ async def task_success(task_instance: Any, value: Any, *, do_xcom_push: bool) ->
     if do_xcom_push:
         from airflow.sdk.execution_time.xcom import XCom
 
-        # Not TaskSuccessEvent(xcoms=...): Airflow 3.3 stores that as JSON in JSON.
+        # Not TaskSuccessEvent(xcoms=...): Airflow 3.3 would encode the value as JSON twice.
         await XCom.aset(
             key=XCOM_RETURN_KEY,
             value=value,
@@ -149,18 +152,19 @@ async def task_success(task_instance: Any, value: Any, *, do_xcom_push: bool) ->
 
 def task_state_store(context: Context) -> Any:
     """
-    Return what keeps values over the tries of a task; None below Airflow 3.3.
+    Return the store whose values persist over the tries of a task.
 
     :param context: the task's context.
+    :return: the store, or None below Airflow 3.3.
     """
     return context.get("task_state_store")
 
 
 def try_number(context: Context) -> int:
     """
-    Return which try of the task this is, from 1; 1 where the context is a test's and does not say.
+    Return the number of the current try, starting at 1.
 
-    :param context: the task's context.
+    :param context: the task's context. If it has no task instance, as in a unit test, the number is 1.
     """
     ti: Any = context.get("ti")
     return 1 if ti is None else int(ti.try_number)
@@ -168,7 +172,7 @@ def try_number(context: Context) -> int:
 
 def is_automatic_retry(context: Context) -> bool:
     """
-    Tell whether Airflow started this try after a failed one, not a person by clearing the task.
+    Return whether this try is an automatic retry, and not the first try or a try after the task was cleared.
 
     :param context: the task's context.
     """

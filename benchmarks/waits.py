@@ -60,7 +60,7 @@ OURS = "WebcamconsultAppointmentStateTrigger"
 THEIRS = "HttpSensorTrigger"
 SLEEPING = "DateTimeTrigger"
 TOKEN = "of-the-benchmark"  # noqa: S105
-NO_SUCH_APPOINTMENT = "0" * 24
+NO_SUCH_APPOINTMENT = "f" * 24
 
 # All in seconds.
 CHANGE_INTERVAL = 1.0

@@ -1,8 +1,9 @@
 """
-Book a consult, wait until it is over, go on.
+Book a video consult, wait until it is over, and follow up.
 
-The story: another system asks for a consult (here: a file). This DAG makes sure that the professional and the
-client exist, books the appointment, waits until the consult is over without using a worker, and goes on.
+Another system requests a consult; here, the request is a JSON file. This DAG ensures that the professional
+and the client exist and books the appointment. It waits until the consult is over without occupying a worker,
+and then follows up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# The same on Airflow 2.11 and 3; on Airflow 3 alone it would be "from airflow.sdk import dag, task".
+# Works on Airflow 2.11 and 3. On Airflow 3, you can also write "from airflow.sdk import dag, task".
 from airflow.providers.common.compat.sdk import dag, task
 
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
@@ -22,16 +23,17 @@ from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultApp
 
 
 def consult_request() -> dict[str, Any]:
-    """Read what the other system asks for; only ever called inside a task."""
+    """Read the request. Call this only inside a task, to keep personal data out of the DAG."""
     request: dict[str, Any] = json.loads(Path(__file__).with_name("consult_request.json").read_text())
     return request
 
 
 @dag(schedule=None, catchup=False, tags=["webcamconsult"], doc_md=__doc__)
 def booking() -> None:
-    # People's data stays inside the task that uses it: attributes may be a callable, which is called in the
-    # task and whose answer is neither rendered nor stored. if_exists="reuse" looks first: a user is found by
-    # e-mail address, a client by reference code. What these tasks return, and Airflow stores, is the id.
+    # Personal data stays inside the task, because attributes is a callable: it is called when the task runs,
+    # and its result is neither rendered nor stored. The task returns only the id of the record. With
+    # if_exists="reuse", the task first looks up an existing record: a user by e-mail address, a client by
+    # reference code.
     ensure_professional = WebcamconsultCreateUserOperator(
         task_id="ensure_professional",
         attributes=lambda context: consult_request()["professional"],
@@ -43,9 +45,8 @@ def booking() -> None:
         if_exists="reuse",
     )
 
-    # A time without offset is in the time zone of the connection: Europe/Amsterdam unless it says otherwise.
-    # Whatever happens to the task (a retry, a lost answer, a killed worker), there is one
-    # appointment in the end.
+    # A date without a UTC offset is in the connection's time zone, by default Europe/Amsterdam. A retry never
+    # books a second appointment, even if the response was lost or the worker was killed.
     book_consult = WebcamconsultCreateAppointmentOperator(
         task_id="book_consult",
         attributes={
@@ -56,22 +57,22 @@ def booking() -> None:
         },
     )
 
-    # Deferred: the wait is in the triggerer, and no worker slot is used. The API document names one state,
-    # "idle"; the others are those of your organisation (here: of the sandbox). Without target_states the wait
-    # ends as soon as the appointment is no longer idle.
+    # Deferred: the triggerer waits, so the task does not occupy a worker slot. The API document names only
+    # the state "idle". Other states depend on your organisation; this example uses those of the sandbox.
+    # Without target_states, the sensor succeeds as soon as the appointment is no longer idle.
     wait_until_over = WebcamconsultAppointmentStateSensor(
         task_id="wait_until_over",
         appointment_id=book_consult.output,
         target_states=["finished"],
         failed_states=["cancelled"],
         deferrable=True,
-        poke_interval=5,  # seconds; short, to watch it. 60 is plenty for real consults.
+        poke_interval=5,  # seconds; short for this example. Use 60 for real consults.
         timeout=datetime.timedelta(hours=2).total_seconds(),
     )
 
     @task
     def follow_up(appointment_id: str, state: str) -> None:
-        # Ask for feedback, write the invoice, …
+        # For example, ask the client for feedback or send an invoice.
         print(f"Consult {appointment_id} is {state}.")
 
     follow_up(book_consult.output, wait_until_over.output)

@@ -1,8 +1,8 @@
 """
-Import clients: one row of a file, one mapped task, one client.
+Import clients from a CSV file, with one mapped task for each row.
 
-The story: a practice moves to Webcamconsult and brings its clients as a CSV file. Each row gets a task of
-its own: one that the service refuses fails alone, with its own log, and can be mended and cleared alone.
+A practice moves to Webcamconsult and has its clients in a CSV file. Each client gets its own task. If the
+service rejects a client, only that task fails. Read its log, correct the row and clear the task.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def read_rows() -> list[dict[str, str]]:
-    """Read the file; only ever called inside a task."""
+    """Read the file. Call this only inside a task, to keep personal data out of the DAG."""
     with Path(__file__).with_name("clients.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def client_with(reference_code: str) -> Callable[[Any], ClientAttributes]:
-    """Return what gives one client's attributes, when its task asks for them."""
+    """Return a callable that reads the attributes of one client when its task runs."""
 
     def attributes(context: Any) -> ClientAttributes:
         row = next(row for row in read_rows() if row["reference_code"] == reference_code)
@@ -37,7 +37,7 @@ def client_with(reference_code: str) -> Callable[[Any], ClientAttributes]:
             "initials": row["initials"],
             "last_name": row["last_name"],
             "email": row["email"],
-            # A day is enough: it is sent as that day's midnight in the time zone of the connection.
+            # A date without a time is sent as midnight in the connection's time zone.
             "date_of_birth": row["date_of_birth"],
         }
 
@@ -48,19 +48,19 @@ def client_with(reference_code: str) -> Callable[[Any], ClientAttributes]:
 def clients_import() -> None:
     @task
     def reference_codes() -> list[str]:
-        # Keys alone: this list is stored in Airflow's database, the rows are not.
+        # Return only the keys, because Airflow stores this list in its database.
         return [row["reference_code"] for row in read_rows()]
 
-    # One task for each key. The attributes are a callable: it runs inside the task, and what it returns is
-    # neither rendered nor stored.
+    # One mapped task for each key. Its attributes are a callable: it is called when the task runs, and its
+    # result is neither rendered nor stored.
     create_client = WebcamconsultCreateClientOperator.partial(
         task_id="create_client",
-        max_active_tis_per_dagrun=4,  # be kind to the service
+        max_active_tis_per_dagrun=4,  # limits the load on the service
     ).expand(attributes=reference_codes().map(client_with))
 
     @task
     def report(client_ids: list[str]) -> None:
-        print(f"{len(list(client_ids))} clients were created.")
+        print(f"Created {len(list(client_ids))} clients.")
 
     report(create_client.output)
 

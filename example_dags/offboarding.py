@@ -1,8 +1,8 @@
 """
 Offboard a client: cancel the open appointments, then delete the client.
 
-The story: a client leaves the practice. Start this DAG with the client's id:
-``airflow dags trigger offboarding --conf '{"client_id": "…"}'``.
+Trigger this DAG with the id of a client who leaves the practice:
+``airflow dags trigger offboarding --conf '{"client_id": "CLIENT_ID"}'``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from airflow_provider_webcamconsult.operators.clients import WebcamconsultDelete
     schedule=None,
     catchup=False,
     tags=["webcamconsult"],
-    params={"client_id": Param(type="string", minLength=1, description="The client who leaves.")},
+    params={"client_id": Param(type="string", minLength=1, description="Id of the client to delete.")},
     doc_md=__doc__,
 )
 def offboarding() -> None:
-    # fields says what may be stored in Airflow's database: enough to decide, and nothing about a person.
+    # fields selects what the task returns, which Airflow stores in its database. These attributes are not
+    # personal.
     appointments = WebcamconsultListAppointmentsOperator(
         task_id="list_appointments",
         fields=["id", "client_id", "state"],
@@ -40,13 +41,13 @@ def offboarding() -> None:
             if appointment["client_id"] == params["client_id"] and appointment["state"] == "idle"
         ]
 
-    # One task for each appointment; none at all if there is none, and then this is skipped.
+    # One mapped task for each open appointment. Without open appointments, the task is skipped.
     cancel_appointment = WebcamconsultDeleteAppointmentOperator.partial(task_id="cancel_appointment").expand(
         appointment_id=open_appointments(appointments.output)
     )
 
-    # none_failed: goes on after skipped cancellations, but never after a failed one. A client who still has
-    # an appointment is not deleted.
+    # none_failed: run if all cancellations succeeded or were skipped. If one failed, the client still has an
+    # appointment and is not deleted.
     delete_client = WebcamconsultDeleteClientOperator(
         task_id="delete_client",
         client_id="{{ params.client_id }}",

@@ -1,1 +1,1 @@
-"""The Webcamconsult API without I/O and without Airflow: what is sent, and what an answer means."""
+"""The Webcamconsult API, without I/O and without Airflow: build requests and interpret responses."""

@@ -1,4 +1,4 @@
-"""Keep people's data and credentials out of what is shown: reprs, messages and answers."""
+"""Remove personal data and credentials from reprs, messages and responses."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T", re.ASCII)
 
-#: What stands in the place of a person's data.
+#: Replaces personal data.
 MASK = "***"
 
-#: Characters from which on a value that was sent is masked inside of other words too.
-MASKED_IN_WORDS_FROM = 4
+#: Minimum length of a sent value to be masked inside of words too.
+MASK_INSIDE_WORDS_MIN_LENGTH = 4
 
 
 class Record(dict[str, Any]):
-    """A record of the service. It shows its id alone, since what is shown ends up in logs."""
+    """A record of the service. Its repr shows only the id, because reprs end up in logs."""
 
     def __repr__(self) -> str:
         return f"<Record {self.get('id')}>"
@@ -27,11 +27,12 @@ class Record(dict[str, Any]):
 
 def mask_sent_values(messages: Any, sent: Any, *, names: Collection[str]) -> Any:
     """
-    Mask the values that were sent where the service repeats them: its messages are logged.
+    Mask sent values that the service repeats in its messages, because the messages are logged.
 
     :param messages: JSON from the service.
-    :param sent: JSON that was sent to it.
-    :param names: names of attributes, which are never masked.
+    :param sent: JSON that was sent to the service.
+    :param names: names of attributes, which stay readable as keys.
+    :return: the messages with :data:`MASK` instead of the values.
     """
     return _mask(messages, _pattern(sent), names)
 
@@ -52,12 +53,12 @@ def _mask(messages: Any, sent: re.Pattern[str], names: Collection[str]) -> Any:
 def _pattern(sent: Any) -> re.Pattern[str]:
     texts = {value.strip() for value in _leaves(sent)} - {""}
     texts |= {text.partition("T")[0] for text in texts if _DATE_AND_TIME.match(text)}
-    # Longest first: one value may begin with another. A short one may be a part of any word.
-    found = (
-        re.escape(text) if len(text) >= MASKED_IN_WORDS_FROM else rf"(?<!\w){re.escape(text)}(?!\w)"
+    # Longest first, because one value can start with another. A short value could be part of any word.
+    patterns = (
+        re.escape(text) if len(text) >= MASK_INSIDE_WORDS_MIN_LENGTH else rf"(?<!\w){re.escape(text)}(?!\w)"
         for text in sorted(texts, key=len, reverse=True)
     )
-    return re.compile("|".join(found) or r"(?!)", re.IGNORECASE)
+    return re.compile("|".join(patterns) or r"(?!)", re.IGNORECASE)
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -72,12 +73,13 @@ def _leaves(value: Any) -> Iterator[str]:
 
 def without_credentials(credentials: Collection[str], value: Any) -> Any:
     """
-    Drop credentials from JSON, however deep they are.
+    Remove credentials from JSON at any depth.
 
-    :param credentials: their names.
+    :param credentials: names of the credentials.
     :param value: a dict or a list.
+    :return: a copy without the credentials.
     """
-    # Called for what holds others alone: a list has thousands of records, of which most attributes are text.
+    # Recurse only into containers: lists have thousands of records, and most attributes are text.
     if isinstance(value, dict):
         return {
             name: without_credentials(credentials, item) if isinstance(item, (dict, list)) else item

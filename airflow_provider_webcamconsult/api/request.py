@@ -1,9 +1,9 @@
-"""Build the requests of the API document, without sending them."""
+"""Build requests without sending them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult.api.attributes import check_id
@@ -21,24 +21,24 @@ class Request:
 
     :param method: HTTP method.
     :param path: path below the base URL.
-    :param resource: the kind of record that it is about.
-    :param body: what is sent as JSON, if anything.
-    :param is_list: whether the answer is a list of records.
-    :param only: ids of the records to take from a list; None takes all.
-    :param fields: names of the attributes to take of those, beside the id; None takes all.
+    :param resource: the kind of record.
+    :param body: JSON body, if any.
+    :param is_list: whether the response is a list of records.
+    :param only: ids of the records to return from a list. By default, all records.
+    :param fields: names of the attributes to return besides the id. By default, all attributes.
     """
 
     method: str
     path: str
     resource: Resource[Any, Any]
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
     is_list: bool = False
     only: Collection[str] | None = None
     fields: Collection[str] | None = None
 
     @property
     def is_create(self) -> bool:
-        """Whether sending it twice makes two records."""
+        """Whether sending the request twice creates two records."""
         return self.method == "POST"
 
 
@@ -49,33 +49,34 @@ def list_request(
     fields: Collection[str] | None = None,
 ) -> Request:
     """
-    Build the request for all records of a kind.
+    Build a request for all records of a kind ("List All …").
 
-    :param resource: the kind.
-    :param only: ids of those to take from the answer, where it is read often or is huge; None takes all.
-    :param fields: names of the attributes to take of those, beside the id; None takes all.
+    :param resource: the kind of record.
+    :param only: ids of the records to return. By default, all records. The service always sends all of them;
+        selecting them while parsing saves time and memory.
+    :param fields: names of the attributes to return besides the id. By default, all attributes.
     """
     return Request("GET", f"/{resource.plural}.json", resource, is_list=True, only=only, fields=fields)
 
 
 def get_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:
     """
-    Build the request for one record.
+    Build a request for one record ("View a … detail").
 
-    :param resource: its kind.
-    :param record_id: its id.
-    :param plural_paths: whether all detail paths start with the plural.
-    :raises WebcamconsultInputError: if the id cannot be one.
+    :param resource: the kind of record.
+    :param record_id: id of the record.
+    :param plural_paths: whether the path starts with the plural.
+    :raises WebcamconsultInputError: if the id is invalid.
     """
     return Request("GET", _detail_path(resource, record_id, plural_paths), resource)
 
 
 def create_request(resource: Resource[Any, Any], attributes: Mapping[str, Any]) -> Request:
     """
-    Build the request that creates a record.
+    Build a request that creates a record ("Create a New …").
 
-    :param resource: its kind.
-    :param attributes: what to write, serialized.
+    :param resource: the kind of record.
+    :param attributes: serialized attributes.
     """
     return Request("POST", f"/{resource.plural}.json", resource, {resource.name: attributes})
 
@@ -84,13 +85,13 @@ def update_request(
     resource: Resource[Any, Any], record_id: str, attributes: Mapping[str, Any], *, plural_paths: bool = False
 ) -> Request:
     """
-    Build the request that changes a record.
+    Build a request that updates a record ("Update a …").
 
-    :param resource: its kind.
-    :param record_id: its id.
-    :param attributes: what to write, serialized.
-    :param plural_paths: whether all detail paths start with the plural.
-    :raises WebcamconsultInputError: if the id cannot be one.
+    :param resource: the kind of record.
+    :param record_id: id of the record.
+    :param attributes: serialized attributes.
+    :param plural_paths: whether the path starts with the plural.
+    :raises WebcamconsultInputError: if the id is invalid.
     """
     path = _detail_path(resource, record_id, plural_paths)
     return Request("PUT", path, resource, {resource.name: attributes})
@@ -98,12 +99,12 @@ def update_request(
 
 def delete_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:
     """
-    Build the request that deletes a record; the document gives it a body.
+    Build a request that deletes a record ("Delete a …"). The API document requires a body.
 
-    :param resource: its kind.
-    :param record_id: its id.
-    :param plural_paths: whether all detail paths start with the plural.
-    :raises WebcamconsultInputError: if the id cannot be one.
+    :param resource: the kind of record.
+    :param record_id: id of the record.
+    :param plural_paths: whether the path starts with the plural.
+    :raises WebcamconsultInputError: if the id is invalid.
     """
     path = _detail_path(resource, record_id, plural_paths)
     return Request("DELETE", path, resource, {resource.name: {"id": record_id}})
@@ -116,7 +117,7 @@ def _detail_path(resource: Resource[Any, Any], record_id: str, plural_paths: boo
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """
-    Write a body as JSON.
+    Encode a request body as JSON.
 
     :param body: the body.
     """

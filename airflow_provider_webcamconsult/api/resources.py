@@ -1,14 +1,15 @@
 """
-The Webcamconsult API, described once: what the service keeps, under which paths and names.
+The resources of the Webcamconsult API: their paths, attributes and natural keys.
 
-Each :class:`Resource` follows the section of the API document that bears its name ("User", "Client",
-"Appointment"). Everything else in this package reads these descriptions.
+Each :class:`Resource` follows the section of the API document with its name ("User", "Client",
+"Appointment"). The rest of the package uses these descriptions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
@@ -16,24 +17,24 @@ if TYPE_CHECKING:
 
 
 class TaskOutput(Protocol):
-    """What an earlier task of the DAG returns: its ``.output``, Airflow's ``XComArg``."""
+    """The result of an upstream task: its ``.output``, an Airflow ``XComArg``."""
 
     def iter_references(self) -> Iterator[tuple[Any, str]]:
-        """Return the tasks that it comes from."""
+        """Return the upstream tasks with their XCom keys."""
 
 
-#: A date to write: a ``datetime`` or ISO 8601 text. Without an offset, it is in the connection's time zone.
+#: A date to write: a ``datetime`` or ISO 8601 text. Without a UTC offset, in the connection's time zone.
 DateInput: TypeAlias = "str | datetime.datetime | datetime.date | TaskOutput"
 
-#: The id of another record; in a DAG often the ``.output`` of the task that created it.
+#: Id of another record, in a DAG often the ``.output`` of the task that created it.
 IdInput: TypeAlias = "str | TaskOutput"
 
-#: The state of a new appointment, the only one that the API document names.
+#: State of a new appointment. The API document names no other state.
 INITIAL_STATE = "idle"
 
 
 class UserAttributes(TypedDict, total=False):
-    """What can be written of a user, a professional (API document, "User")."""
+    """Writable attributes of a user, who is a professional (API document, "User")."""
 
     titles: str | None
     initials: str | None
@@ -49,7 +50,7 @@ class _Identified(TypedDict):
 
 
 class User(UserAttributes, _Identified, total=False):
-    """A user as the service answers it."""
+    """A user as returned by the service."""
 
     full_name: str
     roles: list[str]
@@ -63,12 +64,11 @@ class _ClientBase(TypedDict, total=False):
     last_name: str | None
     external: Any
     gender: str | None
-    reference_code: str | None
     division_ids: list[str] | None
 
 
 class ClientAttributes(_ClientBase, total=False):
-    """What can be written of a client, a patient (API document, "Client")."""
+    """Writable attributes of a client, who is a patient (API document, "Client")."""
 
     date_of_birth: DateInput | None
     # Not in the document, seen on the live service.
@@ -76,24 +76,27 @@ class ClientAttributes(_ClientBase, total=False):
     mobile_number: str | None
     time_zone: str | None
     language: str | None
+    # A number is sent as text.
+    reference_code: str | int | None
 
 
 class Client(_ClientBase, _Identified, total=False):
-    """A client as the service answers it."""
+    """A client as returned by the service."""
 
     date_of_birth: str | None
+    reference_code: str | None
     client_full_name: str
 
 
 class _AppointmentBase(TypedDict, total=False):
     duration: int | None
     external_participant_ids: list[str] | None
-    # In every example of the document, though in neither of its lists.
+    # In all examples of the API document, but in none of its attribute lists.
     inloop_json: Mapping[str, Any] | None
 
 
 class AppointmentAttributes(_AppointmentBase, total=False):
-    """What can be written of an appointment (API document, "Appointment")."""
+    """Writable attributes of an appointment (API document, "Appointment")."""
 
     user_id: IdInput | None
     client_id: IdInput | None
@@ -105,7 +108,7 @@ class AppointmentAttributes(_AppointmentBase, total=False):
 
 
 class Appointment(_AppointmentBase, _Identified, total=False):
-    """An appointment as the service answers it."""
+    """An appointment as returned by the service."""
 
     user_id: str | None
     client_id: str | None
@@ -118,10 +121,10 @@ class Appointment(_AppointmentBase, _Identified, total=False):
     created_at: str | None
 
 
-#: The parameter that takes the organisation's token in place of the header (API document, introduction).
+#: Parameter for the organisation's API token instead of the header (API document, introduction).
 TOKEN_PARAMETER = "authentication_token"  # noqa: S105
 
-#: What opens a video consult or a person's account, wherever it stands in an answer.
+#: Attributes that give access to a video consult or an account, at any depth of a response.
 CREDENTIALS = ("authentication_token", "token")
 
 AttributesT = TypeVar("AttributesT", bound=Mapping[str, Any])
@@ -131,22 +134,29 @@ RecordT = TypeVar("RecordT", bound=Mapping[str, Any])
 @dataclass(frozen=True)
 class Resource(Generic[AttributesT, RecordT]):
     """
-    One kind of record of the API.
+    One kind of record.
 
-    :param name: the envelope of a record, as in ``{"user": {…}}``.
-    :param plural: the path of the collection, and the name of the hook's attribute.
-    :param documented_detail: the first part of a record's path as the document has it.
-    :param attributes: the TypedDict of what can be written.
-    :param record: the TypedDict of what is answered.
-    :param read_only: what the service makes itself; left out of a write.
-    :param credentials: what opens a video consult; dropped from every answer, and left out of a write.
-    :param non_personal: what a log or Airflow's database may show; all else is a person's.
-    :param natural_keys: the names that together find a record again; the first that is given in full counts.
-    :param datetimes: attributes that are a date with a time of day.
-    :param dates: attributes that are a day, at midnight.
-    :param must_match: other attributes that a booking goes wrong with if the service keeps something else.
-    :param identity_attributes: attributes that tell persons apart who share an e-mail address.
-    :param aliases: names that some answers use, with the name that is meant.
+    :param name: key that wraps a record in JSON, as in ``{"user": {…}}``.
+    :param plural: path of the collection, and name of the hook's attribute.
+    :param documented_detail: first part of the path of a record in the API document.
+    :param attributes: TypedDict of the writable attributes.
+    :param record: TypedDict of the returned record.
+    :param read_only: attributes that only the service sets. They are not sent.
+    :param credentials: attributes that give access to a video consult or an account. They are removed from
+        responses and not sent.
+    :param non_personal: attributes that may appear in logs and in Airflow's database. All others are
+        personal.
+    :param natural_keys: groups of attributes that together identify a record. The first complete group is
+        used.
+    :param datetimes: attributes with a date and a time.
+    :param dates: attributes with a date only, sent as midnight.
+    :param must_match: attributes for which a different stored value is an error, even without ``strict``.
+    :param weak_keys: natural keys that are weak evidence of identity, because people can share them.
+    :param identity_attributes: attributes that show a different person if they differ.
+    :param identity_proofs: those of them that confirm a weak key if they agree. Families share the others.
+    :param expected_in_create: attributes that a new record needs to be useful: None is an error, and an
+        omitted one a warning.
+    :param aliases: alternative attribute names in some responses, with the documented names.
     """
 
     name: str
@@ -161,22 +171,49 @@ class Resource(Generic[AttributesT, RecordT]):
     datetimes: Collection[str] = ()
     dates: Collection[str] = ()
     must_match: Collection[str] = ()
+    weak_keys: Collection[str] = ()
     identity_attributes: Collection[str] = ()
+    identity_proofs: Collection[str] = ()
+    expected_in_create: Sequence[str] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: {"_id": "id"})
 
     @property
     def writable(self) -> Collection[str]:
-        """Names of the attributes that can be written."""
+        """Names of the writable attributes."""
         return self.attributes.__annotations__.keys()
+
+    @cached_property
+    def texts(self) -> Collection[str]:
+        """Names of the writable attributes that are text."""
+        return self._annotated_as("str | None")
+
+    @cached_property
+    def codes(self) -> Collection[str]:
+        """Names of the writable attributes that are text, and for which a whole number is accepted too."""
+        return self._annotated_as("str | int | None")
+
+    @cached_property
+    def numbers(self) -> Collection[str]:
+        """Names of the writable attributes that are whole numbers."""
+        return self._annotated_as("int | None")
+
+    def _annotated_as(self, annotation: str) -> Collection[str]:
+        annotations = self.attributes.__annotations__
+        return [name for name, hint in annotations.items() if hint.__forward_arg__ == annotation]
+
+    @cached_property
+    def key_attributes(self) -> Collection[str]:
+        """Names of all attributes that are part of a natural key."""
+        return {name for names in self.natural_keys for name in names}
 
     @property
     def with_article(self) -> str:
-        """The name in a sentence, as in "an appointment"."""
+        """The name with its article, as in "an appointment"."""
         return f"{'an' if self.name[0] in 'aeio' else 'a'} {self.name}"
 
     @property
     def known(self) -> Collection[str]:
-        """Names of all attributes that a record can have, credentials aside."""
+        """Names of all attributes except credentials."""
         return [*self.writable, *self.read_only]
 
 
@@ -190,6 +227,10 @@ USER = Resource(
     non_personal=("id", "roles"),
     natural_keys=[["email"]],
     credentials=CREDENTIALS,
+    must_match=("email",),
+    # The service keeps users' addresses unique, so nothing else has to confirm them.
+    weak_keys=("email",),
+    identity_attributes=("last_name", "initials"),
     aliases={"_id": "id", "emails": "email"},
 )
 
@@ -204,8 +245,17 @@ CLIENT = Resource(
     natural_keys=[["reference_code"], ["email"]],
     credentials=CREDENTIALS,
     dates=("date_of_birth",),
-    must_match=("date_of_birth",),
-    identity_attributes=("initials", "date_of_birth"),
+    must_match=("reference_code", "email", "date_of_birth"),
+    weak_keys=("email",),
+    identity_attributes=(
+        "first_name",
+        "initials",
+        "surname_prefix",
+        "last_name",
+        "gender",
+        "date_of_birth",
+    ),
+    identity_proofs=("first_name", "initials", "date_of_birth"),
 )
 
 APPOINTMENT = Resource(
@@ -234,4 +284,5 @@ APPOINTMENT = Resource(
     credentials=CREDENTIALS,
     datetimes=("date",),
     must_match=("date", "user_id", "client_id", "created_by_user_id", "division_id", "duration"),
+    expected_in_create=("user_id", "client_id", "date"),
 )

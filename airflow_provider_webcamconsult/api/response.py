@@ -1,4 +1,4 @@
-"""Read the service's answers: into records, or into the error that they mean."""
+"""Parse responses into records, or raise the error that they mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 from airflow_provider_webcamconsult import exceptions
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 _HTML = re.compile(rb"\s*<", re.ASCII)
 
 _LIST_BEGIN, _LIST_COMMA, _LIST_END = (
-    re.compile(rf"[ \t\n\r]*{mark}[ \t\n\r]*") for mark in (r"\[", ",", r"\]")
+    re.compile(rf"[ \t\n\r]*{delimiter}[ \t\n\r]*") for delimiter in (r"\[", ",", r"\]")
 )
 
 
 @dataclass(frozen=True)
 class Response:
     """
-    What a look at the service brought.
+    The result of a conditional request.
 
-    :param value: a record or a list of records; None where nothing changed since the ETag that was sent.
-    :param etag: the answer's ETag, to send with the next look; None where the service gives none.
-    :param size: bytes of its body.
+    :param value: a record or a list of records; None if nothing has changed since the ETag that was sent.
+    :param etag: ETag to send with the next request; None if the service sent none.
+    :param size: size of the body in bytes.
     """
 
     value: Any
@@ -62,16 +62,16 @@ def read_response(
     token: str = "",
 ) -> Any:
     """
-    Read an answer.
+    Return the records of a response, or raise its error.
 
-    :param request: what it answers.
+    :param request: the request.
     :param status_code: HTTP status.
-    :param headers: its headers, whatever their case.
-    :param content: its body.
-    :param now: the time, for a ``Retry-After`` that is a date.
-    :param token: that was sent; no error shows it.
+    :param headers: headers, as a case-insensitive mapping.
+    :param content: body.
+    :param now: the current time, for a ``Retry-After`` that is a date.
+    :param token: API token that was sent; masked in errors.
     :return: a record, a list of records, or None for a delete.
-    :raises WebcamconsultError: what the answer means, if not success.
+    :raises WebcamconsultError: if the request failed.
     """
     if 200 <= status_code < 300:
         if request.method == "DELETE" and not _HTML.match(content):
@@ -80,62 +80,73 @@ def read_response(
     if 300 <= status_code < 400:
         _raise_redirect(request, status_code, headers.get("Location", ""))
     if status_code >= 500 and request.is_create:
-        raise_unknown_outcome(
-            request, f"{_said(request, status_code)}, the service failed.", status_code=status_code
-        )
+        raise_unknown_outcome(request, f"{_returned(request, status_code)}.", status_code=status_code)
     details = _details(request, status_code)
     if status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
         _raise_validation(request, content, token, details)
     if status_code == HTTPStatus.TOO_MANY_REQUESTS or status_code >= 500:
         details["retry_after"] = _retry_after(headers, now)
-    error_class, remedy = _MEANINGS.get(status_code, _OTHER_MEANING)
     if status_code >= 500:
-        error_class, remedy = exceptions.WebcamconsultServerError, "the service failed; try again later"
-    if status_code == HTTPStatus.NOT_FOUND:
-        if request.is_list or request.is_create:
-            remedy = "the host has no such path; check the connection's Host"
-        elif request.resource.documented_detail != request.resource.plural:
-            remedy += ", and if both are right, turn the connection's 'plural_paths' the other way"
-    raise error_class(
-        f"{_said(request, status_code)}, {remedy.format(resource=request.resource)}.", **details
-    )
+        error_class, explanation = _SERVER_ERROR
+    elif status_code == HTTPStatus.NOT_FOUND:
+        error_class, explanation = exceptions.WebcamconsultNotFoundError, _explain_not_found(request)
+    else:
+        error_class, explanation = _CLIENT_ERRORS.get(status_code, _OTHER_CLIENT_ERROR)
+    raise error_class(f"{_returned(request, status_code)}. {explanation}", **details)
 
 
-_OTHER_MEANING: tuple[type[WebcamconsultError], str] = (
-    exceptions.WebcamconsultRequestError,
-    "the service does not take this request as it is",
-)
-_MEANINGS: dict[int, tuple[type[WebcamconsultError], str]] = {
+_ErrorDescription: TypeAlias = tuple[type[WebcamconsultError], str]
+
+_CLIENT_ERRORS: dict[int, _ErrorDescription] = {
     HTTPStatus.UNAUTHORIZED: (
         exceptions.WebcamconsultAuthenticationError,
-        "the service refused the API token; enter the organisation's as the connection's password",
+        "Webcamconsult rejected the API token. Enter the organisation's API token as the connection's "
+        "password.",
     ),
     HTTPStatus.FORBIDDEN: (
         exceptions.WebcamconsultAuthenticationError,
-        "the API token may not do this; ask Webcamconsult for the right, or use another organisation's token",
-    ),
-    HTTPStatus.NOT_FOUND: (
-        exceptions.WebcamconsultNotFoundError,
-        "there is no such {resource.name} for this token, or no such path; check the id, and the Host",
+        "The API token has no permission for this request. Ask Webcamconsult for the permission, or use "
+        "another organisation's API token.",
     ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         exceptions.WebcamconsultRateLimitError,
-        "the service asks for fewer requests; lower the parallelism with a pool",
+        "Webcamconsult received too many requests. Limit the number of parallel tasks with an Airflow pool.",
     ),
 }
+_OTHER_CLIENT_ERROR: _ErrorDescription = (
+    exceptions.WebcamconsultRequestError,
+    "Webcamconsult rejected the request and would reject a retry. Check the id and the attributes.",
+)
+_SERVER_ERROR: _ErrorDescription = (
+    exceptions.WebcamconsultServerError,
+    "Webcamconsult failed to process the request. A later attempt may succeed.",
+)
+
+
+def _explain_not_found(request: Request) -> str:
+    resource = request.resource
+    if request.is_list or request.is_create:
+        return "The host does not have this path. Check the connection's Host."
+    explanation = (
+        f"No such {resource.name} exists for this API token, or the host does not have this path. "
+        "Check the id and the connection's Host."
+    )
+    if resource.documented_detail != resource.plural:
+        explanation += " If both are correct, change the connection's extra 'plural_paths'."
+    return explanation
 
 
 def raise_unknown_outcome(request: Request, cause: str, *, status_code: int | None = None) -> NoReturn:
     """
-    Say that a create may have been carried out.
+    Raise the error of a create request that may have succeeded.
 
-    :param request: the create.
-    :param cause: what happened, as a sentence.
-    :param status_code: HTTP status of the answer, where there was one.
+    :param request: the create request.
+    :param cause: what happened, as a full sentence.
+    :param status_code: HTTP status of the response, if there was one.
     :raises WebcamconsultUnknownOutcomeError: always.
     """
     raise WebcamconsultUnknownOutcomeError(
-        f"{cause} Whether the {request.resource.name} was created is not known, so it was not sent again.",
+        f"{cause} The {request.resource.name} may have been created, so the request was not retried.",
         **_details(request, status_code),
     )
 
@@ -156,37 +167,41 @@ def _phrase(status_code: int | None) -> str | None:
         return None
 
 
-def _said(request: Request, status_code: int) -> str:
-    return f"{request.method} {request.path}: {status_code} {_phrase(status_code) or ''}".rstrip()
+def _returned(request: Request, status_code: int) -> str:
+    return f"{request.method} {request.path} returned {status_code}"
 
 
 def _raise_redirect(request: Request, status_code: int, location: str) -> NoReturn:
     try:
         target = urlsplit(location)
-        # Never the query: it can hold the token.
+        # Without the query, which can contain the token.
         address = f"{target.scheme}://{target.hostname or ''}{f':{target.port}' if target.port else ''}"
-        elsewhere = f"to {address}" if target.netloc else "to another path"
+        description = address if target.netloc else "another path"
     except ValueError:
-        elsewhere = "to an address that is none"
+        description = "an invalid address"
     raise WebcamconsultConfigurationError(
-        f"{_said(request, status_code)}, the host sends requests on {elsewhere}, and nothing was "
-        "carried out; put the address that is meant into the connection's Host.",
+        f"{_returned(request, status_code)}. The host redirects to {description}, so the request was not "
+        "processed. Enter the correct address as the connection's Host.",
         **_details(request, status_code),
     )
 
 
 def _raise_validation(request: Request, content: bytes, token: str, details: dict[str, Any]) -> NoReturn:
-    answer = _json(content)
-    errors = answer.get("errors") if isinstance(answer, dict) else None
+    data = _parse_json(content)
+    errors = data.get("errors") if isinstance(data, dict) else None
     known = request.resource.known
     errors = mask_sent_values(errors, [request.body, token], names=known) if isinstance(errors, dict) else {}
     reasons = "; ".join(
         f"{name}: {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
         for name, messages in errors.items()
     )
+    explanation = (
+        f"Correct these attributes: {reasons}."
+        if reasons
+        else "The response contains no reason. Compare the attributes with the API document."
+    )
     raise WebcamconsultValidationError(
-        f"{details['method']} {details['path']}: 422 {details['reason']}, "
-        f"the service refused the attributes: {reasons or 'it gave no reason'}.",
+        f"{_returned(request, details['status_code'])}. Webcamconsult rejected the attributes. {explanation}",
         errors=errors,
         **details,
     )
@@ -197,13 +212,13 @@ def _retry_after(headers: Mapping[str, str], now: datetime.datetime | None) -> f
     if value.isascii() and value.isdigit():
         return float(value)
     try:
-        moment = parsedate_to_datetime(value)
-        return max(0.0, (moment - now).total_seconds()) if now else None
+        date = parsedate_to_datetime(value)
+        return max(0.0, (date - now).total_seconds()) if now else None
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _json(content: bytes) -> Any:
+def _parse_json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -215,30 +230,32 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
         records = _read_list(request, content)
         if records is not None:
             return records
-    elif isinstance(answer := _json(content), dict):
-        item = answer.get(request.resource.name)
+    elif isinstance(data := _parse_json(content), dict):
+        item = data.get(request.resource.name)
         if _id_of(request.resource, item):
-            return _record(request.resource, item)
+            return _to_record(request.resource, item)
     details = _details(request, status_code)
-    said = _said(request, status_code)
+    returned = _returned(request, status_code)
     if _HTML.match(content):
-        cause = f"{said}, but the host answered with a web page, not as the API; check the connection's Host."
+        cause = f"{returned} with a web page instead of JSON."
         if request.is_create:
-            raise_unknown_outcome(request, cause, status_code=status_code)
-        raise WebcamconsultConfigurationError(cause, **details)
-    cause = f"{said}, but the answer is not the documented JSON, or was cut off"
+            raise_unknown_outcome(
+                request, f"{cause} The connection's Host may be wrong.", status_code=status_code
+            )
+        raise WebcamconsultConfigurationError(f"{cause} Check the connection's Host.", **details)
+    cause = f"{returned}, but the response is not the documented JSON or is incomplete."
     if request.is_create:
-        raise_unknown_outcome(request, f"{cause}.", status_code=status_code)
+        raise_unknown_outcome(request, cause, status_code=status_code)
     raise exceptions.WebcamconsultResponseError(
-        f"{cause}; try again, and if it stays, check the connection's Host.", **details
+        f"{cause} Try again; if the error persists, check the connection's Host.", **details
     )
 
 
 def _read_list(request: Request, content: bytes) -> list[Record] | None:
-    """Read the records that are asked for; None if the answer is no list of records."""
+    """Return the requested records of a list; None if the response is not a list of records."""
     aliases = request.resource.aliases.items()
-    taken = {"id", *(request.fields or ())}
-    taken |= {alias for alias, name in aliases if name in taken}
+    names = {"id", *(request.fields or ())}
+    names |= {alias for alias, name in aliases if name in names}
     records = []
     try:
         for item in _items(content) if request.only is None else _items_one_by_one(content):
@@ -247,8 +264,8 @@ def _read_list(request: Request, content: bytes) -> list[Record] | None:
                 return None
             if request.only is None or record_id in request.only:
                 if request.fields is not None:
-                    item = {name: item[name] for name in taken if name in item}
-                records.append(_record(request.resource, item))
+                    item = {name: item[name] for name in names if name in item}
+                records.append(_to_record(request.resource, item))
     except (ValueError, RecursionError):
         return None
     return records
@@ -257,29 +274,29 @@ def _read_list(request: Request, content: bytes) -> list[Record] | None:
 def _items(content: bytes) -> list[Any]:
     items = json.loads(content)
     if not isinstance(items, list):
-        raise ValueError("no list")
+        raise ValueError("not a list")
     return items
 
 
 def _items_one_by_one(content: bytes) -> Iterator[Any]:
-    """Read a list that may be huge: read at once, it would hold up every other thread of the process."""
+    """Parse a list item by item. Parsing a huge list in one call would block all threads of the process."""
     text = content.decode("utf-8-sig")
     read_item = json.JSONDecoder().raw_decode
-    mark = _LIST_BEGIN.match(text)
-    if not mark:
-        raise ValueError("no list")
-    at = mark.end()
+    delimiter = _LIST_BEGIN.match(text)
+    if not delimiter:
+        raise ValueError("not a list")
+    at = delimiter.end()
     if not text.startswith("]", at):
-        while mark:
-            item, at = read_item(text, mark.end())
+        while delimiter:
+            item, at = read_item(text, delimiter.end())
             yield item
-            mark = _LIST_COMMA.match(text, at)
+            delimiter = _LIST_COMMA.match(text, at)
     if not _LIST_END.fullmatch(text, at):
-        raise ValueError("no end of a list, or more than a list")
+        raise ValueError("incomplete list, or data after the list")
 
 
 def _id_of(resource: Resource[Any, Any], item: Any) -> str | None:
-    """Return a record's id; None if it is no record."""
+    """Return the id of a record; None if the item is not a record."""
     if not isinstance(item, dict):
         return None
     record_id = item.get("id")
@@ -289,8 +306,8 @@ def _id_of(resource: Resource[Any, Any], item: Any) -> str | None:
     return record_id if isinstance(record_id, str) and record_id else None
 
 
-def _record(resource: Resource[Any, Any], item: Any) -> Record:
-    """Read one record under the document's names."""
+def _to_record(resource: Resource[Any, Any], item: Any) -> Record:
+    """Return a record without credentials and with the documented attribute names."""
     item = without_credentials(resource.credentials, item)
     for alias, name in resource.aliases.items():
         if alias in item:

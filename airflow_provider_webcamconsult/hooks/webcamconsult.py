@@ -1,4 +1,4 @@
-"""The hook: what an Airflow connection opens."""
+"""The hook for the Webcamconsult API."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 class WebcamconsultHook(BaseHook):
     """
-    Talk to Webcamconsult with the token of an Airflow connection.
+    Call the Webcamconsult API with the settings and the API token of an Airflow connection.
 
-    The whole API document is behind :attr:`users`, :attr:`clients` and :attr:`appointments`.
+    :attr:`users`, :attr:`clients` and :attr:`appointments` cover the whole API document.
 
-    :param webcamconsult_conn_id: the connection, of type ``webcamconsult``.
+    :param webcamconsult_conn_id: id of the Airflow connection, which has the type ``webcamconsult``.
     """
 
     conn_name_attr = "webcamconsult_conn_id"
@@ -45,14 +45,21 @@ class WebcamconsultHook(BaseHook):
         super().__init__()
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy reads the connection again: it shares no network connection, and contains no token.
+        cached = {
+            name for name, value in vars(WebcamconsultHook).items() if isinstance(value, cached_property)
+        }
+        return {name: value for name, value in vars(self).items() if name not in cached}
+
     @cached_property
     def users(self) -> Records[UserAttributes, User]:
-        """The users, professionals (API document, "User Collection" and "User")."""
+        """The users, who are professionals (API document, "User Collection" and "User")."""
         return Records(self.transport, USER)
 
     @cached_property
     def clients(self) -> Records[ClientAttributes, Client]:
-        """The clients, patients (API document, "Client Collection" and "Client")."""
+        """The clients, who are patients (API document, "Client Collection" and "Client")."""
         return Records(self.transport, CLIENT)
 
     @cached_property
@@ -63,16 +70,17 @@ class WebcamconsultHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """
-        The connection's settings, read at the first use.
+        The connection's settings, read when they are first used.
 
-        :raises WebcamconsultConfigurationError: if there is no such connection, or it is not usable.
+        :raises WebcamconsultConfigurationError: if the connection does not exist or is invalid.
         """
         connection = self._find_connection()
         if connection is None:
             raise WebcamconsultConfigurationError(
-                f"There is no connection '{self.webcamconsult_conn_id}'. Create it in Airflow under Admin, "
-                "Connections, of type Webcamconsult, or name one that exists in webcamconsult_conn_id. (One "
-                "that is in the environment, but cannot be read, is reported as missing too.)"
+                f"There is no connection '{self.webcamconsult_conn_id}'. Create it in Airflow under Admin > "
+                "Connections with the type Webcamconsult, or set webcamconsult_conn_id to an existing "
+                "connection. If an environment variable defines this connection, check its value: Airflow "
+                "also reports a connection as missing if it cannot read it."
             )
         return Settings.from_connection(connection)
 
@@ -84,41 +92,41 @@ class WebcamconsultHook(BaseHook):
 
     @cached_property
     def transport(self) -> Transport:
-        """What sends the requests of this hook."""
+        """The transport that sends the requests of this hook."""
         self._warn_if_unencrypted()
         return Transport(self.settings, self.log)
 
     def get_conn(self) -> requests.Session:
         """
-        Return a plain session that gives the token to the connection's address, and to no other.
+        Return a session for requests that the hook has no method for.
 
-        For what the rest of the hook does not do. Its answers are not cleared of credentials.
+        The session sends the token only to the connection's address, and limits the time and the size of a
+        response. Its responses may contain credentials.
 
-        :raises WebcamconsultConfigurationError: if the connection is not usable.
+        :return: the session.
+        :raises WebcamconsultConfigurationError: if the connection does not exist or is invalid.
         """
-        from airflow_provider_webcamconsult.session import WebcamconsultSession
-
-        self._warn_if_unencrypted()
-        return WebcamconsultSession(self.settings)
+        return self.transport.new_session()
 
     def _warn_if_unencrypted(self) -> None:
         if self.settings.is_unencrypted:
             self.log.warning(
-                "Connection '%s' uses plain http: token and patients' data cross the network unencrypted.",
+                "Connection '%s' uses plain http: the API token and patients' data are sent unencrypted. "
+                "Use https:// in the connection's Host.",
                 self.webcamconsult_conn_id,
             )
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Look whether the service takes the token; for the Test button and ``airflow connections test``.
+        Test the connection, for the Test button and ``airflow connections test``.
 
-        :return: whether it does, and a sentence to show.
+        :return: whether the service accepted the token, and a message for the user.
         """
         try:
-            # Once: a person waits, and Airflow 2 ends a page that takes two minutes.
+            # Without retries: a user is waiting, and Airflow 2 aborts a page request after two minutes.
             users = self.transport.send_once(list_request(USER)).value
         except WebcamconsultError as error:
-            # The form's connection is tested under an id that Airflow makes up.
+            # Airflow tests the form's values under a generated connection id, which the user does not know.
             return False, str(error).replace(f"Connection '{self.webcamconsult_conn_id}'", "The connection")
         count = "1 user" if len(users) == 1 else f"{len(users)} users"
         base_url = self.settings.base_url
@@ -126,14 +134,14 @@ class WebcamconsultHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Say how Airflow 2's form shows the standard fields; Airflow 3 reads the provider's info."""
+        """Return how Airflow 2's connection form shows standard fields; Airflow 3 uses the provider info."""
         from airflow_provider_webcamconsult.get_provider_info import UI_FIELD_BEHAVIOUR
 
         return {key.replace("-", "_"): value for key, value in UI_FIELD_BEHAVIOUR.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of Airflow 2's connection form; Airflow 3 reads the provider's info."""
+        """Return the extra fields of Airflow 2's connection form; Airflow 3 uses the provider info."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from wtforms import BooleanField, IntegerField, StringField
         from wtforms.validators import Optional
@@ -141,9 +149,9 @@ class WebcamconsultHook(BaseHook):
         from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 
         widgets = {}
-        for name, described in CONNECTION_FIELDS.items():
-            schema = described["schema"]
-            keywords = {"label": described["label"], "description": described["description"]}
+        for name, field in CONNECTION_FIELDS.items():
+            schema = field["schema"]
+            keywords = {"label": field["label"], "description": field["description"]}
             if "boolean" in schema["type"]:
                 widgets[name] = BooleanField(**keywords, default=schema["default"])
             else:

@@ -1,4 +1,4 @@
-"""Operators for appointments, the consults."""
+"""Operators for appointments, which are video consults."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
     """
     Create an appointment (API document, "Create a New Appointment").
 
-    Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
+    Appointments are video consults. A retry never creates a second appointment. The task returns the id of
+    the appointment.
 
-    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
-        stores and shows the names alone); or a callable that takes the context and returns that: it is
-        called in the task, and its answer is neither rendered nor stored.
-        What is not given is not sent; None is sent as ``null``. ``date`` is a ``datetime`` or ISO 8601 text,
-        without offset in the connection's time zone.
-    :param if_exists: what to do if an appointment exists that has the same ``user_id``,
-        ``client_id`` and ``date`` (templated).
-        ``"create"`` creates without looking; ``"reuse"`` returns its id; ``"update"`` brings the attributes
-        that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
-    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
-        a duration or an id that it did not keep always is.
+    :param attributes: attributes to write, with the API's own names (templated), or a callable that takes the
+        context and returns the attributes. Omitted attributes are not sent; ``None`` is sent as ``null``.
+        ``date`` is a ``datetime`` or ISO 8601 text; without a UTC offset, it is in the connection's time
+        zone. Airflow stores and shows personal values as ``***``. The callable is called when the task runs,
+        and its result is neither rendered nor stored.
+    :param if_exists: what to do if an appointment with the same ``user_id``, ``client_id`` and ``date``
+        already exists (templated): ``"create"`` creates a new appointment without checking, ``"reuse"``
+        returns the id of the existing appointment, ``"update"`` updates the attributes that differ and
+        returns the id, and ``"fail"`` fails the task.
+    :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
+        logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -66,16 +67,18 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
 
 class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
     """
-    Change an appointment (API document, "Update an Appointment"); the task returns the id.
+    Update an appointment (API document, "Update an Appointment").
+
+    Appointments are video consults. The task returns the id of the appointment.
 
     :param appointment_id: id of the appointment (templated).
-    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
-        stores and shows the names alone); or a callable that takes the context and returns that: it is
-        called in the task, and its answer is neither rendered nor stored.
-        What is not given stays as it is; None clears. ``date`` is a ``datetime`` or ISO 8601 text,
-        without offset in the connection's time zone.
-    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
-        a duration or an id that it did not keep always is.
+    :param attributes: attributes to write, with the API's own names (templated), or a callable that takes the
+        context and returns the attributes. Omitted attributes keep their values; ``None`` clears an
+        attribute. ``date`` is a ``datetime`` or ISO 8601 text; without a UTC offset, it is in the
+        connection's time zone. Airflow stores and shows personal values as ``***``. The callable is called
+        when the task runs, and its result is neither rendered nor stored.
+    :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
+        logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -101,10 +104,13 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
 
 class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):
     """
-    Delete an appointment (API document, "Delete an Appointment"); the task returns nothing.
+    Delete an appointment (API document, "Delete an Appointment").
+
+    Appointments are video consults. The task returns nothing.
 
     :param appointment_id: id of the appointment (templated).
-    :param ignore_if_missing: whether an appointment that is not there is a success. On a retry it always is.
+    :param ignore_if_missing: whether to succeed if the appointment does not exist. A retry always succeeds in
+        this case, because an earlier try may have deleted the appointment.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -127,11 +133,14 @@ class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):
 
 class WebcamconsultGetAppointmentOperator(BaseGetOperator):
     """
-    Read an appointment (API document, "View an Appointment detail"); the task returns a dict.
+    Get an appointment (API document, "View an Appointment detail").
+
+    Appointments are video consults. The task returns a dict.
 
     :param appointment_id: id of the appointment (templated).
-    :param fields: names of the attributes to return, and so to store in Airflow's database;
-        by default all that is not personal (templated).
+    :param fields: names of the attributes to return, and therefore to store in Airflow's database
+        (templated). By default, only the attributes that are not personal: all documented ones except
+        ``inloop_json``.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -154,12 +163,13 @@ class WebcamconsultGetAppointmentOperator(BaseGetOperator):
 
 class WebcamconsultListAppointmentsOperator(BaseListOperator):
     """
-    Read all appointments of the token's organisation (API document, "List All Appointments").
+    List all appointments of the token's organisation (API document, "List All Appointments").
 
-    The task returns a list of dicts.
+    Appointments are video consults. The task returns a list of dicts.
 
-    :param fields: names of the attributes to return, and so to store in Airflow's database;
-        by default all that is not personal (templated).
+    :param fields: names of the attributes to return, and therefore to store in Airflow's database
+        (templated). By default, only the attributes that are not personal: all documented ones except
+        ``inloop_json``.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 

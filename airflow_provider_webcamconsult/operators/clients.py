@@ -1,4 +1,4 @@
-"""Operators for clients, the patients."""
+"""Operators for clients, who are patients."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 
 class WebcamconsultCreateClientOperator(BaseCreateOperator):
     """
-    Create a client, a patient (API document, "Create a New Client").
+    Create a client (API document, "Create a New Client").
 
-    Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
+    Clients are patients. A retry never creates a second client. The task returns the id of the client.
 
-    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
-        stores and shows the names alone); or a callable that takes the context and returns that: it is
-        called in the task, and its answer is neither rendered nor stored.
-        What is not given is not sent; None is sent as ``null``. ``date_of_birth`` is a day or a moment.
-    :param if_exists: what to do if a client exists that has the same ``reference_code``, else
-        by ``email`` (templated).
-        ``"create"`` creates without looking; ``"reuse"`` returns its id; ``"update"`` brings the attributes
-        that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
-    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
-        a duration or an id that it did not keep always is.
+    :param attributes: attributes to write, with the API's own names (templated), or a callable that takes the
+        context and returns the attributes. Omitted attributes are not sent; ``None`` is sent as ``null``.
+        ``date_of_birth`` is a ``date``, a ``datetime`` or ISO 8601 text. Airflow stores and shows personal
+        values as ``***``. The callable is called when the task runs, and its result is neither rendered nor
+        stored.
+    :param if_exists: what to do if a client with the same ``reference_code`` already exists, or with the same
+        ``email`` if no ``reference_code`` is given (templated): ``"create"`` creates a new client without
+        checking, ``"reuse"`` returns the id of the existing client, ``"update"`` updates the attributes that
+        differ and returns the id, and ``"fail"`` fails the task.
+    :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
+        logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -65,15 +66,18 @@ class WebcamconsultCreateClientOperator(BaseCreateOperator):
 
 class WebcamconsultUpdateClientOperator(BaseUpdateOperator):
     """
-    Change a client, a patient (API document, "Update a Client"); the task returns the id.
+    Update a client (API document, "Update a Client").
+
+    Clients are patients. The task returns the id of the client.
 
     :param client_id: id of the client (templated).
-    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
-        stores and shows the names alone); or a callable that takes the context and returns that: it is
-        called in the task, and its answer is neither rendered nor stored.
-        What is not given stays as it is; None clears. ``date_of_birth`` is a day or a moment.
-    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
-        a duration or an id that it did not keep always is.
+    :param attributes: attributes to write, with the API's own names (templated), or a callable that takes the
+        context and returns the attributes. Omitted attributes keep their values; ``None`` clears an
+        attribute. ``date_of_birth`` is a ``date``, a ``datetime`` or ISO 8601 text. Airflow stores and shows
+        personal values as ``***``. The callable is called when the task runs, and its result is neither
+        rendered nor stored.
+    :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
+        logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -99,10 +103,13 @@ class WebcamconsultUpdateClientOperator(BaseUpdateOperator):
 
 class WebcamconsultDeleteClientOperator(BaseDeleteOperator):
     """
-    Delete a client, a patient (API document, "Delete a Client"); the task returns nothing.
+    Delete a client (API document, "Delete a Client").
+
+    Clients are patients. The task returns nothing.
 
     :param client_id: id of the client (templated).
-    :param ignore_if_missing: whether a client that is not there is a success. On a retry it always is.
+    :param ignore_if_missing: whether to succeed if the client does not exist. A retry always succeeds in this
+        case, because an earlier try may have deleted the client.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -125,11 +132,13 @@ class WebcamconsultDeleteClientOperator(BaseDeleteOperator):
 
 class WebcamconsultGetClientOperator(BaseGetOperator):
     """
-    Read a client, a patient (API document, "View a Client detail"); the task returns a dict.
+    Get a client (API document, "View a Client detail").
+
+    Clients are patients. The task returns a dict.
 
     :param client_id: id of the client (templated).
-    :param fields: names of the attributes to return, and so to store in Airflow's database;
-        by default the id and the divisions, which are not personal (templated).
+    :param fields: names of the attributes to return, and therefore to store in Airflow's database
+        (templated). By default, only the attributes that are not personal: ``id`` and ``division_ids``.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -152,12 +161,12 @@ class WebcamconsultGetClientOperator(BaseGetOperator):
 
 class WebcamconsultListClientsOperator(BaseListOperator):
     """
-    Read all clients of the token's organisation (API document, "List All Clients").
+    List all clients of the token's organisation (API document, "List All Clients").
 
-    The task returns a list of dicts.
+    Clients are patients. The task returns a list of dicts.
 
-    :param fields: names of the attributes to return, and so to store in Airflow's database;
-        by default the id and the divisions, which are not personal (templated).
+    :param fields: names of the attributes to return, and therefore to store in Airflow's database
+        (templated). By default, only the attributes that are not personal: ``id`` and ``division_ids``.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 

@@ -1,4 +1,4 @@
-"""Operators for users, the professionals."""
+"""Operators for users, who are professionals."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 class WebcamconsultCreateUserOperator(BaseCreateOperator):
     """
-    Create a user, a professional (API document, "Create a New User").
+    Create a user (API document, "Create a New User").
 
-    Exactly one, whatever happens to the answer, the worker or the task. The task returns the id.
+    Users are professionals. A retry never creates a second user. The task returns the id of the user.
 
-    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
-        stores and shows the names alone); or a callable that takes the context and returns that: it is
-        called in the task, and its answer is neither rendered nor stored.
-        What is not given is not sent; None is sent as ``null``.
-    :param if_exists: what to do if a user exists that has the same ``email`` (templated).
-        ``"create"`` creates without looking; ``"reuse"`` returns its id; ``"update"`` brings the attributes
-        that differ in line; ``"fail"`` fails. In each of them, a retry never creates a second one.
-    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
-        a duration or an id that it did not keep always is.
+    :param attributes: attributes to write, with the API's own names (templated), or a callable that takes the
+        context and returns the attributes. Omitted attributes are not sent; ``None`` is sent as ``null``.
+        Airflow stores and shows personal values as ``***``. The callable is called when the task runs, and
+        its result is neither rendered nor stored.
+    :param if_exists: what to do if a user with the same ``email`` already exists (templated): ``"create"``
+        creates a new user without checking, ``"reuse"`` returns the id of the existing user, ``"update"``
+        updates the attributes that differ and returns the id, and ``"fail"`` fails the task.
+    :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
+        logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -64,15 +64,17 @@ class WebcamconsultCreateUserOperator(BaseCreateOperator):
 
 class WebcamconsultUpdateUserOperator(BaseUpdateOperator):
     """
-    Change a user, a professional (API document, "Update a User"); the task returns the id.
+    Update a user (API document, "Update a User").
+
+    Users are professionals. The task returns the id of the user.
 
     :param user_id: id of the user (templated).
-    :param attributes: what to write, under the API's own names (templated; of what is personal, Airflow
-        stores and shows the names alone); or a callable that takes the context and returns that: it is
-        called in the task, and its answer is neither rendered nor stored.
-        What is not given stays as it is; None clears.
-    :param strict: whether an attribute that the service did not keep is an error, not a warning. A date,
-        a duration or an id that it did not keep always is.
+    :param attributes: attributes to write, with the API's own names (templated), or a callable that takes the
+        context and returns the attributes. Omitted attributes keep their values; ``None`` clears an
+        attribute. Airflow stores and shows personal values as ``***``. The callable is called when the task
+        runs, and its result is neither rendered nor stored.
+    :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
+        logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -98,10 +100,13 @@ class WebcamconsultUpdateUserOperator(BaseUpdateOperator):
 
 class WebcamconsultDeleteUserOperator(BaseDeleteOperator):
     """
-    Delete a user, a professional (API document, "Delete a User"); the task returns nothing.
+    Delete a user (API document, "Delete a User").
+
+    Users are professionals. The task returns nothing.
 
     :param user_id: id of the user (templated).
-    :param ignore_if_missing: whether a user that is not there is a success. On a retry it always is.
+    :param ignore_if_missing: whether to succeed if the user does not exist. A retry always succeeds in this
+        case, because an earlier try may have deleted the user.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -124,11 +129,13 @@ class WebcamconsultDeleteUserOperator(BaseDeleteOperator):
 
 class WebcamconsultGetUserOperator(BaseGetOperator):
     """
-    Read a user, a professional (API document, "View a User detail"); the task returns a dict.
+    Get a user (API document, "View a User detail").
+
+    Users are professionals. The task returns a dict.
 
     :param user_id: id of the user (templated).
-    :param fields: names of the attributes to return, and so to store in Airflow's database;
-        by default the id and the roles, which are not personal (templated).
+    :param fields: names of the attributes to return, and therefore to store in Airflow's database
+        (templated). By default, only the attributes that are not personal: ``id`` and ``roles``.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -151,12 +158,12 @@ class WebcamconsultGetUserOperator(BaseGetOperator):
 
 class WebcamconsultListUsersOperator(BaseListOperator):
     """
-    Read all users of the token's organisation (API document, "List All Users").
+    List all users of the token's organisation (API document, "List All Users").
 
-    The task returns a list of dicts.
+    Users are professionals. The task returns a list of dicts.
 
-    :param fields: names of the attributes to return, and so to store in Airflow's database;
-        by default the id and the roles, which are not personal (templated).
+    :param fields: names of the attributes to return, and therefore to store in Airflow's database
+        (templated). By default, only the attributes that are not personal: ``id`` and ``roles``.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 

@@ -1,1 +1,1 @@
-"""One poll for all waits of a connection in a triggerer: its policy, and the poller that follows it."""
+"""Polls appointments for all waits of a connection in a triggerer: the rules, and the poller."""

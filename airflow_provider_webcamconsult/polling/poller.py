@@ -1,8 +1,8 @@
 """
-One poll for all waits of a connection in a triggerer process.
+One shared poller for all waits of a connection in a triggerer process.
 
-A triggerer runs thousands of triggers in one event loop. Those of one connection share a :class:`Poller`:
-few waits are looked at one by one over one session, many in one list, whichever costs less.
+A triggerer runs thousands of triggers in one event loop. Triggers with the same connection share a
+:class:`Poller`. It requests appointments one by one or as one list, whichever costs less.
 """
 
 from __future__ import annotations
@@ -44,31 +44,32 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Part of the interval after which a first look comes at the earliest; at random, to keep triggerers apart.
+#: Minimum fraction of the interval before the first poll; a random fraction spreads the load of triggerers.
 INITIAL_JITTER_MIN = 0.5
-#: Seconds after which the connection is read again, for a new token or address.
+#: Seconds until the connection is reloaded, to use a new token or address.
 CONNECTION_SECONDS = 60.0
-#: Seconds after which a look that neither ends nor times out is given up.
+#: Seconds after which a request that neither finishes nor times out is abandoned.
 POLL_MAX_SECONDS = 300.0
-#: How many looks have to be due before a list whose cost is not known is tried.
+#: Minimum number of due polls for the first list request, while the cost of a list is unknown.
 LIST_TRIAL_POLLS = 10
-#: How many answers in a row may be odd (500, not readable) before the others who are due have to wait.
+#: Number of consecutive bad responses (500, unreadable) after which the remaining polls are delayed.
 BAD_RESPONSES_MAX = 2
-#: Seconds for which a list that fails where single looks succeed is not tried again.
+#: Seconds for which no list is requested after a list failed while single requests succeeded.
 LIST_COOLDOWN_SECONDS = 600.0
-#: Seconds after which half of a list's observed cost is forgotten, so that it is tried again some day.
+#: Half-life in seconds of the measured cost of a list, so that an expensive list is tried again later.
 LIST_HALF_LIFE_SECONDS = 3600.0
-#: What a second is worth in bytes, to add up what a request costs.
+#: Number of bytes that cost as much as one second, to combine size and duration of a request.
 BYTES_PER_SECOND = 10e6
-#: What a single look is taken to cost before one was observed, in seconds.
+#: Assumed cost of a single request in seconds, until one was measured.
 SINGLE_POLL_COST_SECONDS = 0.05
 
 
 class _Event:
     """
-    What is waited for with a limit.
+    An event that one task can wait for with a timeout.
 
-    Not ``asyncio.wait_for``: before Python 3.12 it can swallow a cancellation, and it takes a task for each.
+    ``asyncio.wait_for`` is not used: before Python 3.12 it can swallow a cancellation, and each call
+    creates a task.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class _Event:
             self._waiting.set_result(None)
 
     async def wait(self, seconds: float) -> bool:
-        """Return whether it has rung; at once if it has, else when it does or when the time is over."""
+        """Wait until the event is set or the time is over, and return whether it is set."""
         if not self._is_set and seconds > 0:
             loop = asyncio.get_running_loop()
             self._waiting = loop.create_future()
@@ -101,11 +102,11 @@ class _Event:
 
 class Subscription:
     """
-    One trigger's place in the poll.
+    The subscription of one trigger to the state of an appointment.
 
-    :param poller: the poll.
+    :param poller: the poller of the trigger's connection.
     :param appointment_id: id of the appointment.
-    :param poke_interval: seconds between two looks.
+    :param poke_interval: seconds between two polls.
     """
 
     def __init__(self, poller: Poller, appointment_id: str, poke_interval: float) -> None:
@@ -123,16 +124,16 @@ class Subscription:
 
     @property
     def seconds_to_next_poll(self) -> float:
-        """When it is looked at next, if nothing else brings a look before."""
+        """Seconds until the appointment is polled again, if no other subscription polls it earlier."""
         return max(0.0, self.due - self._poller.time())
 
     async def next_update(self, deadline: float) -> str | WebcamconsultError | None:
         """
-        Wait for a state that is new, or for an error.
+        Wait for a new state or an error.
 
-        :param deadline: when to return None, after a last look, in seconds since the epoch.
-        :return: the update, or None.
-        :raises RuntimeError: if the poll itself failed.
+        :param deadline: when to stop waiting, after a last poll, in seconds since the epoch.
+        :return: the state or the error; None if the deadline has passed.
+        :raises RuntimeError: if the poller stopped.
         """
         if not await self._has_update.wait(deadline - time.time()):
             if self._is_last_poll or self.failures:
@@ -148,25 +149,27 @@ class Subscription:
 
     def fail(self, cause: Exception | None) -> None:
         """
-        End the wait, since nobody looks any more.
+        End the wait because the poller stopped.
 
-        :param cause: what ended the poll.
+        :param cause: the exception that stopped the poller, if any.
         """
-        self._failure = RuntimeError("The poll of this wait's connection has ended.")
+        self._failure = RuntimeError(
+            "The poller of this connection stopped, so the wait cannot continue. See the triggerer's log."
+        )
         self._failure.__cause__ = cause
         self._has_update.set()
 
     def publish(self, update: str | WebcamconsultError, polled_at: float) -> None:
         """
-        Take in what a look saw; only update wakes the trigger.
+        Record the result of a poll, and wake the trigger if the result is new.
 
         :param update: the state, or an error.
-        :param polled_at: when the look began.
+        :param polled_at: when the poll started, in seconds of the event loop's clock.
         """
         error = update if isinstance(update, WebcamconsultError) else None
         self.failures = self.failures + 1 if error else 0
         self.polled_at = polled_at
-        # After an error from its end: however long a failure takes, there is a pause.
+        # After an error the delay counts from the end of the poll, so that slow failures are delayed too.
         begin = self._poller.time() if error else polled_at
         self.due = begin + next_delay_seconds(self.poke_interval, self.failures, error)
         if update != self._state or self._is_last_poll:
@@ -176,12 +179,12 @@ class Subscription:
             self._state = update
 
     def unsubscribe(self) -> None:
-        """End the wait; the poll ends with its last one."""
+        """End the wait. The poller stops when no subscription is left."""
         self._poller.remove(self)
 
 
 class _Cost:
-    """What a request costs as observed, in seconds; half of it is what was observed last."""
+    """Moving average of the measured cost of a request in seconds. The last measurement counts for half."""
 
     seconds: float | None = None
 
@@ -192,15 +195,15 @@ class _Cost:
 
 @dataclass
 class _Seen:
-    """What the service has answered, for as long as the connection stays the same."""
+    """What is known from earlier responses; discarded when the connection changes."""
 
     singles: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """ETag and state of each appointment that was looked at alone."""
+    """ETag and state of each appointment that was requested individually."""
     single_cost: _Cost = field(default_factory=_Cost)
     listed: dict[str, str | WebcamconsultError] = field(default_factory=dict)
-    """What the last list said of the appointments that were waited for."""
+    """State or error of each requested appointment that the last list contained."""
     list_wanted: frozenset[str] = frozenset()
-    """Those appointments, also where it said nothing of them."""
+    """The appointments that the last list was requested for, including those that it did not contain."""
     list_etag: str | None = None
     list_cost: _Cost = field(default_factory=_Cost)
     list_polled_at: float = 0.0
@@ -210,7 +213,7 @@ class _Seen:
 
 class Poller:
     """
-    Looks at the appointments of all waits of one connection, one request at a time.
+    Polls the appointments of all waits of one connection, one request at a time.
 
     :param webcamconsult_conn_id: id of the Airflow connection.
     """
@@ -221,7 +224,7 @@ class Poller:
         self.time = loop.time
         self._waits: dict[str, dict[Subscription, None]] = {}
         self._changed = _Event()
-        # A thread of its own: a service that hangs holds up neither the loop nor another connection.
+        # One thread per connection: a hanging service blocks neither the event loop nor other connections.
         self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
         self._hook: WebcamconsultHook | None = None
         self._hook_until = 0.0
@@ -229,17 +232,18 @@ class Poller:
         self._failures = 0
         self._plural_paths = False
         self._seen = _Seen()
-        # In an empty context, else what is logged here ends up in the log of the first wait's task.
+        # In an empty context. Otherwise the poller would log to the task of the first subscription.
         self._task = Context().run(loop.create_task, self._run())
 
     @classmethod
     def subscribe(cls, webcamconsult_conn_id: str, appointment_id: str, poke_interval: float) -> Subscription:
         """
-        Begin a wait.
+        Subscribe to an appointment, and start the connection's poller if there is none.
 
         :param webcamconsult_conn_id: id of the Airflow connection.
         :param appointment_id: id of the appointment.
-        :param poke_interval: seconds between two looks.
+        :param poke_interval: seconds between two polls.
+        :return: the subscription.
         """
         pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
         poller = pollers.get(webcamconsult_conn_id)
@@ -252,9 +256,9 @@ class Poller:
 
     def remove(self, wait: Subscription) -> None:
         """
-        Forget a wait.
+        Remove a subscription.
 
-        :param wait: the wait.
+        :param wait: the subscription.
         """
         waits = self._waits.get(wait.appointment_id, {})
         waits.pop(wait, None)
@@ -266,9 +270,9 @@ class Poller:
 
     def poll_now(self, wait: Subscription) -> None:
         """
-        Let the next look at a wait's appointment be now.
+        Make the appointment of a subscription due now.
 
-        :param wait: the wait.
+        :param wait: the subscription.
         """
         wait.due = self.time()
         self._changed.set()
@@ -279,7 +283,7 @@ class Poller:
     # -- The task --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        logger.info("Polling begins for connection '%s'.", self.webcamconsult_conn_id)
+        logger.info("Started polling for connection '%s'.", self.webcamconsult_conn_id)
         failure: Exception | None = None
         try:
             while self._waits:
@@ -288,22 +292,24 @@ class Poller:
                 pause = next_due - self.time()
                 if pause <= 0:
                     await self._poll()
-                    await asyncio.sleep(0)  # who was told leaves before the next look
+                    await asyncio.sleep(0)  # lets notified subscribers unsubscribe before the next poll
                     continue
                 await self._changed.wait(pause)
         except Exception as error:
             failure = error
-            logger.exception("The poll for connection '%s' failed.", self.webcamconsult_conn_id)
+            logger.exception(
+                "Polling for connection '%s' failed, so its triggers fail too.", self.webcamconsult_conn_id
+            )
         finally:
-            # Without a pause between the last look at the waits and this: who joins later begins anew.
+            # No await may come between the loop's last check and this: later subscribers need a new poller.
             _POLLERS[asyncio.get_running_loop()].pop(self.webcamconsult_conn_id, None)
             for wait in self._all_waits():
                 wait.fail(failure)
             self._thread.shutdown(wait=False)
-            logger.info("Polling ends for connection '%s'.", self.webcamconsult_conn_id)
+            logger.info("Stopped polling for connection '%s'.", self.webcamconsult_conn_id)
 
     async def _poll(self) -> None:
-        """Look once at all that is due."""
+        """Poll all due appointments once."""
         now = self.time()
         due = [
             appointment_id
@@ -316,7 +322,7 @@ class Poller:
             except WebcamconsultError as error:
                 raise self._fail(error, due) from None
             if self._seen.has_list_failed:
-                # Is it the service or the list? The next look tells.
+                # A single request shows whether the service or only the list fails.
                 await self._poll_one(due.pop(0))
             if self._is_list_worth_it(due, now):
                 due = await self._poll_list(due)
@@ -324,7 +330,7 @@ class Poller:
             while due:
                 appointment_id = due.pop(0)
                 if appointment_id not in self._waits:
-                    continue  # left meanwhile
+                    continue  # unsubscribed meanwhile
                 odd = await self._poll_one(appointment_id)
                 odd_in_a_row = odd_in_a_row + 1 if odd else 0
                 if odd and odd_in_a_row == BAD_RESPONSES_MAX:
@@ -338,7 +344,7 @@ class Poller:
                 self._publish(appointment_id, cause, now)
 
     async def _poll_one(self, appointment_id: str) -> WebcamconsultError | None:
-        """Look at one appointment; return the error if the answer was odd."""
+        """Poll one appointment; return the error if the response was bad."""
         request = get_request(APPOINTMENT, appointment_id, plural_paths=self._plural_paths)
         etag, state = self._seen.singles.get(appointment_id, (None, ""))
         began = self.time()
@@ -359,7 +365,7 @@ class Poller:
         return None
 
     async def _poll_list(self, due: list[str]) -> list[str]:
-        """Look at the list; return who is due and not in it, which does not mean that it is gone."""
+        """Poll the list; return the due appointments that the list omits (they may still exist)."""
         wanted = frozenset(self._waits)
         began = self.time()
         try:
@@ -384,17 +390,17 @@ class Poller:
         self._failures = 0
         self._seen.list_cost.add(ended - began, answer.size)
         self._seen.list_polled_at = began
-        # However long a list takes, the service has half of the time for others.
+        # Lists take at most half of the time, so that the service can handle other requests.
         self._not_before = ended + (ended - began)
         for appointment_id in wanted & self._seen.listed.keys():
             self._publish(appointment_id, self._seen.listed[appointment_id], began)
-        # With the list, never more requests than without.
+        # Leave at least one out: with the list there must not be more requests than without it.
         return [appointment_id for appointment_id in due if appointment_id not in self._seen.listed][
             : len(due) - 1
         ]
 
     def _is_list_worth_it(self, due: list[str], now: float) -> bool:
-        """Hold what a list costs against the single looks that it saves, each as far as it is due."""
+        """Return whether a list costs no more than the single requests that it saves."""
         unlisted = self._seen.list_wanted - self._seen.listed.keys()
         if len(self._waits) < 2 or unlisted.issuperset(due) or now < self._seen.list_cooldown_until:
             return False
@@ -410,12 +416,12 @@ class Poller:
         return saved * single >= self._seen.list_cost.seconds * kept
 
     def _fail(self, error: WebcamconsultError, concerned: Iterable[str]) -> _ServiceFailure:
-        """Let the service alone for a while."""
+        """Delay all polls after a failure of the service."""
         self._failures += 1
         shortest = min((wait.poke_interval for wait in self._all_waits()), default=0.0)
         self._not_before = self.time() + next_delay_seconds(shortest, self._failures, error)
         for appointment_id in concerned:
-            # To the end, so that one appointment that always fails does not keep the others waiting.
+            # Move failed appointments to the end, so that they do not block the others.
             if appointment_id in self._waits:
                 self._waits[appointment_id] = self._waits.pop(appointment_id)
         return _ServiceFailure(error, concerned)
@@ -427,23 +433,23 @@ class Poller:
     # -- The connection and its thread -----------------------------------------------------------------------
 
     async def _read_connection(self) -> None:
-        """Read the connection if it was not read lately; one that cannot be read now stays what it was."""
+        """Load the connection, or reload it after a while; if a reload fails, keep the last settings."""
         if self._hook and self.time() < self._hook_until:
             return
         hook = WebcamconsultHook(self.webcamconsult_conn_id)
         try:
-            # Not in a plain thread: on Airflow 3.0 and 3.1 the look-up there ends the triggerer.
+            # A plain thread does not work: on Airflow 3.0 and 3.1 the lookup there ends the triggerer.
             settings = await sync_to_async(lambda: hook.settings, thread_sensitive=False)()
         except Exception as error:
             if self._hook is None:
                 if isinstance(error, WebcamconsultError):
                     raise
                 raise WebcamconsultConnectionError(
-                    f"Airflow could not read the connection '{self.webcamconsult_conn_id}' "
+                    f"Could not load connection '{self.webcamconsult_conn_id}' from Airflow "
                     f"({type(error).__name__}). Try again."
                 ) from None
             logger.warning(
-                "Connection '%s' could not be read again (%s); its last settings stay in use.",
+                "Could not reload connection '%s' (%s). The last known settings stay in use.",
                 self.webcamconsult_conn_id,
                 type(error).__name__,
             )
@@ -455,7 +461,7 @@ class Poller:
         self._hook_until = self.time() + CONNECTION_SECONDS
 
     async def _has_new_connection(self) -> bool:
-        """Tell whether the connection has changed since it was read, and use it then."""
+        """Reload the connection, and return whether it has changed."""
         old, self._hook_until = self._hook, 0.0
         await self._read_connection()
         return self._hook is not old
@@ -470,10 +476,12 @@ class Poller:
         await asyncio.wait([future], timeout=POLL_MAX_SECONDS)
         if future.done():
             return future.result()
-        # What hangs is left to itself.
+        # Abandon the hanging thread.
         self._thread.shutdown(wait=False)
         self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
-        raise WebcamconsultConnectionError(f"A look did not end within {POLL_MAX_SECONDS:g} s. Try again.")
+        raise WebcamconsultConnectionError(
+            f"A poll did not finish within {POLL_MAX_SECONDS:g} s, so it was abandoned. Try again."
+        )
 
 
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
@@ -490,7 +498,7 @@ def _states(appointments: Iterable[Appointment]) -> dict[str, str | Webcamconsul
 
 
 class _ServiceFailure(Exception):
-    """A failure that is not about one appointment alone."""
+    """A failure of the service, not of a single appointment."""
 
     def __init__(self, error: WebcamconsultError, concerned: Iterable[str]) -> None:
         super().__init__(error)

@@ -1,12 +1,12 @@
-"""A local Webcamconsult API, to test DAGs with: in pytest as :class:`Sandbox`, else as a command.
+"""A sandbox of the Webcamconsult API for testing DAGs: :class:`Sandbox` in pytest, or a command.
 
-It is written from the API document alone and imports nothing of the rest of the package, so that a mistake
-in the provider does not meet its own copy here.
+It implements the API document independently and imports nothing from the rest of the package, so that it
+does not share the provider's bugs.
 """
 
 from __future__ import annotations
 
+from airflow_provider_webcamconsult.sandbox.data_file import SandboxError
 from airflow_provider_webcamconsult.sandbox.server import RecordedRequest, Sandbox
-from airflow_provider_webcamconsult.sandbox.service import SandboxError
 
 __all__ = ["RecordedRequest", "Sandbox", "SandboxError"]

@@ -1,4 +1,4 @@
-"""The command line: ``python -m airflow_provider_webcamconsult.sandbox``."""
+"""The command ``python -m airflow_provider_webcamconsult.sandbox``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PROGRAM = "python -m airflow_provider_webcamconsult.sandbox"
 
 
 def main() -> int:
-    """Serve until Ctrl-C or SIGTERM."""
-    # Blocked before the server's thread inherits the mask: wherever they arrive, they wait for sigwait.
+    """Run the sandbox until Ctrl-C or SIGTERM."""
+    # Block the signals before the server's thread starts and inherits the mask, so that sigwait gets them.
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     options = _parser().parse_args()
@@ -36,22 +36,27 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(PROGRAM, description="A local Webcamconsult API, to test DAGs with.")
-    parser.add_argument("--port", type=int, default=8787, help="default 8787; 0 takes a free one")
+    parser = argparse.ArgumentParser(
+        PROGRAM, description="Run a sandbox of the Webcamconsult API for testing DAGs."
+    )
+    parser.add_argument(
+        "--port", type=int, default=8787, help="port to listen on; 0 picks a free port (default: 8787)"
+    )
     parser.add_argument(
         "--token",
         dest="tokens",
         nargs="+",
         action="extend",
         metavar="TOKEN",
-        help="the token of an organisation, for each; default the two of the API document",
+        help="API tokens, one for each organisation (default: the two tokens of the API document)",
     )
     parser.add_argument(
         "--states",
         default="idle",
-        help="states through which new appointments go by themselves: idle:5s,started:2m,finished",
+        help="states that new appointments pass through, each except the last with its duration, "
+        "for example idle:5s,started:2m,finished (default: idle)",
     )
-    parser.add_argument("--data", metavar="FILE", help="JSON file to keep everything in; default memory")
+    parser.add_argument("--data", metavar="FILE", help="JSON file to store all data in (default: in memory)")
     parser.add_argument(
         "--plural-paths",
         action="store_true",
@@ -70,7 +75,7 @@ def _banner(sandbox: Sandbox, plural_paths: bool) -> str:
         connection["extra"] = {"plural_paths": True}
     return "\n".join(
         [
-            f"Webcamconsult sandbox on {sandbox.url} (Ctrl-C stops it)",
+            f"Webcamconsult sandbox running on {sandbox.url} (press Ctrl-C to stop)",
             *(f"Token: {token}" for token in sandbox.tokens),
             f"export AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT={shlex.quote(json.dumps(connection))}",
         ]

@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: routes, authentication, error pages, ETags and the request log."""
+"""The HTTP layer of the sandbox: routes, authentication, error pages, ETags and the request log."""
 
 from __future__ import annotations
 
@@ -31,21 +31,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("airflow_provider_webcamconsult.sandbox")
 
+#: Levels of nested objects and lists in a request body that the JSON parser of Rails accepts.
+MAX_JSON_DEPTH = 100
+
 Action = Callable[[Resource, str, str, Mapping[str, Any]], Any]
 
 _AUTHORIZATION = re.compile(r'Token\s+token=("?)([^\s",]+)\1')
-# What a path may show in the log; anything else could be a token or a person's data in the wrong place.
-_LOGGED = re.compile(
+# Path segments that the log may show. Any other segment could be a misplaced token or personal data.
+_LOGGABLE = re.compile(
     r"|sandbox|state|(users|client|clients|appointment|appointments|[0-9a-f]{24})(\.json)?", re.ASCII
 )
 
 
 def build_app(service: Service, *, plural_paths: bool, note: Callable[[str, str, int], None]) -> ASGIApp:
-    """Make the ASGI application.
+    """Build the ASGI application.
 
     :param service: the API and its data.
     :param plural_paths: serve ``/clients/{id}.json`` instead of the documented ``/client/{id}.json``.
-    :param note: is told the method, path and status of each request, before it is answered.
+    :param note: called with the method, path and status code of each request, before its response is sent.
+    :return: the application.
     """
     actions: dict[tuple[str, bool], Action] = {
         ("GET", False): service.list_all,
@@ -57,33 +61,33 @@ def build_app(service: Service, *, plural_paths: bool, note: Callable[[str, str,
     routes = [
         Route(
             f"/{resource.name if plural_paths else resource.detail}/{{id}}.json"
-            if one
+            if is_detail
             else f"/{resource.name}.json",
             _endpoint(service, resource, action),
             methods=[method],
         )
         for resource in RESOURCES.values()
-        for (method, one), action in actions.items()
+        for (method, is_detail), action in actions.items()
     ]
     control = _endpoint(service, APPOINTMENTS, service.set_state)
     routes.append(Route("/sandbox/appointments/{id}/state", control, methods=["PUT"]))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
 
-    async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
+    async def log_requests(scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
 
-        async def noting(message: Message) -> None:
+        async def log_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status = message["status"]
-                shown = (part if _LOGGED.fullmatch(part) else "***" for part in path.split("/"))
-                logger.info("%s %s %s", method, "/".join(shown), status)
+                segments = (part if _LOGGABLE.fullmatch(part) else "***" for part in path.split("/"))
+                logger.info("%s %s %s", method, "/".join(segments), status)
                 note(method, path, status)
             await send(message)
 
-        await app({**scope, "path": re.sub("/{2,}", "/", path)}, receive, noting)
+        await app({**scope, "path": re.sub("/{2,}", "/", path)}, receive, log_and_send)
 
-    return outermost
+    return log_requests
 
 
 def _endpoint(
@@ -101,17 +105,17 @@ def _endpoint(
                 "HTTP Token: Access denied.", 401, {"WWW-Authenticate": 'Token realm="Application"'}
             )
         try:
-            answer = action(resource, token, request.path_params.get("id", ""), parameters)
+            result = action(resource, token, request.path_params.get("id", ""), parameters)
         except ApiError as error:
             if error.errors is not None:
                 return _json({"errors": error.errors}, error.status)
             return _error_page(request, error.status, always_json=error.status == 404)
         except Exception as error:
-            # Without the message of the exception, which may quote what was sent.
+            # The exception's message is left out because it may quote the request.
             trace = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("The sandbox itself failed: %s\n%s", type(error).__name__, trace)
+            logger.error("Unexpected error in the sandbox: %s\n%s", type(error).__name__, trace)
             return _error_page(request, 500)
-        response = _json(answer)
+        response = _json(result)
         if request.method in ("GET", "HEAD"):
             etag = f'W/"{hashlib.sha256(response.body).hexdigest()[:32]}"'
             if request.headers.get("if-none-match") == etag:
@@ -129,10 +133,18 @@ def _parameters(request: Request, body: bytes) -> dict[str, Any]:
         return dict(parse_qsl(body.decode()))
     if content_type != "application/json" or not body.strip():
         return {}
-    parameters = json.loads(body)
-    # Python reads NaN and half surrogate pairs, which no JSON parser of the service does.
+    # Decode first: Python would also detect UTF-16 and UTF-32, and skip a byte order mark.
+    parameters = json.loads(body.decode())
+    # Python accepts NaN and lone surrogates, which are not valid JSON and which the service rejects.
     json.dumps(parameters, allow_nan=False, ensure_ascii=False).encode()
+    if _depth(parameters) > MAX_JSON_DEPTH:
+        raise ValueError("The JSON is nested too deeply.")
     return parameters if isinstance(parameters, dict) else {}
+
+
+def _depth(value: Any) -> int:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if items is None else 1 + max(map(_depth, items), default=0)
 
 
 def _token(request: Request, parameters: Mapping[str, Any]) -> Any:
@@ -155,5 +167,5 @@ def _error_page(request: Request, status: int, *, always_json: bool = False) -> 
 
 
 async def _no_such_route(request: Request, _error: Exception) -> Response:
-    # Rails knows no 405: a method that a path does not have is a route that does not exist.
+    # Rails does not return 405: a method that a path does not support is a missing route.
     return _error_page(request, 404)

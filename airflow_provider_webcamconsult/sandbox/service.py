@@ -1,23 +1,25 @@
-"""The Webcamconsult API and its data, without HTTP: what is taken, kept, refused and answered."""
+"""The Webcamconsult API of the sandbox without HTTP: its resources, their validation and their data."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
-import os
 import re
 import secrets
-import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from airflow_provider_webcamconsult.sandbox.data_file import DataFile, SandboxError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 DOCUMENT_TOKENS = ("38826f79010b41b5aaeb4710debb09db", "eb4710debb09db38826f79010b41b5aa")
@@ -26,15 +28,11 @@ Record = dict[str, Any]
 Organisation = dict[str, dict[str, Record]]
 
 
-class SandboxError(Exception):
-    """The sandbox cannot start; the message says why, in one sentence."""
-
-
 class ApiError(Exception):
-    """A request that the API refuses.
+    """The API rejects a request.
 
-    :param status: the HTTP status of the answer.
-    :param errors: for a 422, what is wrong with each attribute.
+    :param status: the HTTP status code of the response.
+    :param errors: for a 422, the messages for each invalid attribute.
     """
 
     def __init__(self, status: int, errors: Mapping[str, list[str]] | None = None) -> None:
@@ -43,7 +41,7 @@ class ApiError(Exception):
         self.errors = errors
 
 
-# What an attribute may hold: each check returns the value to keep, or raises ValueError with what is wrong.
+# Validators of attributes. Each returns the value to store, or raises ValueError with the API's message.
 
 
 def _anything(value: Any) -> Any:
@@ -63,7 +61,7 @@ def _ids(value: Any) -> list[str]:
 
 
 def _whole_number(value: Any) -> int:
-    # Airflow renders templates to strings, and Rails reads "30" as 30.
+    # Airflow renders templates as strings, and Rails converts "30" to 30.
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -83,30 +81,31 @@ def _date(value: Any) -> str:
     match = _DATE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("is not a date")
-    day, time, offset = match.groups()
-    clock, _, fraction = (time or "00:00").partition(".")
+    date, time, offset = match.groups()
+    clock_time, _, fraction = (time or "00:00").partition(".")
     try:
-        moment = datetime.fromisoformat(f"{day}T{clock}")
-        moment = moment.replace(microsecond=int(f"{fraction:0<3.3}") * 1000)
+        local = datetime.fromisoformat(f"{date}T{clock_time}")
+        local = local.replace(microsecond=int(f"{fraction:0<3.3}") * 1000)
         if offset:
             offset = f"{offset}00" if len(offset) == 3 else offset
-            return answered_date(moment.replace(tzinfo=datetime.strptime(offset, "%z").tzinfo))
-        answered = answered_date(moment.replace(tzinfo=AMSTERDAM))
+            return format_datetime(local.replace(tzinfo=datetime.strptime(offset, "%z").tzinfo))
+        formatted = format_datetime(local.replace(tzinfo=AMSTERDAM))
     except (ValueError, OverflowError):
         raise ValueError("is not a date") from None
-    # A day without a time is a birth date, never a moment that the clock skips.
-    if time and not answered.startswith(moment.isoformat(timespec="milliseconds")):
+    # A date without a time is a date of birth, which clock changes do not affect.
+    if time and not formatted.startswith(local.isoformat(timespec="milliseconds")):
         raise ValueError("does not exist: the clock goes forward at that hour in Amsterdam")
-    return answered
+    return formatted
 
 
-def answered_date(moment: datetime) -> str:
-    """Write a moment as the service answers it: Amsterdam time, milliseconds, offset.
+def format_datetime(value: datetime) -> str:
+    """Format a datetime as the service does: Amsterdam time with milliseconds and UTC offset.
 
-    :param moment: any aware datetime.
+    :param value: an aware datetime.
+    :return: the datetime in ISO 8601 format.
     """
-    # Before 1937 Amsterdam's offset had seconds (+00:19:32); the service leaves them out, as the slice does.
-    return moment.astimezone(timezone.utc).astimezone(AMSTERDAM).isoformat(timespec="milliseconds")[:29]
+    # Before 1937 Amsterdam's offset had seconds (+00:19:32). The service omits them, and so does the slice.
+    return value.astimezone(timezone.utc).astimezone(AMSTERDAM).isoformat(timespec="milliseconds")[:29]
 
 
 def _joined(*parts: str | None) -> str:
@@ -124,24 +123,25 @@ def _client_names(client: Record) -> Record:
 
 
 def _new_appointment(appointment: Record) -> Record:
-    return {"created_at": answered_date(datetime.now(timezone.utc)), "orig_date": appointment["date"]}
+    return {"created_at": format_datetime(datetime.now(timezone.utc)), "orig_date": appointment["date"]}
 
 
 @dataclass(frozen=True)
 class Resource:
     """One of the three resources of the API document.
 
-    :param name: its collection, as in ``/users.json``.
-    :param envelope: the key around one record, in both directions.
-    :param detail: the documented first part of a record's own path.
-    :param attributes: what can be written, and the check of each.
-    :param undocumented: the same for attributes of the live service alone; answered once written.
-    :param ignored: generated attributes and credentials, which a write may name to no effect.
-    :param detail_keys: what a single record is answered with: key in the answer, and attribute.
-    :param list_keys: the same for a record in the list.
-    :param credential: the generated credential, if there is one.
-    :param at_creation: makes generated attributes once.
-    :param at_every_write: makes generated attributes that follow from the others.
+    :param name: name of the collection, as in ``/users.json``.
+    :param envelope: the key that wraps a single record in requests and responses.
+    :param detail: the documented path segment of a single record.
+    :param attributes: the writable attributes with their validators.
+    :param undocumented: the same for attributes that only the live service has. Responses contain them once
+        they are set.
+    :param ignored: generated attributes and credentials, which have no effect in a request.
+    :param detail_keys: keys of a single record in a response, with the attribute of each.
+    :param list_keys: keys of a record in a list response, with the attribute of each.
+    :param credential: name of the generated credential, if any.
+    :param at_creation: generates attributes when a record is created.
+    :param at_every_write: generates attributes that depend on others, at every write.
     """
 
     name: str
@@ -166,8 +166,8 @@ _CLIENT = (
     "id email titles initials surname_prefix last_name client_full_name external gender date_of_birth"
     " reference_code division_ids"
 )
-# The document's answers leave out orig_date, started_at and created_at. An idle appointment has not started,
-# so for started_at alone that proves nothing: it is answered once there is one.
+# The responses in the API document omit orig_date, started_at and created_at. They only show idle
+# appointments, which cannot have started_at, so the sandbox returns it once an appointment has started.
 _APPOINTMENT = (
     "id user_id client_id created_by_user_id date state division_id duration external_participant_ids"
     " inloop_json token"
@@ -229,95 +229,127 @@ RESOURCES = {resource.name: resource for resource in (USERS, CLIENTS, APPOINTMEN
 
 @lru_cache
 def parse_states(states: str) -> tuple[tuple[str, timedelta | None], ...]:
-    """Read a schedule like ``idle:5s,started:2m,finished``: each state with how long it lasts.
+    """Parse a schedule of states such as ``idle:5s,started:2m,finished``.
 
-    :param states: states in order, separated by commas; each but the last with a duration in s, m or h.
+    :param states: states in order, separated by commas, each except the last with a duration in s, m or h.
+    :return: each state with its duration; None for the last.
+    :raises SandboxError: if the schedule is invalid.
     """
     units = {"s": "seconds", "m": "minutes", "h": "hours"}
-    *passing, final = (part.strip() for part in states.split(","))
+    *timed, final = (part.strip() for part in states.split(","))
     schedule: list[tuple[str, timedelta | None]] = []
-    for part in passing:
+    for part in timed:
         match = re.fullmatch(r"([^:]+):([0-9]{1,6}(?:\.[0-9]{1,6})?)([smh])", part)
         if match is None:
             raise SandboxError(
-                f"cannot read {part!r} in the states {states!r}: "
-                "every state but the last needs a duration, as in idle:5s,started:2m,finished"
+                f"Invalid states {states!r}: cannot parse {part!r}. "
+                "Give each state except the last a duration, as in idle:5s,started:2m,finished."
             )
         schedule.append((match[1], timedelta(**{units[match[3]]: float(match[2])})))
     if not final or ":" in final:
         raise SandboxError(
-            f"cannot read the states {states!r}: the last one stays, so it is a name without a duration"
+            f"Invalid states {states!r}: the last state must be a name without a duration, "
+            "as in idle:5s,started:2m,finished."
         )
     return (*schedule, (final, None))
 
 
 def _advance(appointment: Record) -> None:
-    """Bring an appointment to the state in which its schedule has it by now."""
+    """Update the state of an appointment according to its schedule."""
     if appointment["schedule"] is None:
         return
-    begins = datetime.fromisoformat(appointment["created_at"])
+    state_began = datetime.fromisoformat(appointment["created_at"])
     now = datetime.now(timezone.utc)
-    for state, lasts in parse_states(appointment["schedule"]):
+    for state, duration in parse_states(appointment["schedule"]):
         appointment["state"] = state
         if state != "idle":
-            appointment.setdefault("started_at", answered_date(begins))
-        if lasts is None:
+            appointment.setdefault("started_at", format_datetime(state_began))
+        if duration is None:
             appointment["schedule"] = None
-        elif now < begins + lasts:
+        elif now < state_began + duration:
             return
         else:
-            begins += lasts
+            state_began += duration
 
 
 class Service:
-    """The organisations with their records, and the five actions of the API on each resource.
+    """The records of the organisations, and the five actions of the API for each resource.
 
-    All actions take the same arguments, each using what it needs, and return what is answered with 200.
+    All actions take the same arguments, even if they do not use all of them. They return the body of the 200
+    response.
 
-    :param tokens: one for each organisation.
-    :param states: the schedule of new appointments.
-    :param data: the JSON file to keep everything in; without it, memory.
+    :param tokens: one API token for each organisation.
+    :param states: the schedule of states for new appointments.
+    :param data: the JSON file to store all data in. By default, the data is only in memory.
+    :raises SandboxError: if an argument is invalid, or if the data file cannot be read or written.
     """
 
     def __init__(self, tokens: Iterable[str], states: str, data: str | Path | None = None) -> None:
         self.tokens = tuple(dict.fromkeys((tokens,) if isinstance(tokens, str) else tokens))
-        # What a header can carry without quotes.
+        # Only characters that need no quotes in the header.
         if not self.tokens or not all(re.fullmatch(r"[!#-+\--~]+", token) for token in self.tokens):
-            raise SandboxError("a token is printable ASCII without spaces, commas and double quotes")
+            raise SandboxError(
+                "Missing or invalid token. Give at least one token of printable ASCII characters "
+                "without spaces, commas and double quotes."
+            )
         parse_states(states)
         self._states = states
-        # The server's thread and the tests that look into the sandbox share the records.
+        # The records are shared between the server's thread and callers of Sandbox.
         self._lock = threading.RLock()
-        self._file = Path(data).resolve() if data is not None else None
-        self._organisations = self._load()
-        for token in self.tokens:
-            self._organisations.setdefault(token, {name: {} for name in RESOURCES})
-        try:
-            self._save()
-        except OSError as error:
-            raise SandboxError(f"cannot write the data file {data}: {error.strerror}") from error
+        self._ids = _object_ids()
+        self._file = DataFile(data) if data is not None else None
+        self._organisations = self._without_records()
+        self.open()
+
+    def open(self) -> None:
+        """Lock and load the data file, unless it is locked already.
+
+        :raises SandboxError: if another sandbox uses the data file, or if it cannot be read or written.
+        """
+        with self._lock:
+            if self._file is None or self._file.is_locked:
+                return
+            try:
+                self._file.lock()
+                self._organisations = {**self._without_records(), **self._load(self._file.path)}
+                self._save()
+            except OSError as error:
+                self._file.release()
+                raise SandboxError(
+                    f"Cannot write the data file {self._file.path}: {error.strerror}. "
+                    "Check the path and its permissions."
+                ) from error
+            except BaseException:
+                self._file.release()
+                raise
+
+    def close(self) -> None:
+        """Let other sandboxes use the data file. The records stay readable."""
+        with self._lock:
+            if self._file is not None:
+                self._file.release()
 
     def list_all(
         self, resource: Resource, token: str, _id: str = "", _body: Mapping[str, Any] | None = None
     ) -> list[Record]:
-        """Answer every record of the organisation; the document knows neither pages nor filters."""
+        """Return all records of the organisation. The API document has no pagination or filters."""
         with self._lock:
             records = self._organisations[token][resource.name].values()
-            return [_answer(resource, record, resource.list_keys) for record in records]
+            return [_to_response(resource, record, resource.list_keys) for record in records]
 
     def view(
         self, resource: Resource, token: str, record_id: str, _body: Mapping[str, Any] | None = None
     ) -> Record:
-        """Answer one record."""
+        """Return one record."""
         with self._lock:
             return self._detail(resource, self._find(resource, token, record_id))
 
     def create(self, resource: Resource, token: str, _id: str, body: Mapping[str, Any]) -> Record:
-        """Make a record of what was sent."""
+        """Create a record."""
         with self._lock:
             organisation = self._organisations[token]
-            sent = _checked(resource, organisation, body)
-            record = {"id": secrets.token_hex(12), **dict.fromkeys(resource.attributes), **sent}
+            attributes = _validate(resource, organisation, body)
+            record = {"id": next(self._ids), **dict.fromkeys(resource.attributes), **attributes}
             if resource.credential:
                 record[resource.credential] = secrets.token_urlsafe(15)
             record.update(resource.at_creation(record))
@@ -325,20 +357,20 @@ class Service:
             if resource is APPOINTMENTS:
                 record["schedule"] = self._states
             organisation[resource.name][record["id"]] = record
-            return self._written(resource, record)
+            return self._save_and_return(resource, record)
 
     def update(self, resource: Resource, token: str, record_id: str, body: Mapping[str, Any]) -> Record:
-        """Change the attributes that were sent, and no others; null clears."""
+        """Update only the given attributes. Null clears an attribute."""
         with self._lock:
             record = self._find(resource, token, record_id)
-            record.update(_checked(resource, self._organisations[token], body, record_id))
+            record.update(_validate(resource, self._organisations[token], body, record_id))
             record.update(resource.at_every_write(record))
-            return self._written(resource, record)
+            return self._save_and_return(resource, record)
 
     def delete(
         self, resource: Resource, token: str, record_id: str, _body: Mapping[str, Any] | None = None
     ) -> Record:
-        """Remove a record; the body that the document shows adds nothing to the path."""
+        """Delete a record. The request body that the API document shows is ignored."""
         with self._lock:
             self._find(resource, token, record_id)
             del self._organisations[token][resource.name][record_id]
@@ -346,23 +378,24 @@ class Service:
             return {"status": "ok"}
 
     def set_state(self, resource: Resource, token: str, record_id: str, body: Mapping[str, Any]) -> Record:
-        """Put an appointment in a state, and end its schedule. Not of the API: the sandbox's own control."""
+        """Set the state of an appointment, and stop its schedule. This is not part of the real API."""
         state = body.get("state")
         if not isinstance(state, str) or not state:
-            raise ApiError(422, {"state": ["is not the name of a state"]})
+            raise ApiError(422, {"state": ["is not a state name"]})
         with self._lock:
             appointment = self._find(resource, token, record_id)
             _advance(appointment)
             appointment.update(state=state, schedule=None)
             if state != "idle":
-                appointment.setdefault("started_at", answered_date(datetime.now(timezone.utc)))
-            return self._written(resource, appointment)
+                appointment.setdefault("started_at", format_datetime(datetime.now(timezone.utc)))
+            return self._save_and_return(resource, appointment)
 
     def records(self, name: str, token: str) -> list[Record]:
-        """Copy what is stored, generated attributes and credentials included.
+        """Return a copy of the stored records, including generated attributes and credentials.
 
         :param name: ``users``, ``clients`` or ``appointments``.
-        :param token: the organisation's.
+        :param token: the organisation's token.
+        :return: the records.
         """
         with self._lock:
             records = self._organisations[token][name].values()
@@ -372,10 +405,11 @@ class Service:
             return copy.deepcopy([*records])
 
     def owner(self, name: str, record_id: str) -> str | None:
-        """Find the token of the organisation that has a record.
+        """Return the token of the organisation that has a record.
 
         :param name: ``users``, ``clients`` or ``appointments``.
-        :param record_id: the record's id.
+        :param record_id: id of the record.
+        :return: the token, or None if no organisation has the record.
         """
         with self._lock:
             return next((t for t in self.tokens if record_id in self._organisations[t][name]), None)
@@ -387,33 +421,37 @@ class Service:
             raise ApiError(404) from None
 
     def _detail(self, resource: Resource, record: Record) -> Record:
-        return {resource.envelope: _answer(resource, record, resource.detail_keys)}
+        return {resource.envelope: _to_response(resource, record, resource.detail_keys)}
 
-    def _written(self, resource: Resource, record: Record) -> Record:
-        answer = self._detail(resource, record)
+    def _save_and_return(self, resource: Resource, record: Record) -> Record:
+        response = self._detail(resource, record)
         self._save()
-        return answer
+        return response
 
-    def _load(self) -> dict[str, Organisation]:
-        if self._file is None:
-            return {}
+    def _without_records(self) -> dict[str, Organisation]:
+        return {token: {name: {} for name in RESOURCES} for token in self.tokens}
+
+    def _load(self, path: Path) -> dict[str, Organisation]:
         try:
-            stored = json.loads(self._file.read_bytes())["organisations"]
+            stored = json.loads(path.read_bytes())["organisations"]
             organisations: dict[str, Organisation] = {
-                token: {name: {record["id"]: record for record in kept[name]} for name in RESOURCES}
-                for token, kept in stored.items()
+                token: {name: {record["id"]: record for record in records[name]} for name in RESOURCES}
+                for token, records in stored.items()
             }
-            for kept in organisations.values():
+            for organisation in organisations.values():
                 for resource in RESOURCES.values():
-                    for record in kept[resource.name].values():
-                        _answer(resource, record, resource.list_keys)
+                    for record in organisation[resource.name].values():
+                        _to_response(resource, record, resource.list_keys)
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise SandboxError(f"cannot read the data file {self._file}: {error.strerror}") from error
+            raise SandboxError(
+                f"Cannot read the data file {path}: {error.strerror}. Check the path and its permissions."
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SandboxError) as error:
             raise SandboxError(
-                f"{self._file} is not a data file of the sandbox, or it is damaged; it was left as it is"
+                f"{path} is not a sandbox data file, or it is damaged. The file was not changed. "
+                "Delete it or use another file."
             ) from error
         return organisations
 
@@ -421,58 +459,69 @@ class Service:
         if self._file is None:
             return
         stored = {
-            token: {name: [*records.values()] for name, records in kept.items()}
-            for token, kept in self._organisations.items()
+            token: {name: [*records.values()] for name, records in organisation.items()}
+            for token, organisation in self._organisations.items()
         }
-        # mkstemp lets nobody else read it: the file holds tokens.
-        descriptor, written = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}-")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"organisations": stored}, file, ensure_ascii=False)
-            os.replace(written, self._file)
-        except BaseException:
-            os.unlink(written)
-            raise
+        self._file.save({"organisations": stored})
 
 
-def _answer(resource: Resource, record: Record, keys: Mapping[str, str]) -> Record:
+def _to_response(resource: Resource, record: Record, keys: Mapping[str, str]) -> Record:
     if resource is APPOINTMENTS:
         _advance(record)
-    answer = {key: record[attribute] for key, attribute in keys.items()}
+    response = {key: record[attribute] for key, attribute in keys.items()}
     for name in (*resource.undocumented, "started_at"):
         if name in record:
-            answer[name] = record[name]
-    return answer
+            response[name] = record[name]
+    return response
 
 
-def _checked(
+def _validate(
     resource: Resource, organisation: Organisation, body: Mapping[str, Any], record_id: str | None = None
 ) -> Record:
-    """Return the attributes to keep of a write, or raise what the service answers to a wrong one."""
-    sent = body.get(resource.envelope)
-    if sent in (None, {}, []) or (isinstance(sent, str) and not sent.strip()):
+    """Return the attributes to store from a request body, or raise the error of the API."""
+    values = body.get(resource.envelope)
+    if values in (None, {}, []) or (isinstance(values, str) and not values.strip()):
         raise ApiError(400)
-    if not isinstance(sent, dict):
+    if not isinstance(values, dict):
         raise ApiError(500)
-    checks = {**resource.attributes, **resource.undocumented}
-    kept: Record = {}
-    # Attributes beside the envelope do as little on the real service as unknown ones in it.
+    validators = {**resource.attributes, **resource.undocumented}
+    attributes: Record = {}
+    # The real service ignores unknown attributes, inside and outside the envelope. The sandbox rejects them.
     errors = {name: ["is unknown"] for name in body.keys() - {resource.envelope, "authentication_token"}}
-    for name, value in sent.items():
+    for name, value in values.items():
         if name in resource.ignored:
             continue
-        if name not in checks:
+        if name not in validators:
             errors[name] = ["is unknown"]
             continue
         try:
-            kept[name] = None if value is None else checks[name](value)
+            attributes[name] = None if value is None else validators[name](value)
         except ValueError as error:
             errors[name] = [str(error)]
-    if resource is USERS and kept.get("email"):
-        email = kept["email"].lower()
+    if resource is USERS and attributes.get("email"):
+        email = attributes["email"].lower()
         others = (user for user in organisation[USERS.name].values() if user["id"] != record_id)
         if any((other["email"] or "").lower() == email for other in others):
             errors["email"] = ["is al in gebruik"]
     if errors:
         raise ApiError(422, errors)
-    return kept
+    if not _is_storable(attributes):
+        raise ApiError(500)
+    return attributes
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether MongoDB can store a JSON value."""
+    if isinstance(value, dict):
+        return all("\0" not in key and _is_storable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(_is_storable(item) for item in value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _object_ids() -> Iterator[str]:
+    """Generate ids as MongoDB does: the time in seconds, five random bytes and a counter."""
+    process = secrets.token_hex(5)
+    # The counter starts in the lower half of its three bytes, so that it does not overflow for long.
+    for count in itertools.count(secrets.randbits(23)):
+        yield f"{int(time.time()):08x}{process}{count % 2**24:06x}"

@@ -1,4 +1,4 @@
-"""The sensor that waits for an appointment's state."""
+"""The sensor that waits until an appointment reaches a state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_webcamconsult.api.attributes import check_id
+from airflow_provider_webcamconsult.api.attributes import check_id, check_switch
 from airflow_provider_webcamconsult.api.request import get_request
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
@@ -21,7 +21,10 @@ from airflow_provider_webcamconsult.polling.policy import (
     next_delay_seconds,
     state_of,
 )
-from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger, restore
+from airflow_provider_webcamconsult.triggers.appointments import (
+    WebcamconsultAppointmentStateTrigger,
+    deserialize_error,
+)
 from airflow_provider_webcamconsult.version_compat import (
     AirflowFailException,
     AirflowSensorTimeout,
@@ -39,12 +42,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.version_compat import Context
 
-#: Seconds after the deadline at which Airflow ends a deferred wait whose trigger did not (no triggerer runs).
+#: Seconds after the deadline until Airflow itself ends a deferred wait, for example if no triggerer runs.
 DEFERRAL_GRACE_SECONDS = 60
-#: Seconds before the deadline from which a rescheduled wait stays on its worker: to come back takes a while.
+#: A rescheduled wait stays on its worker for these last seconds before the deadline: rescheduling is slow.
 LAST_LEG_SECONDS = 15
-#: Seconds between two processes of a rescheduled wait at the least. Airflow 3 can take a task that comes back
-#: within a second or two for one that was killed, and counts a try.
+#: Minimum seconds between two processes of a rescheduled wait. If a task comes back within a second or two,
+#: Airflow 3 can mistake it for a killed task and count a try.
 RESCHEDULE_MIN_SECONDS = 5
 
 
@@ -52,25 +55,27 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     """
     Wait until an appointment reaches a state (API document, "View an Appointment detail").
 
-    The task returns the state that ended the wait. It fails at once, without a retry, in a failed state,
-    when the appointment is gone, or when the service refuses the token; it survives everything else until
-    ``timeout``. The outcome is the same with ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``.
-    ``poke_interval``, ``timeout`` (both in seconds), ``soft_fail`` and ``mode`` are Airflow's own; a
-    ``poke_interval`` below a second is a second, and below five in reschedule mode, five. In each mode
-    ``execution_timeout`` too ends the wait in time, counted from the start of the try; that is a failure
-    which Airflow may retry, and which ``soft_fail`` does not turn into a skip.
+    The task returns the state that ended the wait. It fails without a retry if the appointment reaches a
+    failed state or does not exist, or if Webcamconsult rejects the token or the request. After a temporary
+    error it keeps polling until ``timeout``. The outcome is the same with ``mode="poke"``,
+    ``mode="reschedule"`` and ``deferrable=True``.
+
+    ``poke_interval``, ``timeout`` (both in seconds), ``soft_fail`` and ``mode`` are Airflow's own parameters.
+    The minimum ``poke_interval`` is 1 second, and 5 seconds in reschedule mode. ``execution_timeout`` also
+    ends the wait in every mode, counted from the start of the try. Airflow may then retry the task, and
+    ``soft_fail`` does not turn this failure into a skip.
 
     :param appointment_id: id of the appointment (templated).
-    :param target_states: states that are awaited; by default any but ``idle``, the only one that the API
-        document names (templated).
+    :param target_states: states to wait for (templated). By default, any state except ``idle``, the only
+        state that the API document names.
     :param failed_states: states that end the wait as a failure (templated).
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
-    :param deferrable: whether to wait in the triggerer, without a worker slot; by default Airflow's
+    :param deferrable: whether to wait in the triggerer, without using a worker slot. By default, Airflow's
         ``[operators] default_deferrable``.
-    :param end_from_trigger: whether a deferred wait that ends well ends in the triggerer, without a worker
-        slot for its end. What a worker does at the end of a task is not done then: it is refused where that
-        would lose ``outlets`` or ``on_success_callback``; ``post_execute`` and listeners do not hear of it.
-        On Airflow 3.0 to 3.2, whose triggers cannot return a value, a worker ends it all the same.
+    :param end_from_trigger: whether a deferred wait that succeeds also ends in the triggerer, without using
+        a worker slot again. Airflow then skips ``post_execute`` and listeners. The task fails at its start
+        if it has ``outlets`` or ``on_success_callback``, which would be skipped too. On Airflow 3.0 to 3.2 a
+        worker always ends the task, because triggers cannot return a value there.
     """
 
     template_fields: Sequence[str] = (
@@ -82,7 +87,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     ui_color = "#f3ecd6"
     custom_operator_name = "AppointmentStateSensor"
 
-    _began: float | None = None
+    _started_at: float | None = None
     _last_state: str | None = None
     _last_error: WebcamconsultError | None = None
     _failures = 0
@@ -113,25 +118,29 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """
-        Look once; in deferrable mode, hand the wait to the trigger if it is not over.
+        Check the state once. In deferrable mode, defer to the trigger if the wait is not over.
 
         :param context: the task's context.
+        :return: whether the wait is over, and the state that ended it.
+        :raises AirflowFailException: if the wait cannot succeed.
+        :raises AirflowSensorTimeout: if ``timeout`` is over.
+        :raises AirflowTaskTimeout: if ``execution_timeout`` is over.
         """
         try:
             return self._poke(context)
         except AirflowTaskTimeout:
-            # Airflow softens it where it strikes in a look, and nowhere else.
+            # Airflow applies soft_fail to this error only if poke() raises it. It must always be a failure.
             self.soft_fail = False
             raise
 
     def _poke(self, context: Context) -> PokeReturnValue:
-        self._check()
-        if self._began is None:
-            self._began = try_started_at(context, reschedule=self.reschedule)
-        began_well = self.reschedule and was_rescheduled(context)
+        self._validate()
+        if self._started_at is None:
+            self._started_at = try_started_at(context, reschedule=self.reschedule)
+        past_first_poke = self.reschedule and was_rescheduled(context)
         while True:
             last_state = self._last_state
-            state = self._look(began_well=began_well)
+            state = self._fetch_state(past_first_poke=past_first_poke)
             if state is not None and self._is_over(state):
                 return PokeReturnValue(is_done=True, xcom_value=state)
             remaining = self._deadline - time.time()
@@ -141,45 +150,47 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 self._defer()
             if state is not None and state != last_state:
                 self.log.info(
-                    "Waiting for %s. It looks again in %.0f s.",
+                    "Waiting for %s. Next check in %.0f s.",
                     format_target_states(self.target_states),
-                    self._pause,
+                    self._delay,
                 )
             if not self.reschedule or remaining > RESCHEDULE_MIN_SECONDS + LAST_LEG_SECONDS:
                 return PokeReturnValue(is_done=False)
-            time.sleep(min(self._pause, remaining))
+            time.sleep(min(self._delay, remaining))
 
     def _get_next_poke_interval(
         self, started_at: Any, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        """Keep the pause after a failure, and Airflow's to the deadline."""
-        pause = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._pause)
+        """Return Airflow's interval, longer after failures and shorter close to the deadline."""
+        delay = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._delay)
         remaining = self._deadline - time.time()
         if self.reschedule:
-            return max(min(pause, remaining - LAST_LEG_SECONDS), RESCHEDULE_MIN_SECONDS)
-        return max(min(pause, remaining), 0.0)
+            return max(min(delay, remaining - LAST_LEG_SECONDS), RESCHEDULE_MIN_SECONDS)
+        return max(min(delay, remaining), 0.0)
 
     @property
-    def _pause(self) -> float:
+    def _delay(self) -> float:
         return next_delay_seconds(self.poke_interval, self._failures, self._last_error)
 
     @property
     def _timeout_name(self) -> str:
-        """Name of the limit that comes first; Airflow ignores ``execution_timeout`` of deferred tasks."""
+        """Name of the shorter timeout. Airflow itself ignores ``execution_timeout`` of deferred tasks."""
         if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
             return "execution_timeout"
         return "timeout"
 
     @property
     def _deadline(self) -> float:
-        return (self._began or time.time()) + self._seconds(self._timeout_name)
+        return (self._started_at or time.time()) + self._seconds(self._timeout_name)
 
-    def _seconds(self, limit: str) -> float:
-        value: Any = getattr(self, limit, None)
+    def _seconds(self, timeout_name: str) -> float:
+        value: Any = getattr(self, timeout_name, None)
         return value.total_seconds() if isinstance(value, timedelta) else value or 0.0
 
-    def _check(self) -> None:
+    def _validate(self) -> None:
         check_id(APPOINTMENT, self.appointment_id)
+        check_switch("deferrable", self.deferrable)
+        check_switch("end_from_trigger", self.end_from_trigger)
         for name, states in (("target_states", self.target_states), ("failed_states", self.failed_states)):
             if states is None and name == "target_states":
                 continue
@@ -188,55 +199,57 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 or not isinstance(states, Collection)
                 or not all(isinstance(state, str) and state for state in states)
             ):
-                raise WebcamconsultInputError(f"{name} must be a list of names of states.")
+                raise WebcamconsultInputError(f"{name} must be a list of state names.")
         if self.target_states is not None and not self.target_states:
             raise WebcamconsultInputError(
-                "target_states is empty: the wait would never end. "
-                f"Leave it out to wait for any but '{INITIAL_STATE}'."
+                "target_states is empty, so the wait would never end. "
+                f"Omit it to wait for any state except '{INITIAL_STATE}'."
             )
         if both := set(self.target_states or ()) & set(self.failed_states):
             raise WebcamconsultInputError(
-                f"{', '.join(sorted(both))} is in target_states and in failed_states. Decide for one."
+                f"States in both target_states and failed_states: {', '.join(sorted(both))}. "
+                "Remove each of them from one of the lists."
             )
         if self.deferrable and self.end_from_trigger:
             self._check_end_from_trigger()
 
     def _check_end_from_trigger(self) -> None:
-        lost = [name for name in ("outlets", "on_success_callback") if getattr(self, name)]
-        if lost:
+        skipped = [name for name in ("outlets", "on_success_callback") if getattr(self, name)]
+        if skipped:
+            names = " and ".join(skipped)
             raise WebcamconsultInputError(
-                f"end_from_trigger would lose {' and '.join(lost)}, done by a worker at the end of the task. "
-                "Leave out one or the other."
+                f"end_from_trigger would skip {names}, which only a worker processes. "
+                f"Remove {names}, or set end_from_trigger=False."
             )
 
-    def _look(self, *, began_well: bool) -> str | None:
-        """Return the state; None where it could not be had this time."""
+    def _fetch_state(self, *, past_first_poke: bool) -> str | None:
+        """Return the state, or None after a temporary error."""
         check_id(APPOINTMENT, self.appointment_id)
         try:
             request = get_request(
                 APPOINTMENT, str(self.appointment_id), plural_paths=self.hook.settings.plural_paths
             )
-            # Once: the next look is the repetition. And not far beyond the deadline.
+            # No retries, because the next poke is the retry. The request must not run far past the deadline.
             remaining = max(self._deadline - time.time(), LAST_POLL_SECONDS)
             state = state_of(self.hook.transport.send_once(request, timeout=remaining).value)
         except WebcamconsultError as error:
-            began_well = began_well or self._last_state is not None
-            if is_terminal(error) or (isinstance(error, AirflowFailException) and not began_well):
+            past_first_poke = past_first_poke or self._last_state is not None
+            if is_terminal(error) or (isinstance(error, AirflowFailException) and not past_first_poke):
                 raise
             self._failures, self._last_error = self._failures + 1, error
-            self.log.warning("%s Still waiting. It looks again in %.0f s.", error, self._pause)
+            self.log.warning("%s Still waiting. Next check in %.0f s.", error, self._delay)
             return None
         self._failures, self._last_error = 0, None
         if state != self._last_state:
-            self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
+            self.log.info("Appointment %s is in state '%s'.", self.appointment_id, state)
             self._last_state = state
         return state
 
     def _is_over(self, state: str) -> bool:
         if state in self.failed_states:
             raise AirflowFailException(
-                f"Appointment {self.appointment_id} is '{state}', one of failed_states; "
-                f"waited for {format_target_states(self.target_states)}."
+                f"Appointment {self.appointment_id} is in state '{state}', which is one of failed_states; "
+                f"expected {format_target_states(self.target_states)}."
             )
         return is_reached(state, self.target_states)
 
@@ -244,7 +257,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         deadline = self._deadline
         seconds = max(deadline - time.time(), 0)
         self.log.info(
-            "Waiting in the triggerer for %s, until %s at the latest.",
+            "Deferring to the triggerer to wait for %s. The wait times out at %s.",
             format_target_states(self.target_states),
             f"{datetime.fromtimestamp(deadline, timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
         )
@@ -265,40 +278,47 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             timeout=timedelta(seconds=seconds + DEFERRAL_GRACE_SECONDS),
         )
 
-    def _timed_out(self, state: str | None, limit: str | None = None) -> BaseException:
-        limit = limit or self._timeout_name
-        seconds = self._seconds(limit)
-        error_class = AirflowTaskTimeout if limit == "execution_timeout" else AirflowSensorTimeout
-        seen = f"last seen '{state}'" if state else "never seen"
+    def _timed_out(self, state: str | None, timeout_name: str | None = None) -> BaseException:
+        timeout_name = timeout_name or self._timeout_name
+        error_class = AirflowTaskTimeout if timeout_name == "execution_timeout" else AirflowSensorTimeout
+        last = f"last state '{state}'" if state else "its state was never received"
         return error_class(
-            f"The {limit} of {seconds:.15g} s is over. Appointment {self.appointment_id} was {seen}; "
-            f"waited for {format_target_states(self.target_states)}. Look at it there, or raise the limit."
+            f"Timed out after {self._seconds(timeout_name):.15g} s waiting for appointment "
+            f"{self.appointment_id} to reach {format_target_states(self.target_states)}; {last}. "
+            f"Check the appointment in Webcamconsult, or increase {timeout_name}."
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """
-        End the wait as the trigger's event says.
+        End a deferred wait with the outcome that the trigger reported.
 
         :param context: the task's context.
-        :param event: from the trigger.
+        :param event: payload of the trigger's event.
         :return: the state that ended the wait.
+        :raises WebcamconsultError: if the trigger reported an error.
+        :raises AirflowFailException: if the appointment is in a failed state or the event is unexpected.
+        :raises AirflowSensorTimeout: if ``timeout`` is over.
+        :raises AirflowTaskTimeout: if ``execution_timeout`` is over.
         """
         if not isinstance(event, dict):
-            raise _not_understood()
+            raise _unexpected_event()
         if event.get("error"):
             try:
-                error: Exception = restore(event["error"])
+                error: Exception = deserialize_error(event["error"])
             except Exception:
-                error = _not_understood()
+                error = _unexpected_event()
             raise error
         state = event.get("state")
         if event.get("timed_out"):
             raise self._timed_out(state, event["timed_out"])
         if not isinstance(state, str) or not self._is_over(state):
-            raise _not_understood()
-        self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
+            raise _unexpected_event()
+        self.log.info("Appointment %s is in state '%s'.", self.appointment_id, state)
         return state
 
 
-def _not_understood() -> AirflowFailException:
-    return AirflowFailException("The trigger's event was not understood, so it does not count as success.")
+def _unexpected_event() -> AirflowFailException:
+    return AirflowFailException(
+        "Unexpected trigger event; failing the task. "
+        "Check that worker and triggerer run the same provider version."
+    )

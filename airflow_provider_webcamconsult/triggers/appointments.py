@@ -1,4 +1,4 @@
-"""The trigger that waits for an appointment's state without a worker slot."""
+"""The trigger that waits for an appointment's state without using a worker slot."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
 
 class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     """
-    Fire when an appointment reaches a state, or cannot any more.
+    Wait until an appointment reaches a state.
 
-    All triggers of a connection in a triggerer share one poll; see
-    :mod:`~airflow_provider_webcamconsult.polling.poller`. The payload of its only event says how the wait
-    ended: ``{"state": …}``, with ``"error"`` or ``"timed_out"`` if not well.
+    All triggers with the same connection in a triggerer share one poller; see
+    :mod:`~airflow_provider_webcamconsult.polling.poller`. The trigger fires one event. Its payload is
+    ``{"state": …}`` with the last known state. If an error ended the wait, the payload also has ``"error"``;
+    if the deadline passed, ``"timed_out"`` with the name of the timeout.
 
     :param appointment_id: id of the appointment.
-    :param target_states: states that are awaited; None: any but ``idle``.
+    :param target_states: states to wait for; None means any state except ``idle``.
     :param failed_states: states that end the wait as a failure.
     :param webcamconsult_conn_id: id of the Airflow connection.
-    :param poke_interval: seconds between two looks.
+    :param poke_interval: seconds between two polls.
     :param deadline: when the wait times out, in seconds since the epoch.
-    :param timeout_name: name of the sensor's limit that the deadline stands for.
-    :param last_state: the state that was seen last, if any.
-    :param end_from_trigger: whether to end the task with success here, without a worker; see the sensor.
-    :param do_xcom_push: whether the state is then kept as what the task returns.
+    :param timeout_name: name of the sensor's timeout that sets the deadline.
+    :param last_state: the last state that the sensor received, if any.
+    :param end_from_trigger: whether to end a successful task in the triggerer, without a worker; see
+        :class:`~airflow_provider_webcamconsult.sensors.appointments.WebcamconsultAppointmentStateSensor`.
+    :param do_xcom_push: whether ``end_from_trigger`` also stores the state as the task's return value.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         self._wait: Subscription | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments that make this trigger again."""
+        """Return the class path and the arguments from which Airflow restores this trigger."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -84,24 +86,24 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until it is over; the only event says how it ended."""
+        """Wait, and fire one event at the end."""
         state = self.last_state
         self._wait = wait = Poller.subscribe(
             self.webcamconsult_conn_id, self.appointment_id, self.poke_interval
         )
         try:
             self.log.info(
-                "Waiting for appointment %s to be %s.%s",
+                "Waiting for appointment %s to reach %s.%s",
                 self.appointment_id,
                 format_target_states(self.target_states),
-                self._when_next(wait),
+                self._next_check(wait),
             )
             while (update := await wait.next_update(self.deadline)) is not None:
                 if isinstance(update, WebcamconsultError):
                     if is_terminal(update):
-                        yield _event(state, error=describe(update))
+                        yield _event(state, error=serialize_error(update))
                         return
-                    self.log.warning("%s Still waiting.%s", update, self._when_next(wait))
+                    self.log.warning("%s Still waiting.%s", update, self._next_check(wait))
                     continue
                 old, state = state, update
                 if state in self.failed_states:
@@ -112,47 +114,50 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                     return
                 if state != old:
                     self.log.info(
-                        "Appointment %s is '%s'.%s", self.appointment_id, state, self._when_next(wait)
+                        "Appointment %s is in state '%s'.%s",
+                        self.appointment_id,
+                        state,
+                        self._next_check(wait),
                     )
             yield _event(state, timed_out=self.timeout_name)
         finally:
             wait.unsubscribe()
 
-    def _when_next(self, wait: Subscription) -> str:
-        remaining = self.deadline - time.time()  # a last look comes then
-        return (
-            f" It looks again in {min(wait.seconds_to_next_poll, remaining):.0f} s." if remaining > 0 else ""
-        )
+    def _next_check(self, wait: Subscription) -> str:
+        remaining = self.deadline - time.time()  # the last poll is at the deadline
+        return f" Next check in {min(wait.seconds_to_next_poll, remaining):.0f} s." if remaining > 0 else ""
 
     async def _success(self, state: str) -> TriggerEvent:
-        # Without a task instance, as in dag.test(), nobody would end the task.
+        # dag.test() sets no task instance, and nothing would end the task there.
         if not self.end_from_trigger or self.task_instance is None:
             return _event(state)
-        # First: Airflow 3 drops what it has not read of a log when the trigger is over.
-        self.log.info("Appointment %s is '%s'.", self.appointment_id, state)
+        # Log early: Airflow 3 drops the log lines that it has not read when the trigger ends.
+        self.log.info("Appointment %s is in state '%s'.", self.appointment_id, state)
         try:
             return await task_success(self.task_instance, state, do_xcom_push=self.do_xcom_push)
         except Exception as error:
             self.log.warning(
-                "A worker ends the task: the trigger could not keep its value (%s).", type(error).__name__
+                "Could not store the return value from the triggerer (%s). A worker will end the task.",
+                type(error).__name__,
             )
             return _event(state)
 
     async def cleanup(self) -> None:
-        """Leave the poll, even where Airflow never came to the end of :meth:`run`."""
+        """Unsubscribe from the poller, even if Airflow did not run :meth:`run` to its end."""
         if self._wait:
             self._wait.unsubscribe()
 
 
-def _event(state: str | None, **how: Any) -> TriggerEvent:
-    return TriggerEvent({"state": state, **how})  # type: ignore[no-untyped-call]
+def _event(state: str | None, **details: Any) -> TriggerEvent:
+    return TriggerEvent({"state": state, **details})  # type: ignore[no-untyped-call]
 
 
-def describe(error: WebcamconsultError) -> dict[str, Any]:
+def serialize_error(error: WebcamconsultError) -> dict[str, Any]:
     """
-    Write an error as JSON, for a trigger's event.
+    Serialize an error for the payload of a trigger event.
 
     :param error: the error.
+    :return: a dictionary that can be stored as JSON.
     """
     return {
         "type": type(error).__name__,
@@ -164,15 +169,16 @@ def describe(error: WebcamconsultError) -> dict[str, Any]:
     }
 
 
-def restore(description: dict[str, Any]) -> WebcamconsultError:
+def deserialize_error(serialized: dict[str, Any]) -> WebcamconsultError:
     """
-    Make the error again that :func:`describe` wrote.
+    Restore an error that :func:`serialize_error` serialized.
 
-    :param description: from :func:`describe`.
-    :raises Exception: of any kind, if it is not.
+    :param serialized: the result of :func:`serialize_error`.
+    :return: the error, with its original class.
+    :raises Exception: of any type, if ``serialized`` does not have this format.
     """
-    error_class = getattr(exceptions, str(description["type"]))
+    error_class = getattr(exceptions, str(serialized["type"]))
     if not (isinstance(error_class, type) and issubclass(error_class, WebcamconsultError)):
-        raise ValueError("no error of this provider")
+        raise ValueError("The type is not an error of this provider.")
     names = ("method", "path", "status_code", "reason")
-    return error_class(str(description["message"]), **{name: description.get(name) for name in names})
+    return error_class(str(serialized["message"]), **{name: serialized.get(name) for name in names})

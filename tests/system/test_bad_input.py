@@ -8,24 +8,26 @@ if TYPE_CHECKING:
     from devtools.local_airflow import LocalAirflow
 
 MISTAKES = {
-    "missing_token": "Connection 'without_token' has no API token; enter the organisation's as its password",
+    "missing_token": "Connection 'without_token' has no API token. "
+    "Enter the organisation's API token as the password",
     "unknown_connection": "There is no connection 'nowhere_defined'. Create it in Airflow under Admin",
-    "wrong_token": "GET /users.json: 401 Unauthorized, the service refused the API token",
-    "html_host": "the host answered with a web page, not as the API; check the connection's Host",
-    "empty_id": "user_id is '': a template or an XCom gave no value. Check the run's params",
-    "none_id": "user_id is 'None': a template or an XCom gave no value. Check the run's params",
-    "none_output_id": "user_id is None: a template or an XCom gave no value. Check the run's params",
-    "id_with_slash": "user_id has characters that no id has",
-    "id_with_question_mark": "appointment_id has characters that no id has",
-    "attributes_not_a_dict": "attributes of a user must be a dict, not list",
-    "attributes_empty": "attributes of a user has nothing that can be written. Give at least one of",
-    "other_id": "attributes has another 'id' than the client_id that is addressed. Leave it out",
-    "misspelt": "has no attribute 'refrence_code' in the API document. Did you mean 'reference_code'?",
-    "impossible_date": "Attribute 'date' is not a date that exists",
+    "wrong_token": "GET /users.json returned 401. Webcamconsult rejected the API token",
+    "html_host": "returned 200 with a web page instead of JSON. Check the connection's Host",
+    "empty_id": "user_id is ''. A template or an XCom probably had no value. Check the run's params",
+    "none_id": "user_id is 'None'. A template or an XCom probably had no value. Check the run's params",
+    "none_output_id": "user_id is None. A template or an XCom probably had no value. Check the run's params",
+    "id_with_slash": "user_id contains characters other than letters, digits",
+    "id_with_question_mark": "appointment_id contains characters other than letters, digits",
+    "attributes_not_a_dict": "The attributes of a user must be a dict, not list",
+    "attributes_empty": "The attributes of a user contain nothing that can be written. Set at least one of",
+    "other_id": "The attributes have a different 'id' than client_id. Remove 'id' from the attributes",
+    "misspelt": "Attribute 'refrence_code' of a client is not in the API document. "
+    "Did you mean 'reference_code'?",
+    "impossible_date": "Attribute 'date' is not a valid ISO 8601 date",
     "wait_for_nothing": "appointment_id is ''",
-    "wait_html_host": "the host answered with a web page",
-    "wait_loses_outlets": "end_from_trigger would lose outlets, done by a worker at the end",
-    "wait_loses_callback": "end_from_trigger would lose on_success_callback, done by a worker at the end",
+    "wait_html_host": "with a web page instead of JSON",
+    "wait_loses_outlets": "end_from_trigger would skip outlets, which only a worker processes",
+    "wait_loses_callback": "end_from_trigger would skip on_success_callback, which only a worker processes",
 }
 
 

@@ -43,7 +43,7 @@ def test_waits_in_dag_test_end_as_in_scheduled_runs(
     tasks = {task.task_id: task for task in airflow.task_states("in_process", run_id)}
     assert {task_id: tasks[task_id].state for task_id in ENDS} == ENDS, output
     assert airflow.xcom("in_process", run_id, "reached") == "finished"
-    assert "Polling begins for connection" in output
+    assert "Started polling for connection" in output
     assert "AirflowTaskTimeout" in output
     late = {}
     for task_id, task in tasks.items():

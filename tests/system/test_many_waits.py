@@ -175,7 +175,7 @@ def test_log_shows_one_end_for_each_wait(many_waits: ManyWaits) -> None:
     for task in many_waits.airflow.task_states("many_waits", many_waits.run_id):
         if task.task_id in TASK_IDS and task.state == "success":
             log = many_waits.log(task.task_id, task.map_index)
-            if log.count("is 'finished'.") != 1:
+            if log.count("is in state 'finished'.") != 1:
                 not_once.append((task.task_id, task.map_index, log))
     assert not_once == []
 
@@ -187,7 +187,7 @@ def test_deleted_appointment_fails_only_its_own_wait_with_the_cause(many_waits: 
         if task.state == "failed"
     ]
     log = many_waits.log(failed.task_id, failed.map_index)
-    assert "404 Not Found, there is no such appointment for this token" in log
+    assert "returned 404. No such appointment exists for this API token" in log
 
 
 def test_success_from_the_triggerer_starts_a_worker_once_instead_of_twice(
@@ -212,7 +212,7 @@ def test_log_mentions_no_other_appointments(many_waits: ManyWaits) -> None:
     for position, appointment_id in enumerate(many_waits.appointments):
         task_id = TASK_IDS[position >= IN_THE_TRIGGERER]
         log = many_waits.log(task_id, own[appointment_id])
-        assert f"Waiting for appointment {appointment_id} to be 'finished'. It looks again in" in log
+        assert f"Waiting for appointment {appointment_id} to reach 'finished'. Next check in" in log
         if any(other in log for other in own if other != appointment_id):
             mixed.append((task_id, own[appointment_id]))
     assert mixed == []

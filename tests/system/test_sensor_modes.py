@@ -64,6 +64,6 @@ def test_mapped_wait_returns_the_state_of_its_own_appointment(
 @pytest.mark.parametrize("mode", MODES)
 def test_failed_wait_logs_the_reason(local_airflow: LocalAirflow, waits_run: str, mode: str) -> None:
     log = local_airflow.task_log("waits", waits_run, f"failed_{mode}")
-    assert "is 'finished', one of failed_states; waited for 'never'" in log
+    assert "is in state 'finished', which is one of failed_states; expected 'never'" in log
     log = local_airflow.task_log("waits", waits_run, f"gone_{mode}")
-    assert "404 Not Found, there is no such appointment for this token" in log
+    assert "returned 404. No such appointment exists for this API token" in log

@@ -76,14 +76,14 @@ def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str)
     assert task.end
     if mode == "reschedule":
         # Airflow stores only the start of the last process. The first poke is soon after the first start.
-        began = moments(log, of="is 'idle'")[0]
+        began = moments(log, of="is in state 'idle'")[0]
     else:
         # A busy Airflow 3 stores the start seconds before the task runs.
         began = max([task.start, *moments(log, of="Filling up the DagBag")[:1]])
     # Airflow 3 may drop the last lines of a trigger.
     fired = moments(log, of=" fired") if mode == "deferrable" else []
     end = fired[0] if fired else task.end
-    last_start = max(moments(log, of="is 'idle'") + moments(log, of="Waiting for appointment"))
+    last_start = max(moments(log, of="is in state 'idle'") + moments(log, of="Waiting for appointment"))
     return (end - max(began + timedelta(seconds=LIMIT_SECONDS[mode]), last_start)).total_seconds()
 
 
@@ -109,5 +109,5 @@ def test_wait_continues_and_logs_the_state_when_the_target_was_skipped(
     (task,) = [t for t in local_airflow.task_states("limits", limits_run) if t.task_id == "target_skipped"]
     assert (task.state, task.try_number) == ("failed", 1)
     log = local_airflow.task_log("limits", limits_run, "target_skipped")
-    assert " is 'finished'. It looks again in" in log
-    assert "was last seen 'finished'; waited for 'started'" in log
+    assert " is in state 'finished'. Next check in" in log
+    assert "to reach 'started'; last state 'finished'" in log

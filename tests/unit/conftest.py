@@ -1,4 +1,4 @@
-"""What the unit tests share: a service to talk to, a connection, a hook, and the log."""
+"""Fixtures for the unit tests: servers, a connection, a hook and the log."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ TOKEN = "token-of-the-scripted-server"
 
 
 class Step(TypedDict, total=False):
-    """How the scripted server meets one request; nothing given is 200 without a body."""
+    """How the scripted server handles one request; by default, it returns 200 without a body."""
 
     status: int
     headers: dict[str, str]
     body: object
-    """Bytes and text as they are, anything else as JSON."""
+    """Bytes and text are sent unchanged, anything else as JSON."""
     delay: float
-    """Seconds before the answer."""
-    cut: Literal["before the body", "after the request", "in the answer", "after the answer"]
-    """When the connection ends, without notice."""
+    """Seconds before the response."""
+    cut: Literal["before the body", "after the request", "in the response", "after the response"]
+    """When the server closes the connection without notice."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """A request that the scripted server has read; the body only where the script lets it be read."""
+    """A request that the scripted server has read; the body is empty if the connection is cut before it."""
 
     method: str
     target: str
@@ -67,10 +67,10 @@ class Received:
 
 class ScriptedServer(socketserver.ThreadingTCPServer):
     """
-    A server on loopback that meets each request as a script says, to do what no good service does.
+    A server on loopback that handles each request as scripted, to simulate faults.
 
-    :param steps: one for each request; the last one stays.
-    :param tls: the context of a server that speaks TLS.
+    :param steps: one step for each request; the last one is repeated.
+    :param tls: the TLS context; by default, the server uses plain HTTP.
     """
 
     daemon_threads = True
@@ -82,7 +82,7 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         self.requests: list[Received] = []
         self.connections = 0
         self.connection_ended = threading.Event()
-        super().__init__(("127.0.0.1", 0), _Conversation, bind_and_activate=False)
+        super().__init__(("127.0.0.1", 0), _ConnectionHandler, bind_and_activate=False)
         self.server_bind()
 
     @property
@@ -97,7 +97,7 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         connection, address = super().get_request()
         self.connections += 1
         if self.tls:
-            # The greeting comes with the first read, in the connection's own thread.
+            # The handshake happens at the first read, in the connection's own thread.
             connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
@@ -109,17 +109,18 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         self.connection_ended.set()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that does not wait for the answer is part of what is tested."""
+        """Log nothing: some tests use clients that do not wait for the response."""
 
 
-class _Conversation(socketserver.StreamRequestHandler):
+class _ConnectionHandler(socketserver.StreamRequestHandler):
     server: ScriptedServer
-    # Else an answer that goes out in parts waits for the client's acknowledgement.
+    # Otherwise, a response that is sent in parts waits for the client's acknowledgement.
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
         while (line := self.rfile.readline()).strip():
-            if not line[:1].isalpha():  # a TLS greeting, say: a plain server answers that in plain text
+            # For example a TLS handshake, which a plain server rejects in plain text.
+            if not line[:1].isalpha():
                 self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
                 return
             step = self.server.next_step()
@@ -128,8 +129,8 @@ class _Conversation(socketserver.StreamRequestHandler):
             if cut in ("before the body", "after the request"):
                 return
             time.sleep(step.get("delay", 0))
-            answer = self.answer(step)
-            self.wfile.write(answer[:-1] if cut == "in the answer" else answer)
+            response = self.build_response(step)
+            self.wfile.write(response[:-1] if cut == "in the response" else response)
             if cut:
                 return
 
@@ -142,7 +143,7 @@ class _Conversation(socketserver.StreamRequestHandler):
         body = self.rfile.read(int(headers.get("Content-Length", 0))) if with_body else b""
         self.server.requests.append(Received(method, target, headers, body))
 
-    def answer(self, step: Step) -> bytes:
+    def build_response(self, step: Step) -> bytes:
         body = step.get("body", b"")
         if isinstance(body, str):
             body = body.encode()
@@ -154,7 +155,7 @@ class _Conversation(socketserver.StreamRequestHandler):
 
 
 class Serve(Protocol):
-    """Starts a scripted server."""
+    """Start a scripted server."""
 
     def __call__(self, *steps: Step, tls: bool = False, listening_after: float = 0) -> ScriptedServer: ...
 
@@ -170,15 +171,15 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
                 context.load_cert_chain(request.getfixturevalue("certificate"))
             server = stack.enter_context(ScriptedServer(steps, context))
 
-            def begin() -> None:
+            def run() -> None:
                 server.server_activate()
                 server.serve_forever(0.005)
 
             if listening_after:
-                threading.Timer(listening_after, begin).start()
+                threading.Timer(listening_after, run).start()
             else:
                 server.server_activate()
-                threading.Thread(target=begin, daemon=True).start()
+                threading.Thread(target=run, daemon=True).start()
             stack.callback(server.shutdown)
             return server
 
@@ -187,7 +188,7 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a file with a certificate for 127.0.0.1 that no authority signed, and its key."""
+    """Create a file with a self-signed certificate for 127.0.0.1 and its key."""
     file = tmp_path_factory.mktemp("tls") / "certificate.pem"
     write_certificate(file)
     return file
@@ -195,10 +196,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class Service:
     """
-    One organisation of the sandbox, as good as a sandbox of its own and a second faster.
+    One organisation of the shared sandbox: as isolated as a separate sandbox and a second faster.
 
-    :param sandbox: the sandbox.
-    :param token: the organisation's.
+    :param sandbox: the shared sandbox.
+    :param token: the organisation's API token.
     """
 
     def __init__(self, sandbox: Sandbox, token: str) -> None:
@@ -206,12 +207,12 @@ class Service:
         self.token = token
         self.set_state = sandbox.set_state
         self._sandbox = sandbox
-        self._seen = len(sandbox.requests)
+        self._earlier_requests = len(sandbox.requests)
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """Those since the test began; tests run one after the other."""
-        return self._sandbox.requests[self._seen :]
+        """The requests of this test; tests run one after the other."""
+        return self._sandbox.requests[self._earlier_requests :]
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         return self._sandbox.records(kind, self.token)
@@ -234,7 +235,7 @@ def service(sandbox: Sandbox, _unused_tokens: Iterator[str]) -> Service:
 
 
 class Connect(Protocol):
-    """Makes the Airflow connection of a test, and a hook that uses it."""
+    """Create the Airflow connection of a test, and return a hook that uses it."""
 
     def __call__(self, host: str, token: str = TOKEN, **extra: Any) -> WebcamconsultHook: ...
 
@@ -244,7 +245,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
     from airflow_provider_webcamconsult import transport
     from airflow_provider_webcamconsult.hooks import webcamconsult
 
-    # A wait, and nothing but a wait: a repetition is the same after a shorter one.
+    # Only the delay is shorter; the retries are the same.
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
 
     def connect(host: str, token: str = TOKEN, **extra: Any) -> WebcamconsultHook:
@@ -262,7 +263,7 @@ def hook(connect: Connect, service: Service) -> WebcamconsultHook:
 
 @dataclass
 class Log:
-    """All that was logged, by Airflow 2's and the libraries' logging and by Airflow 3's structlog."""
+    """Everything that was logged: with logging by Airflow 2 and libraries, with structlog by Airflow 3."""
 
     caplog: pytest.LogCaptureFixture
     structured: list[Any] = field(default_factory=list)
@@ -277,22 +278,22 @@ class Log:
 
     @property
     def warnings(self) -> list[str]:
-        """Those of the provider, in order."""
-        return self.of("warning")
+        """The provider's warnings, in order."""
+        return self.messages("warning")
 
-    def of(self, level: str) -> list[str]:
-        """Return what the provider logged at a level, in order."""
-        plain = [
+    def messages(self, level: str) -> list[str]:
+        """Return the provider's messages at a level, in order."""
+        standard = [
             record.getMessage()
             for record in self.caplog.records
             if record.levelname == level.upper() and "webcamconsult" in record.name.lower()
         ]
-        return plain + [entry["event"] for entry in self.structured if entry["log_level"] == level]
+        return standard + [entry["event"] for entry in self.structured if entry["log_level"] == level]
 
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
-    # Airflow sets logging up when it is imported; capturing has to come after that.
+    # Airflow configures logging when it is imported, so capturing has to start afterwards.
     import airflow_provider_webcamconsult.hooks.webcamconsult  # noqa: F401
 
     with ExitStack() as stack:
@@ -305,21 +306,21 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
         yield log
 
 
-def _links(error: BaseException | None) -> Iterator[BaseException]:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 @pytest.fixture(scope="session")
-def told() -> Tell:
-    def tell(error: BaseException) -> str:
-        return "\n".join(f"{link!r} {link} {vars(link)}" for link in _links(error))
+def error_text() -> ErrorText:
+    def error_text(error: BaseException) -> str:
+        return "\n".join(f"{link!r} {link} {vars(link)}" for link in _chain(error))
 
-    return tell
+    return error_text
 
 
-class Tell(Protocol):
-    """Gives all that an error tells, with what it was raised from."""
+class ErrorText(Protocol):
+    """Return everything that an error and its causes can show."""
 
     def __call__(self, error: BaseException) -> str: ...

@@ -1,4 +1,4 @@
-"""The Airflow connection, however it was entered."""
+"""The settings that are read from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import Log, Tell
+    from tests.unit.conftest import ErrorText, Log
 
 TOKEN = "38826f79010b41b5aaeb4710debb09db"
 DEFAULTS = Settings(
@@ -28,8 +28,8 @@ DEFAULTS = Settings(
     plural_paths=False,
     insecure=False,
 )
-# Each extra with another value than its default, and the setting that it becomes.
-OTHER = {
+# Each extra with a value other than its default, and the resulting settings.
+EXTRAS = {
     "timezone": "America/New_York",
     "timeout": 2.5,
     "retries": 1,
@@ -37,7 +37,7 @@ OTHER = {
     "plural_paths": True,
     "insecure": True,
 }
-OTHER_SETTINGS = dataclasses.replace(
+EXTRAS_SETTINGS = dataclasses.replace(
     DEFAULTS,
     timezone=pendulum.timezone("America/New_York"),
     timeout=2.5,
@@ -49,7 +49,7 @@ OTHER_SETTINGS = dataclasses.replace(
 
 
 class Read(Protocol):
-    """Reads the settings of the connection with these fields."""
+    """Read the settings of a connection with these fields."""
 
     def __call__(self, **fields: Any) -> Settings: ...
 
@@ -67,54 +67,57 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
 @pytest.mark.parametrize(
     "extra",
     [
-        OTHER,
-        json.dumps(OTHER),
-        {name: str(value) for name, value in OTHER.items()},
-        {name: f"  {value} " for name, value in OTHER.items()},
-        # Airflow 2's form, its Test button, and a browser's own words for a switch that is on.
-        {f"extra__webcamconsult__{name}": value for name, value in OTHER.items()},
-        {name: "y" if value is True else str(value) for name, value in OTHER.items()},
-        {**dict.fromkeys(OTHER, ""), **{f"extra__webcamconsult__{name}": str(OTHER[name]) for name in OTHER}},
-        {**dict.fromkeys(OTHER, None), **{f"extra__webcamconsult__{name}": OTHER[name] for name in OTHER}},
+        EXTRAS,
+        json.dumps(EXTRAS),
+        {name: str(value) for name, value in EXTRAS.items()},
+        {name: f"  {value} " for name, value in EXTRAS.items()},
+        # From the form and the Test button of Airflow 2, where browsers send "y" for a checked box.
+        {f"extra__webcamconsult__{name}": value for name, value in EXTRAS.items()},
+        {name: "y" if value is True else str(value) for name, value in EXTRAS.items()},
+        {
+            **dict.fromkeys(EXTRAS, ""),
+            **{f"extra__webcamconsult__{name}": str(EXTRAS[name]) for name in EXTRAS},
+        },
+        {**dict.fromkeys(EXTRAS, None), **{f"extra__webcamconsult__{name}": EXTRAS[name] for name in EXTRAS}},
     ],
     ids=[
-        "json",
-        "json in text",
-        "text",
-        "blanks",
-        "long names",
-        "switches as y",
-        "blank and long",
-        "null and long",
+        "dict",
+        "JSON",
+        "strings",
+        "whitespace",
+        "prefixed names",
+        "booleans as y",
+        "blank and prefixed",
+        "null and prefixed",
     ],
 )
-def test_extras_read_the_same_however_they_were_entered(extra: object, read: Read) -> None:
-    assert read(extra=extra) == OTHER_SETTINGS
+def test_extras_are_read_from_every_format(extra: object, read: Read) -> None:
+    assert read(extra=extra) == EXTRAS_SETTINGS
 
 
-def test_a_uri_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_uri_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT",
         f"webcamconsult://:{TOKEN}@https%3A%2F%2Fexample.com%2Fapi:8443/?timezone=America%2FNew_York&timeout=2.5"
         "&retries=1&auth_as_parameter=true&plural_paths=true&insecure=true",
     )
-    expected = dataclasses.replace(OTHER_SETTINGS, base_url="https://example.com:8443/api")
+    expected = dataclasses.replace(EXTRAS_SETTINGS, base_url="https://example.com:8443/api")
     assert WebcamconsultHook().settings == expected
 
 
 @pytest.mark.parametrize("blank", [None, "", "  "])
-def test_what_is_left_blank_has_its_default(blank: str | None, read: Read) -> None:
-    extra = {f"{prefix}{name}": blank for name in OTHER for prefix in ("", "extra__webcamconsult__")}
+def test_blank_fields_use_defaults(blank: str | None, read: Read) -> None:
+    extra = {f"{prefix}{name}": blank for name in EXTRAS for prefix in ("", "extra__webcamconsult__")}
     assert read(host=blank, port=None, extra=extra) == DEFAULTS
 
 
-def test_nothing_but_a_token_is_needed(read: Read) -> None:
+def test_only_token_is_required(read: Read) -> None:
     assert read() == DEFAULTS
 
 
 @pytest.mark.parametrize("field", CONNECTION_FIELDS)
-def test_each_field_of_the_form_is_one_setting_and_no_other(field: str, read: Read) -> None:
-    settings = read(extra={field: OTHER[field]})
+def test_each_form_field_changes_exactly_one_setting(field: str, read: Read) -> None:
+    settings = read(extra={field: EXTRAS[field]})
     changed = [
         setting.name
         for setting in dataclasses.fields(Settings)
@@ -123,19 +126,19 @@ def test_each_field_of_the_form_is_one_setting_and_no_other(field: str, read: Re
     assert changed == [field]
 
 
-def test_each_setting_is_a_field_of_the_form() -> None:
+def test_each_setting_has_a_form_field() -> None:
     standard_fields = {"base_url", "token"}
     settings = {setting.name for setting in dataclasses.fields(Settings)} - standard_fields
     assert {*CONNECTION_FIELDS} == settings
 
 
 @pytest.mark.parametrize("entered", [True, "True", "TRUE", "t", "yes", "Y", "on", "1", 1])
-def test_a_switch_that_is_on(entered: object, read: Read) -> None:
+def test_boolean_extra_accepts_true_values(entered: object, read: Read) -> None:
     assert read(extra={"insecure": entered}).insecure is True
 
 
 @pytest.mark.parametrize("entered", [False, "False", "FALSE", "f", "no", "N", "off", "0", 0, None, ""])
-def test_a_switch_that_is_off(entered: object, read: Read) -> None:
+def test_boolean_extra_accepts_false_values(entered: object, read: Read) -> None:
     assert read(extra={"insecure": entered}).insecure is False
 
 
@@ -149,7 +152,7 @@ def test_a_switch_that_is_off(entered: object, read: Read) -> None:
         ("127.0.0.1:8080", None, "https://127.0.0.1:8080"),
         ("example.com", 8443, "https://example.com:8443"),
         ("https://example.com/api", 8443, "https://example.com:8443/api"),
-        ("https://example.com:80", 8443, "https://example.com:8443"),
+        ("https://example.com:8443", 8443, "https://example.com:8443"),
         ("https://example.com", 0, "https://example.com"),
         ("https://example.com//api//v1/", None, "https://example.com/api/v1"),
         ("[::1]:8080", None, "https://[::1]:8080"),
@@ -157,7 +160,7 @@ def test_a_switch_that_is_off(entered: object, read: Read) -> None:
         (None, 8443, "https://eapi.webcamconsult.com:8443"),
     ],
 )
-def test_a_host_with_or_without_scheme_path_slash_and_port(
+def test_base_url_is_built_from_host_and_port(
     host: str | None, port: int | None, base_url: str, read: Read
 ) -> None:
     assert read(host=host, port=port).base_url == base_url
@@ -178,101 +181,108 @@ def test_a_host_with_or_without_scheme_path_slash_and_port(
         "https://example.com/#s3cret",
     ],
 )
-def test_a_host_that_is_no_address_is_refused(host: str, read: Read, told: Tell) -> None:
+def test_invalid_host_is_rejected(host: str, read: Read, error_text: ErrorText) -> None:
     with pytest.raises(
-        WebcamconsultConfigurationError, match=r"has a Host .* enter it as in https://eapi"
-    ) as refused:
+        WebcamconsultConfigurationError, match=r"has an invalid Host.* Enter an address such as https://eapi"
+    ) as raised:
         read(host=host)
-    assert "s3cret" not in told(refused.value)
+    assert "s3cret" not in error_text(raised.value)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_that_is_none_is_refused(port: int, read: Read) -> None:
+def test_invalid_port_is_rejected(port: int, read: Read) -> None:
     with pytest.raises(WebcamconsultConfigurationError, match="Port"):
         read(host="https://example.com", port=port)
 
 
-SWITCH = ("neither true nor false", ["maybe", 2, [], {}])
-WRONG: dict[str, tuple[str, list[object]]] = {
-    # The last would not fit into the system's own clock.
-    "timeout": ("not a number", ["soon", "30 s", 0, "0", -1, True, "nan", "inf", [30], {}, 1e10]),
-    "retries": ("not a whole number", ["many", -1, 1.5, "2.5", True, [], "inf"]),
+BOOLEAN = ("true or false", ["maybe", 2, [], {}])
+INVALID: dict[str, tuple[str, list[object]]] = {
+    # The last value exceeds the range of the system clock.
+    "timeout": (
+        "a number from 0.1 to 3600",
+        ["soon", "30 s", 0, "0", -1, True, "nan", "inf", [30], {}, 1e10],
+    ),
+    "retries": ("a whole number from 0 to 100", ["many", -1, 1.5, "2.5", True, [], "inf"]),
     "timezone": (
-        "no time zone",
+        "an IANA time zone such as Europe/Amsterdam",
         ["Europe/Atlantis", "Amsterdam", "Europe", "../etc/passwd", "+02:00", 1, True, []],
     ),
-    "auth_as_parameter": SWITCH,
-    "plural_paths": SWITCH,
-    "insecure": SWITCH,
+    "auth_as_parameter": BOOLEAN,
+    "plural_paths": BOOLEAN,
+    "insecure": BOOLEAN,
 }
 
 
 @pytest.mark.parametrize(
     ("extra", "value", "problem"),
-    [(extra, value, problem) for extra, (problem, values) in WRONG.items() for value in values],
+    [(extra, value, problem) for extra, (problem, values) in INVALID.items() for value in values],
 )
-def test_a_wrong_extra_is_named_with_what_to_enter(
+def test_invalid_extra_is_named_with_expected_value(
     extra: str, value: object, problem: str, read: Read
 ) -> None:
-    with pytest.raises(WebcamconsultConfigurationError) as refused:
+    with pytest.raises(WebcamconsultConfigurationError) as raised:
         read(extra={extra: value})
-    where = f"Connection 'webcamconsult_default' has an extra '{extra}' that is {problem}"
-    assert str(refused.value).startswith(where)
-    assert "; enter " in str(refused.value)
+    expected = f"Connection 'webcamconsult_default' has an invalid extra '{extra}'. Enter {problem}."
+    assert str(raised.value) == expected
 
 
 @pytest.mark.parametrize(
     "extra", ["timezone=UTC", '{"timezone": "UTC",}', ["UTC"], '"UTC"', "3"], ids=json.dumps
 )
-def test_extras_that_are_no_json_object_are_not_taken_for_none(extra: object, read: Read) -> None:
-    # Else a slip of the pen books consults in another time zone. (To Airflow 3.0 and 3.1 it is missing.)
+def test_extra_that_is_not_a_json_object_is_rejected(extra: object, read: Read) -> None:
+    # Otherwise, a typing error would book consults in the wrong time zone. Airflow 3.0 and 3.1 cannot
+    # read such a connection at all.
     with pytest.raises(WebcamconsultConfigurationError, match=r"Extra|cannot be read"):
         read(extra=extra)
 
 
 @pytest.mark.parametrize("name", ["time_zone", "Timezone", "extra__webcamconsult__time_zone"])
-def test_a_misspelt_extra_is_refused_and_the_nearest_named(name: str, read: Read) -> None:
-    # Passed over, the dates that are meant in this zone would be sent in another.
-    with pytest.raises(WebcamconsultConfigurationError, match=r"is not known; did you mean 'timezone'"):
+def test_misspelt_extra_is_rejected_with_suggestion(name: str, read: Read) -> None:
+    # If it were ignored, dates would be sent in the wrong time zone.
+    with pytest.raises(
+        WebcamconsultConfigurationError, match=r"has an unknown extra .*\. Did you mean 'timezone'"
+    ):
         read(extra={name: "Europe/London"})
 
 
 @pytest.mark.parametrize("password", [None, "", "  "])
-def test_a_missing_token_is_said(password: str | None, read: Read) -> None:
-    with pytest.raises(WebcamconsultConfigurationError, match=r"has no API token; enter .* as its password"):
+def test_missing_token_is_rejected(password: str | None, read: Read) -> None:
+    with pytest.raises(WebcamconsultConfigurationError, match=r"has no API token\. Enter .* as the password"):
         read(password=password)
 
 
 @pytest.mark.parametrize(
     "password", ["Token token=s3cret", "s3cret\r\nX-Header: 1", "s3crét", '{"token":\t"s3cret"}']
 )
-def test_a_token_that_no_header_can_hold_is_refused_unseen(password: str, read: Read, told: Tell) -> None:
-    with pytest.raises(WebcamconsultConfigurationError, match="enter the token alone") as refused:
+def test_token_invalid_in_a_header_is_rejected_without_showing_it(
+    password: str, read: Read, error_text: ErrorText
+) -> None:
+    with pytest.raises(WebcamconsultConfigurationError, match="Enter only the token") as raised:
         read(password=password)
-    assert "s3cr" not in told(refused.value)
+    assert "s3cr" not in error_text(raised.value)
 
 
-def test_a_token_may_have_been_pasted_with_blanks_around_it(read: Read) -> None:
+def test_whitespace_around_token_is_removed(read: Read) -> None:
     assert read(password=f" {TOKEN}\n") == DEFAULTS
 
 
-def test_the_settings_do_not_show_the_token(read: Read) -> None:
+def test_settings_do_not_show_token(read: Read) -> None:
     assert TOKEN not in f"{read()!r} {read()}"
 
 
-def test_a_connection_that_does_not_exist_is_said(told: Tell) -> None:
+def test_missing_connection_raises_clear_error(error_text: ErrorText) -> None:
     with pytest.raises(
         WebcamconsultConfigurationError, match=r"no connection 'nowhere'\. Create it"
     ) as error:
         WebcamconsultHook("nowhere").users.list()
-    # What Airflow and its database say of it is of no use, and long.
+    # Airflow's own exceptions are long and do not help.
     assert error.value.__cause__ is error.value.__context__ is None
 
 
 @pytest.mark.parametrize(
     "host", ["http://example.com", "http://10.0.0.1:8080", "http://localhost.example.com"]
 )
-def test_plain_http_is_warned_of_once(
+def test_plain_http_to_remote_host_warns_once(
     host: str, read: Read, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     read(host=host)
@@ -294,7 +304,7 @@ def test_plain_http_is_warned_of_once(
         "http://[::1]:8080",
     ],
 )
-def test_nothing_is_warned_of_where_nobody_else_listens(host: str, read: Read, log: Log) -> None:
+def test_https_and_loopback_do_not_warn(host: str, read: Read, log: Log) -> None:
     read(host=host)
     WebcamconsultHook().get_conn()
     assert log.warnings == []

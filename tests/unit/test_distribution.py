@@ -1,4 +1,4 @@
-"""What is in the wheel and in the source distribution that users get."""
+"""The contents of the wheel and of the source distribution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METADATA = f"{PACKAGE}-{airflow_provider_webcamconsult.__version__}.dist-info"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build both, as pip and other front ends do, without a network."""
+    """Build the wheel and the source distribution as build front ends do, but without network access."""
     folder = tmp_path_factory.mktemp("dist")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -53,26 +53,26 @@ def sdist(built: Path) -> set[str]:
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
-def test_the_wheel_is_for_any_python_3_and_any_machine(built: Path) -> None:
+def test_wheel_supports_any_python_3_and_platform(built: Path) -> None:
     (file,) = built.glob("*.whl")
     assert file.name.endswith("-py3-none-any.whl")
 
 
-def test_the_wheel_holds_the_package_and_metadata_alone(wheel: dict[str, bytes]) -> None:
+def test_wheel_contains_only_package_and_metadata(wheel: dict[str, bytes]) -> None:
     package = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / PACKAGE).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    of_metadata = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
-    assert wheel.keys() == package | {f"{METADATA}/{name}" for name in of_metadata}
+    metadata = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+    assert wheel.keys() == package | {f"{METADATA}/{name}" for name in metadata}
 
 
-def test_the_wheel_says_that_the_package_is_typed(wheel: dict[str, bytes]) -> None:
+def test_wheel_contains_py_typed_marker(wheel: dict[str, bytes]) -> None:
     assert f"{PACKAGE}/py.typed" in wheel
 
 
-def test_the_wheel_announces_the_provider_to_airflow(wheel: dict[str, bytes]) -> None:
+def test_wheel_has_airflow_provider_entry_point(wheel: dict[str, bytes]) -> None:
     entry_points = wheel[f"{METADATA}/entry_points.txt"].decode().split()
     assert entry_points == [
         "[apache_airflow_provider]",
@@ -80,12 +80,12 @@ def test_the_wheel_announces_the_provider_to_airflow(wheel: dict[str, bytes]) ->
     ]
 
 
-def test_the_name_is_that_which_the_provider_gives_itself(metadata: Message) -> None:
-    # Airflow refuses a provider that calls itself otherwise.
+def test_name_matches_provider_info(metadata: Message) -> None:
+    # Airflow rejects a provider whose distribution has a different name.
     assert metadata["Name"] == get_provider_info()["package-name"]
 
 
-def test_the_licence_is_named_as_spdx_does(metadata: Message, wheel: dict[str, bytes]) -> None:
+def test_licence_is_an_spdx_expression(metadata: Message, wheel: dict[str, bytes]) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert b"Apache License" in wheel[f"{METADATA}/licenses/LICENSE"]
 
@@ -97,14 +97,14 @@ def test_no_dependency_has_an_upper_bound(metadata: Message) -> None:
     assert [version for version in versions if re.search("<|==|~=|!=", version)] == []
 
 
-def test_the_readme_is_the_description(metadata: Message) -> None:
+def test_readme_is_the_description(metadata: Message) -> None:
     assert metadata["Description-Content-Type"] == "text/markdown"
     description = metadata.get_payload(decode=True)
     assert isinstance(description, bytes)
     assert description.strip() == (ROOT / "README.md").read_bytes().strip()
 
 
-def test_the_source_distribution_holds_what_its_tests_and_its_documents_need(sdist: set[str]) -> None:
+def test_sdist_contains_files_for_tests_and_documentation(sdist: set[str]) -> None:
     needed = {
         "CHANGELOG.rst",
         "CONTRIBUTING.md",
@@ -127,5 +127,5 @@ def test_the_source_distribution_holds_what_its_tests_and_its_documents_need(sdi
     assert needed <= sdist
 
 
-def test_the_source_distribution_holds_nothing_that_was_made(sdist: set[str]) -> None:
+def test_sdist_contains_no_generated_files(sdist: set[str]) -> None:
     assert [name for name in sdist if re.search(r"\.pyc$|__pycache__|_build/|\.egg-info", name)] == []

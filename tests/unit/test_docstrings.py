@@ -1,4 +1,4 @@
-"""Whoever reads the reference, or asks an editor, is told what each parameter means."""
+"""Docstrings document each public parameter, for the reference and for editors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = airflow_provider_webcamconsult.__name__
-#: The inside of the sandbox; what is public of it is in the sandbox's own module.
+#: Internals of the sandbox; its public names are in the sandbox package itself.
 NOT_PUBLIC = (f"{PACKAGE}.sandbox.app", f"{PACKAGE}.sandbox.service")
-NOT_DESCRIBED = {"self", "cls", "kwargs"}
+NOT_DOCUMENTED = {"self", "cls", "kwargs"}
 
 
 def public_modules() -> Iterator[Any]:
@@ -28,22 +28,22 @@ def public_modules() -> Iterator[Any]:
 
 
 def public_callables() -> Iterator[tuple[str, Any, list[str]]]:
-    """Give each with its name and the docstrings that describe its parameters: its own and inherited ones."""
+    """Yield each public callable with its name and the docstrings, own and inherited, of its parameters."""
     for module in public_modules():
-        for name, thing in vars(module).items():
-            if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
                 continue
-            if inspect.isfunction(thing):
-                yield f"{module.__name__}.{name}", thing, [inspect.getdoc(thing) or ""]
-            elif inspect.isclass(thing):
-                yield from _of_class(f"{module.__name__}.{name}", thing)
+            if inspect.isfunction(value):
+                yield f"{module.__name__}.{name}", value, [inspect.getdoc(value) or ""]
+            elif inspect.isclass(value):
+                yield from _of_class(f"{module.__name__}.{name}", value)
 
 
-def _of_class(name: str, thing: type) -> Iterator[tuple[str, Any, list[str]]]:
-    init = vars(thing).get("__init__")
-    if init and init.__module__ == thing.__module__:
-        yield name, init, [vars(base).get("__doc__") or "" for base in thing.__mro__]
-    for method_name, method in vars(thing).items():
+def _of_class(name: str, value: type) -> Iterator[tuple[str, Any, list[str]]]:
+    init = vars(value).get("__init__")
+    if init and init.__module__ == value.__module__:
+        yield name, init, [vars(base).get("__doc__") or "" for base in value.__mro__]
+    for method_name, method in vars(value).items():
         function = getattr(method, "__func__", method)
         if not method_name.startswith("_") and inspect.isfunction(function):
             yield f"{name}.{method_name}", function, [inspect.getdoc(function) or ""]
@@ -55,7 +55,7 @@ CALLABLES = [
 ]
 
 
-def described(docstring: str) -> set[str]:
+def documented(docstring: str) -> set[str]:
     return set(re.findall(r":param (\w+): \S", docstring))
 
 
@@ -64,11 +64,11 @@ def parameters(function: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(("function", "docstrings"), CALLABLES)
-def test_each_public_parameter_is_described(function: Any, docstrings: list[str]) -> None:
-    told = set().union(*(described(docstring) for docstring in docstrings))
-    assert parameters(function) - NOT_DESCRIBED - told == set()
+def test_every_public_parameter_is_documented(function: Any, docstrings: list[str]) -> None:
+    found = set().union(*(documented(docstring) for docstring in docstrings))
+    assert parameters(function) - NOT_DOCUMENTED - found == set()
 
 
 @pytest.mark.parametrize(("function", "docstrings"), CALLABLES)
-def test_no_parameter_is_described_that_is_not_there(function: Any, docstrings: list[str]) -> None:
-    assert described(docstrings[0]) - parameters(function) == set()
+def test_docstring_documents_only_existing_parameters(function: Any, docstrings: list[str]) -> None:
+    assert documented(docstrings[0]) - parameters(function) == set()

@@ -1,4 +1,4 @@
-"""The examples of the README and the guides do what they say, and the documents point to what exists."""
+"""The examples in the README and the guides work, and the documents refer to things that exist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:
-    """Give the code blocks of a page in Markdown or reStructuredText."""
+    """Yield the code blocks of a page in Markdown or reStructuredText."""
     text = page.read_text()
     if page.suffix == ".md":
         yield from re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
@@ -47,7 +47,7 @@ def examples(language: str) -> list[Any]:
 
 
 def for_this_airflow(code: str) -> str:
-    """Change what the README says to change on Airflow 2.11."""
+    """Adapt an example to Airflow 2.11 as the README describes."""
     if airflow.__version__.startswith("2."):
         return code.replace("from airflow.sdk import dag", "from airflow.decorators import dag")
     return code
@@ -57,7 +57,7 @@ PYTHON = examples("python")
 CONSOLE = "\n".join(str(example.values[0]) for example in examples("console"))
 
 
-def test_the_examples_are_found() -> None:
+def test_examples_are_found() -> None:
     assert len(PYTHON) >= 9
     assert CONSOLE.count("airflow_provider_webcamconsult.sandbox") >= 2
 
@@ -75,14 +75,14 @@ def dag_of(code: str) -> Any:
 
 
 @pytest.mark.parametrize("code", [example for example in PYTHON if "def test_" not in str(example.values[0])])
-def test_an_example_runs(code: str, hook: WebcamconsultHook) -> None:
+def test_example_runs(code: str, hook: WebcamconsultHook) -> None:
     if "@dag" in code:
         assert dag_of(code).tasks
     else:
         run(code)
 
 
-def test_the_example_of_reuse_creates_one_client(hook: WebcamconsultHook, service: Any) -> None:
+def test_reuse_example_creates_one_client(hook: WebcamconsultHook, service: Any) -> None:
     (code,) = (code for code in blocks(DOCS / "guides" / "retries.rst", "python") if "@dag" in code)
     (task,) = dag_of(code).tasks
 
@@ -92,9 +92,7 @@ def test_the_example_of_reuse_creates_one_client(hook: WebcamconsultHook, servic
     assert len(ids) == 1
 
 
-def test_the_example_of_a_callable_creates_a_client(
-    hook: WebcamconsultHook, service: Any, tmp_path: Path
-) -> None:
+def test_callable_example_creates_a_client(hook: WebcamconsultHook, service: Any, tmp_path: Path) -> None:
     (code,) = blocks(DOCS / "guides" / "data-privacy.rst", "python")
     file = tmp_path / "clients.csv"
     file.write_text("reference_code,last_name\nDL-1,Ester\n")
@@ -105,7 +103,7 @@ def test_the_example_of_a_callable_creates_a_client(
     assert [client["last_name"] for client in service.records("clients")] == ["Ester"]
 
 
-def test_the_example_of_the_hook_does_what_it_says(hook: WebcamconsultHook) -> None:
+def test_hook_example_sets_reference_code(hook: WebcamconsultHook) -> None:
     (code,) = blocks(DOCS / "reference" / "hook.rst", "python")
     client = hook.clients.create({"last_name": "Ester"})
 
@@ -114,7 +112,7 @@ def test_the_example_of_the_hook_does_what_it_says(hook: WebcamconsultHook) -> N
     assert hook.clients.get(client["id"])["reference_code"] == f"DL-{client['id']}"
 
 
-def test_the_example_for_pytest_passes(pytester: pytest.Pytester) -> None:
+def test_pytest_example_passes(pytester: pytest.Pytester) -> None:
     (code,) = blocks(DOCS / "guides" / "sandbox.rst", "python")
     pytester.makepyfile(code)
 
@@ -122,14 +120,14 @@ def test_the_example_for_pytest_passes(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("text", sorted(set(re.findall(r"'(\{\s*\"conn_type\".*?\})'", CONSOLE))))
-def test_a_connection_in_an_example_is_accepted(text: str, connect: Any) -> None:
+def test_connection_in_example_is_valid(text: str, connect: Any) -> None:
     connection = json.loads(text)
     settings = connect("https://example.com", token=connection["password"]).settings
     assert isinstance(settings, Settings)
 
 
 @pytest.mark.parametrize("text", [example.values[0] for example in examples("json")])
-def test_extras_in_an_example_are_accepted(text: str, connect: Any) -> None:
+def test_extras_in_example_are_valid(text: str, connect: Any) -> None:
     extra = json.loads(text)["extra"]
     settings = connect("https://example.com", **extra).settings
     assert {name: str(getattr(settings, name)) for name in extra} == {
@@ -137,7 +135,7 @@ def test_extras_in_an_example_are_accepted(text: str, connect: Any) -> None:
     }
 
 
-def test_the_commands_that_start_the_sandbox_are_accepted() -> None:
+def test_sandbox_commands_in_examples_are_valid() -> None:
     lines = [line for line in CONSOLE.splitlines() if "-m airflow_provider_webcamconsult.sandbox" in line]
     for line in lines:
         options = _parser().parse_args(shlex.split(line.partition(".sandbox")[2]))
@@ -145,17 +143,17 @@ def test_the_commands_that_start_the_sandbox_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_links_to_exists(page: Path) -> None:
+def test_local_links_of_page_exist(page: Path) -> None:
     text = page.read_text()
     pattern = r"\]\(([^)#]+)(?:#[^)]*)?\)" if page.suffix == ".md" else r"<([^<>\s]+\.rst)>`__"
     links = re.findall(pattern, text)
     links += re.findall(r"(?m)^\.\. (?:literalinclude|include|image):: (\S+)$", text)
-    here = [link for link in links if "://" not in link]
-    assert [link for link in here if not (page.parent / link).exists()] == []
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_each_make_target_that_a_page_names_exists(page: Path) -> None:
+def test_make_targets_in_page_exist(page: Path) -> None:
     targets = set(re.findall(r"(?m)^([a-z0-9-]+):", (ROOT / "Makefile").read_text()))
     named = re.findall(r"`make ([a-z0-9-]+)|^(?: {4}|\$ )?make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
     assert {first or second for first, second in named} <= targets
@@ -166,13 +164,13 @@ def public_classes(kind: str) -> set[str]:
     return {
         name
         for module in map(importlib.import_module, modules)
-        for name, thing in vars(module).items()
-        if inspect.isclass(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
 
 
 @pytest.mark.parametrize("kind", ["operators", "sensors"])
-def test_the_readme_and_the_reference_name_each_class(kind: str) -> None:
+def test_readme_and_reference_list_each_class(kind: str) -> None:
     reference = "\n".join(page.read_text() for page in (DOCS / "reference").rglob("*.rst"))
     described = set(re.findall(r"\.\. autoclass:: (\w+)", reference))
     in_readme = set(re.findall(r"`(Webcamconsult\w+(?:Operator|Sensor))`", README))
@@ -181,9 +179,9 @@ def test_the_readme_and_the_reference_name_each_class(kind: str) -> None:
     assert in_readme <= public_classes("operators") | public_classes("sensors")
 
 
-def test_the_guide_to_errors_names_each_exception() -> None:
+def test_errors_guide_lists_each_exception() -> None:
     exceptions = importlib.import_module("airflow_provider_webcamconsult.exceptions")
-    expected = {name for name, thing in vars(exceptions).items() if name.startswith("Webcamconsult")}
+    expected = {name for name in vars(exceptions) if name.startswith("Webcamconsult")}
     guide = (DOCS / "guides" / "errors.rst").read_text()
     rows = re.findall(r"``(Webcamconsult\w+)``\n      - [^*]*?\n      - (yes|no)\n", guide)
     assert {name for name, _ in rows} == expected - {"WebcamconsultError"}

@@ -1,4 +1,4 @@
-"""How the operators and the sensor look in the graph."""
+"""The names and colours of operators and the sensor in Airflow's graph view."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_provider_webcamconsult.operators.base import WebcamconsultBaseOpera
 from airflow_provider_webcamconsult.version_compat import BaseOperator
 
 LONGEST_NAME = 24
-"""What the graph of Airflow 3 has room for in letters."""
+"""The number of characters that fit in the graph of Airflow 3."""
 
-READABLE = 7.0
-"""Contrast of text that the Web Content Accessibility Guidelines want at their highest level."""
+MIN_CONTRAST = 7.0
+"""The text contrast that the Web Content Accessibility Guidelines require at level AAA."""
 
 
 def classes() -> list[Any]:
@@ -39,24 +39,24 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("cls", classes())
-class TestEach:
-    def test_has_a_name_that_fits(self, cls: Any) -> None:
+class TestEachClass:
+    def test_name_fits_in_the_graph(self, cls: Any) -> None:
         assert len(cls.custom_operator_name) <= LONGEST_NAME
         assert cls.custom_operator_name in cls.__name__
 
-    def test_has_a_colour_of_its_own_on_which_text_can_be_read(self, cls: Any) -> None:
+    def test_has_a_custom_colour_with_readable_text(self, cls: Any) -> None:
         assert cls.ui_color != BaseOperator.ui_color
         light, dark = sorted((luminance(cls.ui_color), luminance(cls.ui_fgcolor)), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= READABLE
+        assert (light + 0.05) / (dark + 0.05) >= MIN_CONTRAST
 
 
-def test_each_name_says_what_is_done_to_what() -> None:
+def test_each_name_states_action_and_resource() -> None:
     names = {cls.custom_operator_name for cls in classes()}
     assert len(names) == len(classes()) == 16
     assert {"CreateAppointment", "ListUsers", "DeleteClient", "AppointmentStateSensor"} <= names
 
 
-def test_reads_changes_and_deletions_are_told_apart_by_colour() -> None:
+def test_actions_differ_in_colour() -> None:
     colours = {cls.custom_operator_name: cls.ui_color for cls in classes()}
     of_appointments = {
         colours[name]
@@ -72,7 +72,7 @@ def test_reads_changes_and_deletions_are_told_apart_by_colour() -> None:
     assert colours["GetUser"] == colours["ListAppointments"]
 
 
-def test_an_operator_of_somebody_else_has_the_name_that_it_is_given() -> None:
+def test_user_defined_operator_has_its_own_name() -> None:
     named = type("Booking", (WebcamconsultBaseOperator,), {"custom_operator_name": "a booking"})
     unnamed = type("Booking", (WebcamconsultBaseOperator,), {})
     assert (named.custom_operator_name, unnamed.custom_operator_name) == ("a booking", "Booking")  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The hook: the whole API document, as a server sees it."""
+"""The hook: requests and responses for every endpoint of the API document."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.unit.conftest import Connect, Log, ScriptedServer, Serve, Service, Tell
+    from tests.unit.conftest import Connect, ErrorText, Log, ScriptedServer, Serve, Service
 
 TOKEN = "38826f79010b41b5aaeb4710debb09db"
 ID = "1234567890abcdef12345678"
 
-# The examples of the API document, without the slips that make them no JSON.
+# The examples of the API document, without the typos that make them invalid JSON.
 CREATE_USER = {
     "titles": "Dokter",
     "initials": "J",
@@ -38,7 +38,7 @@ CREATE_USER = {
     "city": "Ergens",
 }
 UPDATE_USER = {**CREATE_USER, "full_name": "Dokter J Akkermans"}
-USER_ANSWER = {"id": ID, **UPDATE_USER, "roles": ["consultant"]}
+USER_RESPONSE = {"id": ID, **UPDATE_USER, "roles": ["consultant"]}
 CREATE_CLIENT = {
     "email": "urias@sensestudios.com",
     "titles": "Dr.",
@@ -50,7 +50,7 @@ CREATE_CLIENT = {
     "reference_code": "12345",
     "division_ids": ["5492ba6da19ea682ea000001", "5492ba6da19ea682ea000001"],
 }
-CLIENT_ANSWER = {"id": ID, **CREATE_CLIENT, "client_full_name": "Dhr. Dr. T de Ester", "external": None}
+CLIENT_RESPONSE = {"id": ID, **CREATE_CLIENT, "client_full_name": "Dhr. Dr. T de Ester", "external": None}
 WRITTEN_APPOINTMENT = {
     "user_id": ID,
     "client_id": ID,
@@ -67,13 +67,13 @@ CREATE_APPOINTMENT = {
     **dict.fromkeys(("orig_date", "started_at", "created_at"), "2015-07-01T15:41:24.306+02:00"),
 }
 UPDATE_APPOINTMENT = {"id": ID, **WRITTEN_APPOINTMENT, "state": "idle"}
-APPOINTMENT_ANSWER = UPDATE_APPOINTMENT
+APPOINTMENT_RESPONSE = UPDATE_APPOINTMENT
 
 KINDS = ("users", "clients", "appointments")
 
 
 class Endpoint(NamedTuple):
-    """One action of the API document: the call, what a server sees and answers, and what is returned."""
+    """One documented endpoint: the call, the request, the response and the return value."""
 
     kind: str
     action: str
@@ -81,7 +81,7 @@ class Endpoint(NamedTuple):
     method: str
     path: str
     body: Any
-    answer: Any
+    response: Any
     result: Any
 
     def call(self, hook: WebcamconsultHook) -> Any:
@@ -89,18 +89,18 @@ class Endpoint(NamedTuple):
 
 
 def _endpoints() -> Iterator[Endpoint]:
-    appointment = (CREATE_APPOINTMENT, UPDATE_APPOINTMENT, WRITTEN_APPOINTMENT, APPOINTMENT_ANSWER)
-    for kind, detail, (create, update, written, answer) in (
-        ("users", "users", (CREATE_USER, UPDATE_USER, CREATE_USER, USER_ANSWER)),
-        ("clients", "client", (CREATE_CLIENT, CREATE_CLIENT, CREATE_CLIENT, CLIENT_ANSWER)),
+    appointment = (CREATE_APPOINTMENT, UPDATE_APPOINTMENT, WRITTEN_APPOINTMENT, APPOINTMENT_RESPONSE)
+    for kind, detail, (create, update, written, response) in (
+        ("users", "users", (CREATE_USER, UPDATE_USER, CREATE_USER, USER_RESPONSE)),
+        ("clients", "client", (CREATE_CLIENT, CREATE_CLIENT, CREATE_CLIENT, CLIENT_RESPONSE)),
         ("appointments", "appointment", appointment),
     ):
         name, every, one = kind[:-1], f"/{kind}.json", f"/{detail}/{ID}.json"
-        body, envelope = {name: written}, {name: answer}
-        yield Endpoint(kind, "list", (), "GET", every, None, [answer], [answer])
-        yield Endpoint(kind, "create", (create,), "POST", every, body, envelope, answer)
-        yield Endpoint(kind, "get", (ID,), "GET", one, None, envelope, answer)
-        yield Endpoint(kind, "update", (ID, update), "PUT", one, body, envelope, answer)
+        body, envelope = {name: written}, {name: response}
+        yield Endpoint(kind, "list", (), "GET", every, None, [response], [response])
+        yield Endpoint(kind, "create", (create,), "POST", every, body, envelope, response)
+        yield Endpoint(kind, "get", (ID,), "GET", one, None, envelope, response)
+        yield Endpoint(kind, "update", (ID, update), "PUT", one, body, envelope, response)
         yield Endpoint(kind, "delete", (ID,), "DELETE", one, {name: {"id": ID}}, {"status": "ok"}, None)
 
 
@@ -110,15 +110,13 @@ ALL_ENDPOINTS = pytest.mark.parametrize(
 )
 
 
-def test_the_whole_document_is_covered() -> None:
+def test_all_documented_endpoints_are_covered() -> None:
     assert len(ENDPOINTS) == 15
 
 
 @ALL_ENDPOINTS
-def test_each_action_is_sent_as_the_document_has_it(
-    endpoint: Endpoint, connect: Connect, serve: Serve
-) -> None:
-    server = serve({"body": endpoint.answer})
+def test_request_matches_document(endpoint: Endpoint, connect: Connect, serve: Serve) -> None:
+    server = serve({"body": endpoint.response})
     endpoint.call(connect(server.url, TOKEN))
     (request,) = server.requests
     assert (request.method, request.target) == (endpoint.method, endpoint.path)
@@ -129,16 +127,16 @@ def test_each_action_is_sent_as_the_document_has_it(
 
 
 @ALL_ENDPOINTS
-def test_each_answer_of_the_document_is_read(endpoint: Endpoint, connect: Connect, serve: Serve) -> None:
-    server = serve({"body": endpoint.answer})
+def test_documented_response_is_read(endpoint: Endpoint, connect: Connect, serve: Serve) -> None:
+    server = serve({"body": endpoint.response})
     assert endpoint.call(connect(server.url)) == endpoint.result
 
 
 @ALL_ENDPOINTS
-def test_the_token_as_a_parameter_is_in_the_query_of_a_read_and_in_the_body_of_a_write(
+def test_token_parameter_is_in_query_of_reads_and_in_body_of_writes(
     endpoint: Endpoint, connect: Connect, serve: Serve
 ) -> None:
-    server = serve({"body": endpoint.answer})
+    server = serve({"body": endpoint.response})
     endpoint.call(connect(server.url, TOKEN, auth_as_parameter=True))
     (request,) = server.requests
     token = {"authentication_token": TOKEN}
@@ -152,7 +150,7 @@ def test_the_token_as_a_parameter_is_in_the_query_of_a_read_and_in_the_body_of_a
 
 @pytest.mark.parametrize("plural_paths", [False, True])
 @pytest.mark.parametrize("auth_as_parameter", [False, True])
-def test_a_record_of_each_kind_lives_and_ends(
+def test_each_resource_can_be_created_read_updated_and_deleted(
     plural_paths: bool, auth_as_parameter: bool, connect: Connect
 ) -> None:
     with Sandbox(plural_paths=plural_paths) as sandbox:
@@ -192,7 +190,7 @@ def test_a_record_of_each_kind_lives_and_ends(
         ("appointments", True, f"/appointments/{ID}.json"),
     ],
 )
-def test_the_path_of_one_record_follows_the_connection(
+def test_detail_path_follows_plural_paths_setting(
     kind: str, plural_paths: bool, path: str, connect: Connect, serve: Serve
 ) -> None:
     server = serve({})
@@ -200,17 +198,19 @@ def test_the_path_of_one_record_follows_the_connection(
     assert server.requests[0].target == path
 
 
-@pytest.mark.parametrize(("kind", "helps"), [("users", False), ("clients", True), ("appointments", True)])
-def test_a_404_names_the_setting_of_the_paths_where_it_can_help(
-    kind: str, helps: bool, hook: WebcamconsultHook
+@pytest.mark.parametrize(
+    ("kind", "mentions_setting"), [("users", False), ("clients", True), ("appointments", True)]
+)
+def test_404_error_mentions_plural_paths_only_where_it_applies(
+    kind: str, mentions_setting: bool, hook: WebcamconsultHook
 ) -> None:
     with pytest.raises(WebcamconsultNotFoundError) as error:
         getattr(hook, kind).get(ID)
-    assert ("'plural_paths'" in str(error.value)) is helps
+    assert ("'plural_paths'" in str(error.value)) is mentions_setting
 
 
 @pytest.mark.parametrize(
-    ("kind", "attributes", "another"),
+    ("kind", "attributes", "other"),
     [
         ("users", {"email": "j@example.com"}, {"email": "k@example.com"}),
         ("clients", {"reference_code": "DL-1", "email": "j@example.com"}, {"reference_code": "DL-2"}),
@@ -222,27 +222,29 @@ def test_a_404_names_the_setting_of_the_paths_where_it_can_help(
         ),
     ],
 )
-def test_a_record_is_found_by_its_natural_key(
-    kind: str, attributes: dict[str, str], another: dict[str, str], hook: WebcamconsultHook
+def test_record_is_found_by_natural_key(
+    kind: str, attributes: dict[str, str], other: dict[str, str], hook: WebcamconsultHook
 ) -> None:
     records = getattr(hook, kind)
     assert records.find(attributes) == []
     created = records.create(attributes)
-    records.create(another)
+    records.create(other)
     assert [record["id"] for record in records.find(attributes)] == [created["id"]]
 
 
-def test_a_record_without_a_natural_key_is_not_looked_for(hook: WebcamconsultHook, service: Service) -> None:
-    with pytest.raises(WebcamconsultInputError, match="is found by reference_code"):
+def test_find_without_natural_key_is_rejected_before_any_request(
+    hook: WebcamconsultHook, service: Service
+) -> None:
+    with pytest.raises(WebcamconsultInputError, match="neither reference_code nor email was given"):
         hook.clients.find({"last_name": "de Vries"})
     assert service.requests == []
 
 
-# What comes in
+# Responses
 
 
 @pytest.mark.parametrize(
-    ("kind", "answered", "read"),
+    ("kind", "returned", "expected"),
     [
         ("users", {"id": ID, "emails": "j@example.com"}, {"id": ID, "email": "j@example.com"}),
         ("users", {"_id": ID, "city": None}, {"id": ID, "city": None}),
@@ -258,14 +260,14 @@ def test_a_record_without_a_natural_key_is_not_looked_for(hook: WebcamconsultHoo
     ],
 )
 @pytest.mark.parametrize("action", ["list", "get", "create", "update"])
-def test_a_record_has_the_names_of_the_document_and_no_credentials(
-    action: str, kind: str, answered: object, read: object, connect: Connect, serve: Serve
+def test_record_has_documented_attribute_names_and_no_credentials(
+    action: str, kind: str, returned: object, expected: object, connect: Connect, serve: Serve
 ) -> None:
-    server = serve({"body": [answered] if action == "list" else {kind[:-1]: answered}})
+    server = serve({"body": [returned] if action == "list" else {kind[:-1]: returned}})
     records = getattr(connect(server.url), kind)
     attributes: dict[str, Any] = {"external_participant_ids": [], "division_ids": [], "city": None}
     arguments = {"list": (), "get": (ID,), "create": (attributes,), "update": (ID, attributes)}[action]
-    assert getattr(records, action)(*arguments) == ([read] if action == "list" else read)
+    assert getattr(records, action)(*arguments) == ([expected] if action == "list" else expected)
 
 
 @pytest.mark.parametrize(
@@ -279,30 +281,30 @@ def test_a_record_has_the_names_of_the_document_and_no_credentials(
     ],
     ids=str,
 )
-def test_any_success_ends_a_delete(step: Any, connect: Connect, serve: Serve) -> None:
+def test_delete_accepts_any_success_response(step: Any, connect: Connect, serve: Serve) -> None:
     server = serve(step)
     connect(server.url).appointments.delete(ID)
     assert len(server.requests) == 1
 
 
-# What goes out
+# Requests
 
 
-def sent_by(call: Callable[[Any], object], connect: Connect, serve: Serve, **extra: Any) -> Any:
+def sent_body(call: Callable[[Any], object], connect: Connect, serve: Serve, **extra: Any) -> Any:
     server: ScriptedServer = serve({"body": {kind: {"id": ID} for kind in ("user", "client", "appointment")}})
     call(connect(server.url, **extra))
     return server.requests[0].json
 
 
-def test_none_is_sent_as_null_and_what_is_absent_is_not_sent(connect: Connect, serve: Serve) -> None:
-    body = sent_by(
+def test_none_is_sent_as_null_and_omitted_attributes_are_not_sent(connect: Connect, serve: Serve) -> None:
+    body = sent_body(
         lambda hook: hook.clients.update(ID, {"date_of_birth": None, "email": None}), connect, serve
     )
     assert body == {"client": {"date_of_birth": None, "email": None}}
 
 
 @pytest.mark.parametrize(
-    ("date", "wire"),
+    ("date", "serialized"),
     [
         ("2030-03-01T09:30", "2030-03-01T09:30:00.000-05:00"),
         (
@@ -311,21 +313,21 @@ def test_none_is_sent_as_null_and_what_is_absent_is_not_sent(connect: Connect, s
         ),
     ],
 )
-def test_a_date_is_sent_in_the_zone_of_the_connection(
-    date: object, wire: str, connect: Connect, serve: Serve
+def test_datetime_without_offset_is_sent_in_time_zone_of_connection(
+    date: object, serialized: str, connect: Connect, serve: Serve
 ) -> None:
-    body = sent_by(
+    body = sent_body(
         lambda hook: hook.appointments.create({"date": date}), connect, serve, timezone="America/New_York"
     )
-    assert body == {"appointment": {"date": wire}}
+    assert body == {"appointment": {"date": serialized}}
 
 
-def test_a_birth_date_may_be_a_day(connect: Connect, serve: Serve) -> None:
-    body = sent_by(lambda hook: hook.clients.create({"date_of_birth": "1984-12-18"}), connect, serve)
+def test_date_of_birth_may_be_a_date_without_time(connect: Connect, serve: Serve) -> None:
+    body = sent_body(lambda hook: hook.clients.create({"date_of_birth": "1984-12-18"}), connect, serve)
     assert body == {"client": {"date_of_birth": "1984-12-18T00:00:00.000+01:00"}}
 
 
-def test_names_in_any_script_arrive(hook: WebcamconsultHook, service: Service) -> None:
+def test_names_in_any_script_are_stored(hook: WebcamconsultHook, service: Service) -> None:
     name = "Müller-Łuczak 医師 \N{WAVING HAND SIGN}"
     hook.users.create({"last_name": name})
     assert service.records("users")[0]["last_name"] == name
@@ -333,7 +335,7 @@ def test_names_in_any_script_arrive(hook: WebcamconsultHook, service: Service) -
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("read", ["get", "list"])
-def test_what_was_read_can_be_changed_and_written_back(
+def test_record_can_be_read_changed_and_written_back(
     kind: str, read: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     records: Any = getattr(hook, kind)
@@ -352,30 +354,38 @@ def test_what_was_read_can_be_changed_and_written_back(
 
 
 @pytest.mark.parametrize(
-    ("call", "warned"),
+    ("call", "warning_parts"),
     [
-        (lambda hook: hook.users.create(USER_ANSWER), ["Left out of the user", "id, full_name, roles."]),
         (
-            lambda hook: hook.clients.create({**CLIENT_ANSWER, "authentication_token": "s3cret"}),
-            ["Left out of the client", "id, client_full_name, authentication_token."],
+            lambda hook: hook.users.create(USER_RESPONSE),
+            ["Read-only attributes of the user", "id, full_name, roles."],
+        ),
+        (
+            lambda hook: hook.clients.create({**CLIENT_RESPONSE, "authentication_token": "s3cret"}),
+            ["Read-only attributes of the client", "id, client_full_name, authentication_token."],
         ),
         (
             lambda hook: hook.appointments.update(
                 ID, {**CREATE_APPOINTMENT, "state": "idle", "token": "s3cret"}
             ),
-            ["Left out of the appointment", "id, orig_date, started_at, created_at, state, token."],
+            [
+                "Read-only attributes of the appointment",
+                "id, orig_date, started_at, created_at, state, token.",
+            ],
         ),
     ],
     ids=["user", "client", "appointment"],
 )
-def test_what_the_service_makes_itself_is_left_out_with_one_warning(
-    call: Callable[[Any], object], warned: list[str], connect: Connect, serve: Serve, log: Log
+def test_read_only_attributes_are_omitted_with_one_warning(
+    call: Callable[[Any], object], warning_parts: list[str], connect: Connect, serve: Serve, log: Log
 ) -> None:
-    (written,) = sent_by(call, connect, serve).values()
-    (warning,) = [warning for warning in log.warnings if "does not have what was sent" not in warning]
-    assert warning.startswith(warned[0])
-    assert warning.endswith(warned[1])
-    assert not written.keys() & set(warned[1].rstrip(".").split(", "))
+    (written,) = sent_body(call, connect, serve).values()
+    (warning,) = [
+        warning for warning in log.warnings if "are different or missing in the response" not in warning
+    ]
+    assert warning.startswith(warning_parts[0])
+    assert warning.endswith(warning_parts[1])
+    assert not written.keys() & set(warning_parts[1].rstrip(".").split(", "))
 
 
 @pytest.mark.parametrize(
@@ -386,14 +396,16 @@ def test_what_the_service_makes_itself_is_left_out_with_one_warning(
         ("shoe_size", ""),
     ],
 )
-def test_an_attribute_that_the_document_lacks_is_sent_with_a_warning_that_names_the_nearest(
+def test_undocumented_attribute_is_sent_with_warning_and_suggestion(
     name: str, hint: str, connect: Connect, serve: Serve, log: Log
 ) -> None:
-    body = sent_by(lambda hook: hook.clients.create({name: "s3cret"}), connect, serve)
-    (warning,) = [warning for warning in log.warnings if "does not have what was sent" not in warning]
+    body = sent_body(lambda hook: hook.clients.create({name: "s3cret"}), connect, serve)
+    (warning,) = [
+        warning for warning in log.warnings if "are different or missing in the response" not in warning
+    ]
     assert body == {"client": {name: "s3cret"}}
     assert f"'{name}'" in warning
-    assert warning.endswith(f"{hint}It is sent as it stands.")
+    assert warning.endswith(f"{hint}The attribute is sent unchanged.")
     assert ("Did you mean" in warning) is bool(hint)
     assert "s3cret" not in warning
 
@@ -403,12 +415,12 @@ def test_an_attribute_that_the_document_lacks_is_sent_with_a_warning_that_names_
     [{name: None} for resource in (USER, CLIENT, APPOINTMENT) for name in resource.writable],
     ids=str,
 )
-def test_no_attribute_that_is_described_is_warned_of(
+def test_documented_attribute_does_not_warn(
     attributes: dict[str, None], connect: Connect, serve: Serve, log: Log
 ) -> None:
     (name,) = attributes
     kind = next(resource.plural for resource in (USER, CLIENT, APPOINTMENT) if name in resource.writable)
-    sent_by(lambda hook: getattr(hook, kind).create(attributes), connect, serve)
+    sent_body(lambda hook: getattr(hook, kind).update(ID, attributes), connect, serve)
     assert log.warnings == []
 
 
@@ -436,35 +448,43 @@ def _deep() -> list[Any]:
         (None, "must be a dict, not NoneType"),
         ("{'last_name': 's3cret'}", "must be a dict, not str"),
         ([("last_name", "s3cret")], "must be a dict, not list"),
-        ({}, "has nothing that can be written"),
-        ({"id": ID, "full_name": "s3cret"}, "has nothing that can be written"),
-        ({1: "s3cret"}, "1 keys that are no text"),
-        ({"last_name": float("nan")}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": Unsendable()}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": b"s3cret"}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": {"s3cret"}}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": _endless()}, "'last_name' holds a value that JSON has not"),
-        ({"last_name": _deep()}, "'last_name' holds a value that JSON has not"),
+        ({}, "contain nothing that can be written"),
+        ({"id": ID, "full_name": "s3cret"}, "contain nothing that can be written"),
+        ({1: "s3cret"}, "1 key(s) that are not strings"),
+        ({"last_name": float("nan")}, "'last_name' is of type float, but the API has it as text"),
+        (
+            {"last_name": Unsendable()},
+            "'last_name' is of type Unsendable, but the API has it as text",
+        ),
+        ({"last_name": b"s3cret"}, "'last_name' is of type bytes, but the API has it as text"),
+        ({"last_name": {"s3cret"}}, "'last_name' is of type set, but the API has it as text"),
+        ({"last_name": _endless()}, "'last_name' is of type list, but the API has it as text"),
+        ({"last_name": _deep()}, "'last_name' is of type list, but the API has it as text"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",
 )
 @pytest.mark.parametrize("action", ["create", "update"])
-def test_what_cannot_be_written_is_refused_before_anything_is_sent(
-    action: str, attributes: Any, problem: str, hook: WebcamconsultHook, service: Service, told: Tell
+def test_invalid_attributes_are_rejected_before_any_request(
+    action: str,
+    attributes: Any,
+    problem: str,
+    hook: WebcamconsultHook,
+    service: Service,
+    error_text: ErrorText,
 ) -> None:
     with pytest.raises(WebcamconsultInputError) as error:
         hook.users.create(attributes) if action == "create" else hook.users.update(ID, attributes)
     assert problem in str(error.value)
-    assert "s3cret" not in told(error.value)
+    assert "s3cret" not in error_text(error.value)
     assert service.requests == []
 
 
 @pytest.mark.parametrize("key", ["id", "_id"])
-def test_the_attributes_of_another_record_are_refused(
+def test_attributes_of_another_record_are_rejected(
     key: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     attributes: Any = {key: "an-other", "last_name": "Akkermans"}
-    with pytest.raises(WebcamconsultInputError, match=f"another '{key}' than the user_id"):
+    with pytest.raises(WebcamconsultInputError, match=f"a different '{key}' than user_id"):
         hook.users.update(ID, attributes)
     assert service.requests == []
 
@@ -492,7 +512,7 @@ def test_the_attributes_of_another_record_are_refused(
 )
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("action", ["get", "update", "delete"])
-def test_an_id_that_cannot_be_one_is_refused_before_anything_is_sent(
+def test_invalid_id_is_rejected_before_any_request(
     action: str, kind: str, record_id: Any, hook: WebcamconsultHook, service: Service
 ) -> None:
     arguments = (record_id, {"duration": 1}) if action == "update" else (record_id,)
@@ -501,16 +521,16 @@ def test_an_id_that_cannot_be_one_is_refused_before_anything_is_sent(
     assert service.requests == []
 
 
-# Who gets the token
+# The token
 
 
-def test_another_token_is_refused(connect: Connect, service: Service) -> None:
+def test_wrong_token_raises_authentication_error(connect: Connect, service: Service) -> None:
     with pytest.raises(WebcamconsultAuthenticationError):
         connect(service.url, "another-token").users.list()
 
 
 @pytest.mark.parametrize("auth_as_parameter", [False, True])
-def test_the_plain_session_gives_the_token_to_the_connection_alone(
+def test_session_sends_token_only_to_url_of_connection(
     auth_as_parameter: bool, connect: Connect, serve: Serve
 ) -> None:
     other = serve({})
@@ -520,15 +540,15 @@ def test_the_plain_session_gives_the_token_to_the_connection_alone(
     session.get(f"{server.url}/apiary/users.json")
     session.get(f"{server.url}/api/../users.json")
     session.get(f"{other.url}/api/users.json")
-    had_it = [
+    has_token = [
         TOKEN in f"{request.target} {request.headers}" for request in [*server.requests, *other.requests]
     ]
-    assert had_it == [True, False, False, False, False]
+    assert has_token == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("path", ["", "/api", "/%7Ecare", "/zörg", "/zorg%20en%20meer", "/zorg/../api"])
 @pytest.mark.parametrize("auth_as_parameter", [False, True])
-def test_the_token_is_given_however_the_address_is_written(
+def test_token_is_sent_for_every_spelling_of_the_url(
     path: str, auth_as_parameter: bool, connect: Connect, serve: Serve
 ) -> None:
     server = serve({"body": []})
@@ -536,7 +556,7 @@ def test_the_token_is_given_however_the_address_is_written(
     assert TOKEN in f"{server.requests[0].target} {server.requests[0].headers}"
 
 
-def test_a_token_with_the_signs_of_a_url_arrives_whole(connect: Connect, serve: Serve) -> None:
+def test_token_with_url_characters_is_sent_unchanged(connect: Connect, serve: Serve) -> None:
     server = serve({"body": []})
     connect(server.url, "a+b/c=&d%41#e", auth_as_parameter=True).users.list()
     assert server.requests[0].query == {"authentication_token": ["a+b/c=&d%41#e"]}
@@ -552,18 +572,18 @@ def test_a_token_with_the_signs_of_a_url_arrives_whole(connect: Connect, serve: 
     ],
     ids=str,
 )
-def test_the_token_as_a_parameter_is_in_no_log(step: Any, connect: Connect, serve: Serve, log: Log) -> None:
+def test_token_parameter_is_not_logged(step: Any, connect: Connect, serve: Serve, log: Log) -> None:
     hook = connect(serve(step).url, "s3cret+token", auth_as_parameter=True, retries=1)
     try:
         hook.users.list()
     except Exception as error:
-        hook.log.warning("It failed.", exc_info=error)
+        hook.log.warning("Request failed.", exc_info=error)
     assert "users.json" in log.text
     assert "s3cret" not in log.text
 
 
 @pytest.mark.parametrize("auth_as_parameter", [False, True])
-def test_the_netrc_of_who_runs_airflow_is_not_used(
+def test_netrc_is_not_used(
     auth_as_parameter: bool, connect: Connect, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / ".netrc"
@@ -576,27 +596,29 @@ def test_the_netrc_of_who_runs_airflow_is_not_used(
     assert server.requests[0].headers.get("Authorization") == expected
 
 
-# TLS, with a certificate that no authority signed
+# TLS with a self-signed certificate
 
 
-def test_a_certificate_that_nobody_knows_is_refused(connect: Connect, serve: Serve) -> None:
+def test_untrusted_certificate_is_rejected(connect: Connect, serve: Serve) -> None:
     server = serve({"body": []}, tls=True)
-    with pytest.raises(WebcamconsultConnectionError, match="certificate was not accepted"):
+    with pytest.raises(WebcamconsultConnectionError, match="certificate could not be verified"):
         connect(server.url, retries=0).users.list()
     assert server.requests == []
 
 
-def test_a_certificate_that_the_environment_knows_is_taken(
+def test_certificate_trusted_by_environment_is_accepted(
     connect: Connect, serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     assert connect(serve({"body": []}, tls=True).url, retries=0).users.list() == []
 
 
-@pytest.mark.parametrize("bundle", [None, certifi.where()], ids=["alone", "with REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    "bundle", [None, certifi.where()], ids=["without REQUESTS_CA_BUNDLE", "with REQUESTS_CA_BUNDLE"]
+)
 @pytest.mark.parametrize("plain_session", [False, True])
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_insecure_takes_any_certificate_whatever_the_environment_says(
+def test_insecure_accepts_any_certificate_regardless_of_environment(
     plain_session: bool,
     bundle: str | None,
     connect: Connect,

@@ -1,4 +1,4 @@
-"""What an import costs: the scheduler parses DAGs all day, and most of them send nothing."""
+"""Imports stay cheap, because the scheduler parses DAG files all the time."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ print("ADDED " + json.dumps(sorted({*sys.modules} - before)))
 """
 
 
-def test_a_dag_file_loads_neither_an_http_library_nor_the_sandbox() -> None:
-    run = subprocess.run(
+def test_dag_file_imports_neither_http_library_nor_sandbox() -> None:
+    result = subprocess.run(
         [sys.executable, "-c", _ADDED_TO_AIRFLOW],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
@@ -35,18 +35,20 @@ def test_a_dag_file_loads_neither_an_http_library_nor_the_sandbox() -> None:
         timeout=120,
         check=True,
     )
-    (added,) = [json.loads(line[6:]) for line in run.stdout.splitlines() if line.startswith("ADDED ")]
+    (added,) = [json.loads(line[6:]) for line in result.stdout.splitlines() if line.startswith("ADDED ")]
     assert "airflow_provider_webcamconsult.sensors.appointments" in added
     heavy = ("requests", "urllib3", "starlette", "uvicorn", "airflow_provider_webcamconsult.sandbox")
     assert [module for module in added if module.startswith(heavy)] == []
 
 
-def test_the_description_for_airflow_needs_nothing_but_python() -> None:
-    # Isolated and without site-packages: what is not of the standard library is not to be found.
+def test_provider_info_needs_only_standard_library() -> None:
+    # -I and -S: isolated and without site-packages, only the standard library can be imported.
     code = (
         f"import json, sys; sys.path.insert(0, {str(ROOT)!r}); "
         "from airflow_provider_webcamconsult.get_provider_info import get_provider_info; "
         "print(json.dumps(get_provider_info()))"
     )
-    run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout)["name"] == "Webcamconsult"
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert json.loads(result.stdout)["name"] == "Webcamconsult"

@@ -1,7 +1,7 @@
 """
-The layers of the package, and what may import what around it.
+The layers of the package, and which folders may import which.
 
-Read from the source, so that imports for type checkers and inside of functions count too.
+Imports are read from the source, so that imports for type checkers and inside functions count too.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ LAYERS = (
     "get_provider_info",
     "connection",
     "session",
+    "network_failures",
     "transport",
     "idempotent_create",
     "records",
@@ -43,18 +44,18 @@ LAYERS = (
     "sensors",
     "operators",
 )
-"""The modules and subpackages of the package, from the bottom up: each imports only those before it."""
+"""The modules and subpackages of the package, bottom up: each may import only earlier ones."""
 
-STANDS_ALONE = "sandbox"
-"""Neither imports any of the layers, nor is imported by one."""
+STANDALONE = "sandbox"
+"""It imports no layer, and no layer imports it."""
 
 NOT_IN_API = {"airflow", "requests", "urllib3"}
-"""What the pure part of the package must not import."""
+"""Libraries that the pure part of the package must not import."""
 
 USED_BY_API = {"api", "exceptions"}
 """
-What it may import of the package. The exceptions know Airflow, which decides by the class of an error whether
-a task is retried, and every layer raises them.
+Modules that it may import. Every layer raises the exceptions, which depend on Airflow: the class of an error
+decides whether Airflow retries the task.
 """
 
 MUST_NOT_IMPORT = {
@@ -64,10 +65,10 @@ MUST_NOT_IMPORT = {
     "scripts": {"benchmarks", "tests"},
     "tests": {"benchmarks", "scripts"},
 }
-"""By folder at the top level."""
+"""The top-level names that each top-level folder must not import."""
 
 SCRIPT_FOLDERS = ("benchmarks", "scripts")
-"""Their files are run by path, and so find each other without the folder's name."""
+"""Their files are run by path, so they import each other without the folder's name."""
 
 
 def module_name(file: Path, root: Path) -> str:
@@ -80,8 +81,8 @@ def read_imports(source: str, package: str, known: Collection[str]) -> set[str]:
     Return the names of all modules that a source imports.
 
     :param source: the text of a module.
-    :param package: the package that it is in, for relative imports.
-    :param known: names of modules, to tell `from package import module` from `from module import name`.
+    :param package: the package of the module, for relative imports.
+    :param known: names of modules, to distinguish an imported module from an imported name.
     """
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -97,7 +98,7 @@ def read_imports(source: str, package: str, known: Collection[str]) -> set[str]:
 
 
 def read_graph(root: Path, folders: Collection[str]) -> dict[str, set[str]]:
-    """Return what each module in folders of a checkout imports."""
+    """Return the imports of each module in folders of a checkout."""
     files = {
         module_name(file, root): file for folder in folders for file in sorted((root / folder).rglob("*.py"))
     }
@@ -111,23 +112,23 @@ def read_graph(root: Path, folders: Collection[str]) -> dict[str, set[str]]:
     }
 
 
-def find_circle(graph: Graph) -> list[str]:
+def find_cycle(graph: Graph) -> list[str]:
     """Return modules that import each other in a circle, or nothing."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        circle: list[str] = error.args[1]
-        return circle[::-1]
+        cycle: list[str] = error.args[1]
+        return cycle[::-1]
     return []
 
 
 def component(module: str) -> str:
-    """Return which module or subpackage of the package, at its top level, a module is or is in."""
+    """Return the top-level module or subpackage of the package that a module belongs to."""
     return [*module.split("."), "__init__"][1]
 
 
 def find_upward_imports(graph: Graph, layers: Sequence[str]) -> list[str]:
-    """Return each import of a component by one that is below it; of what has no layer, by any layer."""
+    """Return each import of a higher layer, or of a component without a layer, by a layer."""
     rank = {name: number for number, name in enumerate(layers)}
     return sorted(
         f"{module} imports {imported}"
@@ -139,10 +140,10 @@ def find_upward_imports(graph: Graph, layers: Sequence[str]) -> list[str]:
 
 def find_forbidden_imports(graph: Graph, rules: Mapping[str, Collection[str]]) -> list[str]:
     """
-    Return each import of a folder by one that must not import it.
+    Return each import that the rules forbid.
 
-    :param graph: has the modules of all folders.
-    :param rules: the names at the top level that each folder must not import.
+    :param graph: the modules of all folders.
+    :param rules: the top-level names that each folder must not import.
     """
     scripts = {name.partition(".")[2]: name for name in graph if name.partition(".")[0] in SCRIPT_FOLDERS}
     return sorted(
@@ -154,7 +155,7 @@ def find_forbidden_imports(graph: Graph, rules: Mapping[str, Collection[str]]) -
 
 
 def within(graph: Graph, package: str) -> dict[str, set[str]]:
-    """Leave out of a graph what is not in a package."""
+    """Return the part of a graph that is within a package."""
 
     def is_in(name: str) -> bool:
         return name == package or name.startswith(f"{package}.")
@@ -168,33 +169,33 @@ def checkout() -> dict[str, set[str]]:
 
 
 class TestPackage:
-    def test_has_no_import_circle(self) -> None:
-        assert find_circle(within(checkout(), PACKAGE)) == []
+    def test_has_no_import_cycle(self) -> None:
+        assert find_cycle(within(checkout(), PACKAGE)) == []
 
     def test_every_module_has_a_layer(self) -> None:
         components = {component(module) for module in within(checkout(), PACKAGE)}
-        assert components == {*LAYERS, STANDS_ALONE}
+        assert components == {*LAYERS, STANDALONE}
 
-    def test_no_layer_imports_one_above_it(self) -> None:
+    def test_no_layer_imports_a_higher_layer(self) -> None:
         assert find_upward_imports(within(checkout(), PACKAGE), LAYERS) == []
 
-    def test_api_does_no_io_and_does_not_know_airflow(self) -> None:
+    def test_api_imports_neither_io_nor_airflow(self) -> None:
         api = {name: imports for name, imports in checkout().items() if name.startswith(f"{PACKAGE}.api.")}
         assert api
         assert find_forbidden_imports(api, {PACKAGE: NOT_IN_API}) == []
         used = {component(name) for imports in within(api, PACKAGE).values() for name in imports}
         assert used <= USED_BY_API
 
-    def test_sandbox_imports_nothing_of_the_rest(self) -> None:
-        sandbox = within(checkout(), f"{PACKAGE}.{STANDS_ALONE}")
+    def test_sandbox_imports_nothing_else_of_the_package(self) -> None:
+        sandbox = within(checkout(), f"{PACKAGE}.{STANDALONE}")
         assert sandbox
         imported = set[str]().union(*(within(checkout(), PACKAGE)[name] for name in sandbox))
-        assert {component(name) for name in imported} == {STANDS_ALONE}
+        assert {component(name) for name in imported} == {STANDALONE}
 
 
 class TestCheckout:
     @pytest.mark.parametrize("folder", MUST_NOT_IMPORT)
-    def test_folder_imports_only_what_it_may(self, folder: str) -> None:
+    def test_folder_imports_nothing_forbidden(self, folder: str) -> None:
         assert any(name.startswith(f"{folder}.") for name in checkout())
         assert find_forbidden_imports(checkout(), {folder: MUST_NOT_IMPORT[folder]}) == []
 
@@ -202,12 +203,12 @@ class TestCheckout:
         importers = {name.split(".")[0] for name, imports in checkout().items() if "devtools" in imports}
         assert importers == {"benchmarks", "devtools", "scripts", "tests"}
 
-    def test_environment_is_made_with_python_alone(self) -> None:
+    def test_make_environment_imports_only_standard_library(self) -> None:
         imported = {name.split(".")[0] for name in checkout()["scripts.make_environment"]}
         assert imported <= sys.stdlib_module_names
 
-    def test_first_dag_runs_with_the_wheel_alone(self) -> None:
-        # The wheel and Airflow are all that is installed there.
+    def test_first_dag_imports_only_airflow_and_provider(self) -> None:
+        # Only the wheel and Airflow are installed where this script runs.
         imported = {name.split(".")[0] for name in checkout()["scripts.first_dag"]}
         assert imported <= sys.stdlib_module_names | {PACKAGE, "airflow"}
 
@@ -249,9 +250,9 @@ class TestReadImports:
         }
 
 
-class TestFindCircle:
+class TestFindCycle:
     @pytest.mark.parametrize(
-        ("graph", "circle"),
+        ("graph", "cycle"),
         [
             ({"a": ["a"]}, {"a"}),
             ({"a": ["b"], "b": ["a"]}, {"a", "b"}),
@@ -259,9 +260,9 @@ class TestFindCircle:
             ({"a": ["b"], "b": ["c"], "c": ["d"], "d": ["c"]}, {"c", "d"}),
         ],
     )
-    def test_returns_who_imports_whom(self, graph: dict[str, list[str]], circle: set[str]) -> None:
-        found = find_circle(graph)
-        assert {*found} == circle
+    def test_returns_modules_in_import_order(self, graph: dict[str, list[str]], cycle: set[str]) -> None:
+        found = find_cycle(graph)
+        assert {*found} == cycle
         assert found[0] == found[-1]
         assert all(second in graph[first] for first, second in pairwise(found))
 
@@ -274,8 +275,8 @@ class TestFindCircle:
             {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []},
         ],
     )
-    def test_returns_nothing_if_there_is_none(self, graph: dict[str, list[str]]) -> None:
-        assert find_circle(graph) == []
+    def test_returns_nothing_without_a_cycle(self, graph: dict[str, list[str]]) -> None:
+        assert find_cycle(graph) == []
 
 
 class TestFindUpwardImports:
@@ -290,7 +291,7 @@ class TestFindUpwardImports:
             ("p.high", "p.without_layer"),
         ],
     )
-    def test_finds_them(self, module: str, imported: str) -> None:
+    def test_finds_violations(self, module: str, imported: str) -> None:
         assert find_upward_imports({module: [imported]}, self.layers) == [f"{module} imports {imported}"]
 
     @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ class TestFindUpwardImports:
             ("p.without_layer", "p.high"),
         ],
     )
-    def test_leaves_out_the_others(self, module: str, imported: str) -> None:
+    def test_ignores_other_imports(self, module: str, imported: str) -> None:
         assert find_upward_imports({module: [imported]}, self.layers) == []
 
 
@@ -320,7 +321,7 @@ class TestFindForbiddenImports:
             ("scripts.other", "tests.unit.test_a"),
         ],
     )
-    def test_finds_them(self, module: str, imported: str) -> None:
+    def test_finds_violations(self, module: str, imported: str) -> None:
         graph = {"scripts.run": [], "benchmarks.run_fast": [], module: [imported]}
         assert find_forbidden_imports(graph, self.rules) == [f"{module} imports {imported}"]
 
@@ -334,6 +335,6 @@ class TestFindForbiddenImports:
             ("devtools.tool", "tests.unit.test_a"),
         ],
     )
-    def test_leaves_out_the_others(self, module: str, imported: str) -> None:
+    def test_ignores_other_imports(self, module: str, imported: str) -> None:
         graph = {"scripts.run": [], "benchmarks.run_fast": [], module: [imported]}
         assert find_forbidden_imports(graph, self.rules) == []

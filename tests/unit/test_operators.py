@@ -1,4 +1,4 @@
-"""The operators, as Airflow uses them: made, rendered, mapped, executed."""
+"""The operators as Airflow uses them: created, rendered, mapped and executed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ ALL = [operator for action in (CREATE, UPDATE, DELETE, GET, LIST) for operator i
 WRITES = [*CREATE.values(), *UPDATE.values()]
 ONE_RECORD = [*UPDATE.values(), *DELETE.values(), *GET.values()]
 
-# Every attribute that is a person's, and some that are not.
+# Personal and non-personal attributes.
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "user": {"last_name": "Akkermans", "email": "jakkermans@example.com", "city": "Ergens"},
     "client": {
@@ -89,8 +89,8 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 }
 
 
-def make(operator: Any, **arguments: Any) -> Any:
-    """Make an operator with what its class wants at the least."""
+def make_operator(operator: Any, **arguments: Any) -> Any:
+    """Create an operator with the required arguments of its class."""
     resource, parameters = operator.resource, inspect.signature(operator.__init__).parameters
     if f"{resource.name}_id" in parameters:
         arguments.setdefault(f"{resource.name}_id", "an-id")
@@ -106,31 +106,31 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def record(kind: str, hook: WebcamconsultHook) -> dict[str, Any]:
-    """Make a record of the kind; the connection of the operators is the hook's."""
-    made: dict[str, Any] = getattr(hook, f"{kind}s").create(ATTRIBUTES[kind])
-    return made
+    """Create a record of the kind; the operators use the same connection as the hook."""
+    created: dict[str, Any] = getattr(hook, f"{kind}s").create(ATTRIBUTES[kind])
+    return created
 
 
-# What each does and returns
+# Effects and return values
 
 
-def test_there_is_an_operator_for_each_action_of_the_document() -> None:
+def test_each_documented_action_has_an_operator() -> None:
     assert len(set(ALL)) == 15
 
 
 @pytest.mark.usefixtures("hook")
-def test_create_returns_the_id_alone(kind: str, service: Service) -> None:
-    returned = make(CREATE[kind]).execute({})
+def test_create_returns_only_the_id(kind: str, service: Service) -> None:
+    returned = make_operator(CREATE[kind]).execute({})
     (stored,) = service.records(f"{kind}s")
     assert returned == stored["id"]
     assert stored["user_id" if kind == "appointment" else "last_name"] in ATTRIBUTES[kind].values()
 
 
-def test_update_changes_what_is_given_and_returns_the_id(
+def test_update_changes_only_given_attributes_and_returns_the_id(
     kind: str, record: dict[str, Any], service: Service
 ) -> None:
     change = {"duration": 45} if kind == "appointment" else {"last_name": "Bakkermans"}
-    returned = make(UPDATE[kind], attributes=change, **{f"{kind}_id": record["id"]}).execute({})
+    returned = make_operator(UPDATE[kind], attributes=change, **{f"{kind}_id": record["id"]}).execute({})
     (stored,) = service.records(f"{kind}s")
     assert returned == record["id"]
     assert {name for name in record if stored[name] != record[name]} <= {
@@ -141,20 +141,18 @@ def test_update_changes_what_is_given_and_returns_the_id(
     assert stored.items() >= change.items()
 
 
-def test_delete_ends_the_record_and_returns_nothing(
-    kind: str, record: dict[str, Any], service: Service
-) -> None:
-    assert make(DELETE[kind], **{f"{kind}_id": record["id"]}).execute({}) is None
+def test_delete_removes_record_and_returns_none(kind: str, record: dict[str, Any], service: Service) -> None:
+    assert make_operator(DELETE[kind], **{f"{kind}_id": record["id"]}).execute({}) is None
     assert service.records(f"{kind}s") == []
 
 
-def test_a_record_that_is_not_there_cannot_be_deleted(kind: str, hook: WebcamconsultHook) -> None:
-    operator = make(DELETE[kind], **{f"{kind}_id": "5492ba6da19ea682ea000001"})
+def test_delete_of_missing_record_raises(kind: str, hook: WebcamconsultHook) -> None:
+    operator = make_operator(DELETE[kind], **{f"{kind}_id": "5492ba6da19ea682ea000001"})
     with pytest.raises(WebcamconsultNotFoundError):
         operator.execute({})
 
 
-NOT_PERSONAL = {
+NON_PERSONAL = {
     "user": {"id", "roles"},
     "client": {"id", "division_ids"},
     "appointment": {
@@ -165,41 +163,53 @@ NOT_PERSONAL = {
 
 
 @pytest.mark.parametrize("action", ["get", "list"])
-def test_reading_returns_by_default_what_is_not_personal(
+def test_get_and_list_return_only_non_personal_attributes_by_default(
     action: str, kind: str, record: dict[str, Any]
 ) -> None:
     if action == "get":
-        read = make(GET[kind], **{f"{kind}_id": record["id"]}).execute({})
+        read = make_operator(GET[kind], **{f"{kind}_id": record["id"]}).execute({})
     else:
-        (read,) = make(LIST[kind]).execute({})
-    assert read == {name: record[name] for name in NOT_PERSONAL[kind]}
+        (read,) = make_operator(LIST[kind]).execute({})
+    assert read == {name: record[name] for name in NON_PERSONAL[kind]}
 
 
 @pytest.mark.parametrize("action", ["get", "list"])
-def test_reading_returns_the_named_attributes_and_none_for_what_is_not_there(
+def test_get_and_list_return_requested_fields_and_none_for_missing_ones(
     action: str, kind: str, record: dict[str, Any]
 ) -> None:
     name = {"user": "email", "client": "last_name", "appointment": "inloop_json"}[kind]
-    arguments = {"fields": [name, "no_such_thing"]}
+    arguments = {"fields": [name, "no_such_attribute"]}
     if action == "get":
-        read = make(GET[kind], **{f"{kind}_id": record["id"]}, **arguments).execute({})
+        read = make_operator(GET[kind], **{f"{kind}_id": record["id"]}, **arguments).execute({})
     else:
-        (read,) = make(LIST[kind], **arguments).execute({})
-    assert read == {name: ATTRIBUTES[kind][name], "no_such_thing": None}
+        (read,) = make_operator(LIST[kind], **arguments).execute({})
+    assert read == {name: ATTRIBUTES[kind][name], "no_such_attribute": None}
 
 
-def test_an_unknown_field_is_warned_of(log: Log, hook: WebcamconsultHook) -> None:
-    make(LIST["client"], fields=["lastname"]).execute({})
+def test_unknown_field_warns_with_suggestion(log: Log, hook: WebcamconsultHook) -> None:
+    make_operator(LIST["client"], fields=["lastname"]).execute({})
     assert any("'lastname'" in warning and "'last_name'?" in warning for warning in log.warnings)
 
 
 @pytest.mark.parametrize(
     ("kind", "fields", "problem"),
     [
-        ("user", ["id", "authentication_token"], "names authentication_token, a credential"),
-        ("client", ["id", "authentication_token"], "names authentication_token, a credential"),
-        ("appointment", ["token"], "names token, a credential"),
-        ("appointment", ["authentication_token"], "names authentication_token, a credential"),
+        (
+            "user",
+            ["id", "authentication_token"],
+            "contains credentials, which are never returned: authentication_token",
+        ),
+        (
+            "client",
+            ["id", "authentication_token"],
+            "contains credentials, which are never returned: authentication_token",
+        ),
+        ("appointment", ["token"], "contains credentials, which are never returned: token"),
+        (
+            "appointment",
+            ["authentication_token"],
+            "contains credentials, which are never returned: authentication_token",
+        ),
         ("client", "id", "must be a list of attribute names"),
         ("client", "['id']", "must be a list of attribute names"),
         ("client", 3, "must be a list of attribute names"),
@@ -207,86 +217,88 @@ def test_an_unknown_field_is_warned_of(log: Log, hook: WebcamconsultHook) -> Non
     ],
 )
 @pytest.mark.parametrize("action", [GET, LIST], ids=["get", "list"])
-def test_fields_that_cannot_be_returned_are_refused_before_anything_is_read(
+def test_invalid_fields_are_rejected_before_any_request(
     action: dict[str, Any], kind: str, fields: Any, problem: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     with pytest.raises(WebcamconsultInputError, match=problem):
-        make(action[kind], fields=fields).execute({})
+        make_operator(action[kind], fields=fields).execute({})
     assert service.requests == []
 
 
 @pytest.mark.usefixtures("hook")
 def test_no_personal_data_is_logged(kind: str, service: Service, log: Log) -> None:
-    record_id = make(CREATE[kind]).execute({})
-    make(UPDATE[kind], **{f"{kind}_id": record_id}).execute({})
-    make(LIST[kind], fields=["last_name"]).execute({})
+    record_id = make_operator(CREATE[kind]).execute({})
+    make_operator(UPDATE[kind], **{f"{kind}_id": record_id}).execute({})
+    make_operator(LIST[kind], fields=["last_name"]).execute({})
     assert record_id in log.text
     for value in ("Akkermans", "Ester", "example.com", "1984"):
         assert value not in log.text
 
 
 @pytest.mark.filterwarnings("ignore:Setting email")
-def test_the_mail_address_for_failures_is_not_the_persons(hook: WebcamconsultHook, service: Service) -> None:
+def test_email_argument_of_task_is_not_sent_as_email_of_user(
+    hook: WebcamconsultHook, service: Service
+) -> None:
     WebcamconsultCreateUserOperator(
         task_id="task", email="operations@example.com", attributes={"last_name": "Akkermans"}
     ).execute({})
     assert service.records("users")[0]["email"] is None
 
 
-# What is refused
+# Rejected arguments
 
 
 @pytest.mark.parametrize("operator", ONE_RECORD)
 @pytest.mark.parametrize("record_id", [None, "", "None", "a/b", "a?b"], ids=repr)
-def test_an_id_that_cannot_be_one_is_refused_by_its_name(
+def test_invalid_id_is_rejected_by_parameter_name(
     operator: Any, record_id: Any, hook: WebcamconsultHook, service: Service
 ) -> None:
     name = f"{operator.resource.name}_id"
     with pytest.raises(WebcamconsultInputError, match=f"^{name} "):
-        make(operator, **{name: record_id}).execute({})
+        make_operator(operator, **{name: record_id}).execute({})
     assert service.requests == []
 
 
 @pytest.mark.parametrize("operator", WRITES)
 @pytest.mark.parametrize("attributes", [None, "", "{'last_name': 'x'}", [], {}, {"id": "an-id"}], ids=repr)
 @pytest.mark.parametrize("as_callable", [False, True])
-def test_attributes_that_are_nothing_to_write_are_refused(
+def test_attributes_without_writable_content_are_rejected(
     operator: Any, attributes: Any, as_callable: bool, hook: WebcamconsultHook, service: Service
 ) -> None:
     given = (lambda context: attributes) if as_callable else attributes
-    with pytest.raises(WebcamconsultInputError, match=f"^attributes of an? {operator.resource.name} "):
-        make(operator, attributes=given).execute({})
+    with pytest.raises(WebcamconsultInputError, match=f"^The attributes of an? {operator.resource.name} "):
+        make_operator(operator, attributes=given).execute({})
     assert service.requests == []
 
 
 @pytest.mark.parametrize("name", ["user_id", "client_id", "created_by_user_id", "division_id"])
 @pytest.mark.parametrize("value", ["", "None"])
-def test_a_consult_for_nobody_is_refused(
+def test_appointment_with_empty_reference_is_rejected(
     name: str, value: str, hook: WebcamconsultHook, service: Service
 ) -> None:
-    operator = make(CREATE["appointment"], attributes={name: value, "date": "2030-03-01T09:30"})
-    with pytest.raises(WebcamconsultInputError, match=f"Attribute '{name}' is {value!r}: a template"):
+    operator = make_operator(CREATE["appointment"], attributes={name: value, "date": "2030-03-01T09:30"})
+    with pytest.raises(WebcamconsultInputError, match=rf"Attribute '{name}' is {value!r}\. A template"):
         operator.execute({})
     assert service.requests == []
 
 
 @pytest.mark.parametrize("operator", UPDATE.values())
-def test_the_attributes_of_another_record_are_refused(
+def test_attributes_of_another_record_are_rejected(
     operator: Any, hook: WebcamconsultHook, service: Service
 ) -> None:
-    with pytest.raises(WebcamconsultInputError, match="another 'id'"):
-        make(operator, attributes={"id": "an-other", "last_name": "x"}).execute({})
+    with pytest.raises(WebcamconsultInputError, match="a different 'id' than"):
+        make_operator(operator, attributes={"id": "an-other", "last_name": "x"}).execute({})
     assert service.requests == []
 
 
-# Made, rendered, mapped
+# Creation, rendering and mapping
 
 
 @pytest.mark.parametrize("operator", ALL)
-def test_an_operator_can_be_made_without_its_connection(operator: Any) -> None:
-    made = make(operator, webcamconsult_conn_id="nowhere")
+def test_operator_can_be_created_without_its_connection(operator: Any) -> None:
+    created = make_operator(operator, webcamconsult_conn_id="nowhere")
     with pytest.raises(WebcamconsultConfigurationError, match="no connection 'nowhere'"):
-        made.execute({})
+        created.execute({})
 
 
 @pytest.mark.parametrize("operator", ALL)
@@ -301,8 +313,8 @@ def test_all_parameters_are_templated(operator: Any) -> None:
 
 
 @pytest.mark.parametrize("operator", ALL)
-def test_what_is_rendered_is_what_is_used(operator: Any, hook: WebcamconsultHook, service: Service) -> None:
-    made = make(
+def test_rendered_values_are_used(operator: Any, hook: WebcamconsultHook, service: Service) -> None:
+    created = make_operator(
         operator,
         **{
             name: {
@@ -312,24 +324,24 @@ def test_what_is_rendered_is_what_is_used(operator: Any, hook: WebcamconsultHook
             for name in operator.template_fields
         },
     )
-    made.render_template_fields({"value": "rendered"})
+    created.render_template_fields({"value": "rendered"})
     for name in operator.template_fields:
         expected = {"attributes": {"email": "rendered", "list": ["rendered"]}, "fields": ["rendered"]}
-        assert getattr(made, name) == expected.get(name, "rendered")
-    assert made.hook.webcamconsult_conn_id == "rendered"
+        assert getattr(created, name) == expected.get(name, "rendered")
+    assert created.hook.webcamconsult_conn_id == "rendered"
 
 
-def test_a_date_survives_rendering(hook: WebcamconsultHook, service: Service) -> None:
+def test_datetime_survives_rendering(hook: WebcamconsultHook, service: Service) -> None:
     moment = datetime.datetime(2030, 3, 1, 9, 30, tzinfo=datetime.timezone.utc)
-    made = make(CREATE["appointment"], attributes={"user_id": "{{ user }}", "date": moment})
-    made.render_template_fields({"user": "u1"})
-    made.execute({})
+    created = make_operator(CREATE["appointment"], attributes={"user_id": "{{ user }}", "date": moment})
+    created.render_template_fields({"user": "u1"})
+    created.execute({})
     (stored,) = service.records("appointments")
     assert (stored["user_id"], stored["date"]) == ("u1", "2030-03-01T10:30:00.000+01:00")
 
 
 @pytest.mark.parametrize("operator", WRITES)
-def test_a_callable_is_called_in_the_task_alone_with_its_context(
+def test_callable_is_called_only_on_execute_with_the_context(
     operator: Any, hook: WebcamconsultHook, service: Service
 ) -> None:
     contexts = []
@@ -339,31 +351,31 @@ def test_a_callable_is_called_in_the_task_alone_with_its_context(
         return ATTRIBUTES[operator.resource.name]
 
     name = operator.resource.name
-    made = make(operator, attributes=attributes)
+    created = make_operator(operator, attributes=attributes)
     if operator in UPDATE.values():
-        setattr(made, f"{name}_id", getattr(hook, f"{name}s").create(ATTRIBUTES[name])["id"])
-    made.render_template_fields({"value": "rendered"})
+        setattr(created, f"{name}_id", getattr(hook, f"{name}s").create(ATTRIBUTES[name])["id"])
+    created.render_template_fields({"value": "rendered"})
     assert contexts == []
     context = {"task": "this"}
-    made.execute(context)
+    created.execute(context)
     assert contexts == [context]
 
 
 @pytest.mark.parametrize("operator", WRITES)
-def test_what_a_callable_returns_is_neither_rendered_nor_kept(operator: Any, hook: WebcamconsultHook) -> None:
+def test_result_of_callable_is_neither_rendered_nor_stored(operator: Any, hook: WebcamconsultHook) -> None:
     def patient(context: Any) -> Any:
         return {"last_name": "{{ value }}"}
 
-    made = make(operator, attributes=patient)
-    made.render_template_fields({"value": "rendered"})
-    assert made._attributes_now({}) == {"last_name": "{{ value }}"}
-    # What Airflow stores and shows of a template field is this.
-    assert repr(made.attributes).startswith("<attributes from ")
-    assert "patient" in repr(made.attributes)
+    created = make_operator(operator, attributes=patient)
+    created.render_template_fields({"value": "rendered"})
+    assert created._attributes_now({}) == {"last_name": "{{ value }}"}
+    # Airflow stores and shows a template field as this text.
+    assert repr(created.attributes).startswith("<attributes from ")
+    assert "patient" in repr(created.attributes)
 
 
 @pytest.mark.parametrize("operator", ALL)
-def test_an_operator_can_be_mapped(operator: Any) -> None:
+def test_operator_can_be_mapped(operator: Any) -> None:
     mapped: dict[str, Any] = {
         "attributes": [{"last_name": "Akkermans"}, {"last_name": "Ester"}],
         "fields": [["id"], ["last_name"]],
@@ -375,14 +387,14 @@ def test_an_operator_can_be_mapped(operator: Any) -> None:
                 other: mapped[other][0] for other in mapped.keys() & set(operator.template_fields) - {name}
             }
             task = operator.partial(task_id=name, **others).expand(**{name: mapped[name]})
-            made = task.unmap({name: mapped[name][1]})
-            assert getattr(made, name) == mapped[name][1]
+            created = task.unmap({name: mapped[name][1]})
+            assert getattr(created, name) == mapped[name][1]
             assert dag.has_task(name)
 
 
-def test_one_id_flows_into_the_next_task() -> None:
+def test_returned_id_can_be_passed_to_the_next_task() -> None:
     with DAG("flow", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
-        user = make(CREATE["user"])
+        user = make_operator(CREATE["user"])
         book = WebcamconsultCreateAppointmentOperator(
             task_id="book", attributes={"user_id": user.output, "date": "2030-03-01T09:30"}
         )

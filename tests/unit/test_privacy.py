@@ -1,4 +1,4 @@
-"""Patients' data and tokens stay where they belong: in the request, the service and the user's code."""
+"""Personal data and tokens stay in the request, the service and the user's code."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from airflow_provider_webcamconsult.operators.appointments import WebcamconsultC
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import Connect, Log, Serve, Service, Tell
+    from tests.unit.conftest import Connect, ErrorText, Log, Serve, Service
 
 TOKEN = "s3cret+token"
-#: As it is, as a part of a URL, and as JSON escapes it in a repr.
+#: Plain and URL-encoded.
 TOKENS = ("s3cret+token", "s3cret%2Btoken")
 
 TOKEN_AS = pytest.mark.parametrize("auth_as_parameter", [False, True], ids=["header", "parameter"])
 
 
-def shows_token(*things: Any) -> bool:
-    return any(token in str(thing) for thing in things for token in TOKENS)
+def shows_token(*values: Any) -> bool:
+    return any(token in str(value) for value in values for token in TOKENS)
 
 
-# The organisation's token
+# API token
 
 
 @TOKEN_AS
 @pytest.mark.parametrize(
-    "step", [{"body": []}, {"status": 404}, {"cut": "after the request"}], ids=["answer", "error", "cut"]
+    "step",
+    [{"body": []}, {"status": 404}, {"cut": "after the request"}],
+    ids=["success", "error", "connection lost"],
 )
-def test_the_token_is_on_the_wire_and_in_nothing_that_requests_shows(
+def test_token_is_sent_but_not_shown_by_requests(
     step: Any, auth_as_parameter: bool, connect: Connect, serve: Serve, log: Log
 ) -> None:
     server = serve(step)
@@ -48,17 +50,17 @@ def test_the_token_is_on_the_wire_and_in_nothing_that_requests_shows(
         shown += [response.url, response.request.url, response.request.headers, vars(response.request)]
         response.raise_for_status()
     except requests.RequestException as error:
-        logging.getLogger("webcamconsult").warning("It failed.", exc_info=error)
+        logging.getLogger("webcamconsult").warning("Request failed.", exc_info=error)
         shown += [error, repr(error.args), error.request and vars(error.request)]
     assert shows_token(f"{server.requests[0].target} {server.requests[0].headers}")
     assert not shows_token(*shown, log.text)
 
 
 @TOKEN_AS
-def test_the_token_is_in_no_log_of_a_session_that_repeats(
+def test_session_with_retries_does_not_log_token(
     auth_as_parameter: bool, connect: Connect, serve: Serve, log: Log
 ) -> None:
-    # urllib3 warns of each repetition with the URL.
+    # urllib3 logs a warning with the URL for each retry.
     server = serve({"cut": "after the request"}, {"status": 503}, {"body": []})
     session = connect(server.url, TOKEN, auth_as_parameter=auth_as_parameter).get_conn()
     from urllib3.util import Retry
@@ -71,7 +73,7 @@ def test_the_token_is_in_no_log_of_a_session_that_repeats(
 
 
 @TOKEN_AS
-def test_the_token_reaches_the_service_through_a_proxy(
+def test_token_is_sent_through_proxy(
     auth_as_parameter: bool, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = serve({"body": []})
@@ -86,7 +88,7 @@ def test_the_token_reaches_the_service_through_a_proxy(
 
 @TOKEN_AS
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_to_another_host_does_not_take_the_token_along(
+def test_redirect_to_another_host_does_not_forward_token(
     status: int, auth_as_parameter: bool, connect: Connect, serve: Serve, log: Log
 ) -> None:
     other = serve({})
@@ -99,13 +101,13 @@ def test_a_redirect_to_another_host_does_not_take_the_token_along(
 
 
 @TOKEN_AS
-def test_the_token_is_in_no_repr(auth_as_parameter: bool, connect: Connect, serve: Serve) -> None:
+def test_repr_does_not_contain_token(auth_as_parameter: bool, connect: Connect, serve: Serve) -> None:
     hook = connect(serve({}).url, TOKEN, auth_as_parameter=auth_as_parameter)
     session = hook.get_conn()
     assert not shows_token(hook, vars(hook), hook.settings, session, vars(session), session.adapters)
 
 
-# A record in a user's own code
+# Records in the user's code
 
 
 PATIENT = {
@@ -122,16 +124,16 @@ def record(connect: Connect, serve: Serve) -> Any:
 
 
 @pytest.mark.parametrize("show", [str, repr, "{}".format, lambda record: str([record])])
-def test_a_record_shows_its_id_alone(show: Any, record: Any) -> None:
+def test_record_shows_only_its_id(show: Any, record: Any) -> None:
     assert show(record).strip("[]") == f"<Record {PATIENT['id']}>"
 
 
-def test_the_records_of_a_list_show_their_ids_alone(connect: Connect, serve: Serve) -> None:
+def test_list_shows_only_ids_of_records(connect: Connect, serve: Serve) -> None:
     records = connect(serve({"body": [PATIENT]}).url).clients.list()
     assert repr(records) == f"[<Record {PATIENT['id']}>]"
 
 
-def test_a_record_is_a_dict_to_compute_with(record: Any) -> None:
+def test_record_behaves_as_dict(record: Any) -> None:
     assert record == PATIENT
     assert dict(record) == PATIENT
     assert json.loads(json.dumps(record)) == PATIENT
@@ -139,7 +141,7 @@ def test_a_record_is_a_dict_to_compute_with(record: Any) -> None:
     assert repr(pickle.loads(pickle.dumps(record))) == repr(record)  # noqa: S301
 
 
-def test_a_record_goes_into_an_xcom_whole_where_the_user_returns_it(record: Any) -> None:
+def test_record_returned_by_user_is_stored_complete_in_xcom(record: Any) -> None:
     try:
         from airflow.sdk.serde import serialize
     except ImportError:  # Airflow 2
@@ -149,27 +151,27 @@ def test_a_record_goes_into_an_xcom_whole_where_the_user_returns_it(record: Any)
 
 @pytest.mark.parametrize("kind", ["users", "clients", "appointments"])
 @pytest.mark.parametrize("name", ["token", "authentication_token"])
-def test_a_credential_is_dropped_at_any_depth(kind: str, name: str, connect: Connect, serve: Serve) -> None:
+def test_credential_is_removed_at_any_depth(kind: str, name: str, connect: Connect, serve: Serve) -> None:
     deep = [{"deeper": [[{name: TOKEN, "more": {name: {"even": TOKEN}}}]]}]
     item = {"id": PATIENT["id"], name: TOKEN, "inloop_json": {name: TOKEN, "deep": deep}}
     (record,) = getattr(connect(serve({"body": [item]}).url), kind).list()
     assert TOKEN not in json.dumps(record)
 
 
-# What the service says of what was sent
+# Validation messages of the service
 
 
-def refused(
+def validation_error(
     connect: Connect, serve: Serve, errors: Any, attributes: dict[str, Any], **extra: Any
 ) -> WebcamconsultValidationError:
     hook = connect(serve({"status": 422, "body": {"errors": errors}}).url, TOKEN, **extra)
-    with pytest.raises(WebcamconsultValidationError) as caught:
+    with pytest.raises(WebcamconsultValidationError) as raised:
         hook.clients.create(attributes)  # type: ignore[arg-type]
-    return caught.value
+    return raised.value
 
 
 @pytest.mark.parametrize(
-    ("attributes", "message", "told_message"),
+    ("attributes", "message", "masked_message"),
     [
         ({"email": "T.Ester@example.com"}, "t.ester@example.com is taken", "*** is taken"),
         ({"last_name": "Ester"}, "'Ester' is van een ander", "'***' is van een ander"),
@@ -184,38 +186,45 @@ def refused(
         ({"last_name": "Ester", "external": True, "initials": " "}, "is true te lang", "is true te lang"),
     ],
 )
-def test_a_message_of_the_service_is_told_without_the_values_that_were_sent(
-    attributes: dict[str, Any], message: str, told_message: str, connect: Connect, serve: Serve, told: Tell
+def test_sent_values_are_masked_in_validation_messages(
+    attributes: dict[str, Any],
+    message: str,
+    masked_message: str,
+    connect: Connect,
+    serve: Serve,
+    error_text: ErrorText,
 ) -> None:
-    error = refused(connect, serve, {"email": [message]}, attributes)
-    assert error.errors == {"email": [told_message]}
-    assert f"email: {told_message}." in str(error)
+    error = validation_error(connect, serve, {"email": [message]}, attributes)
+    assert error.errors == {"email": [masked_message]}
+    assert f"email: {masked_message}." in str(error)
 
 
-def test_values_are_masked_wherever_the_service_repeats_them(
-    connect: Connect, serve: Serve, told: Tell
+def test_sent_values_are_masked_everywhere_in_validation_errors(
+    connect: Connect, serve: Serve, error_text: ErrorText
 ) -> None:
     errors = {"Ester": ["x"], "base": {"Ester": "Ester"}, "last_name": "Ester", "email": None}
-    error = refused(connect, serve, errors, {"last_name": "Ester"})
+    error = validation_error(connect, serve, errors, {"last_name": "Ester"})
     assert error.errors == {"***": ["x"], "base": {"***": "***"}, "last_name": "***", "email": None}
-    assert "Ester" not in told(error)
+    assert "Ester" not in error_text(error)
 
 
-def test_a_name_of_an_attribute_stays_though_a_value_is_the_same(connect: Connect, serve: Serve) -> None:
-    assert refused(connect, serve, {"email": ["x"]}, {"last_name": "email"}).errors == {"email": ["x"]}
+def test_attribute_name_equal_to_a_sent_value_is_not_masked(connect: Connect, serve: Serve) -> None:
+    assert validation_error(connect, serve, {"email": ["x"]}, {"last_name": "email"}).errors == {
+        "email": ["x"]
+    }
 
 
 @TOKEN_AS
-def test_a_token_that_the_service_repeats_is_masked(
-    auth_as_parameter: bool, connect: Connect, serve: Serve, told: Tell
+def test_token_is_masked_in_validation_errors(
+    auth_as_parameter: bool, connect: Connect, serve: Serve, error_text: ErrorText
 ) -> None:
     errors = {"base": [f"authentication_token={TOKEN} kan niet"]}
-    error = refused(connect, serve, errors, {"last_name": "x"}, auth_as_parameter=auth_as_parameter)
+    error = validation_error(connect, serve, errors, {"last_name": "x"}, auth_as_parameter=auth_as_parameter)
     assert error.errors == {"base": ["authentication_token=*** kan niet"]}
-    assert not shows_token(told(error))
+    assert not shows_token(error_text(error))
 
 
-# What Airflow stores of the attributes
+# Attributes that Airflow stores
 
 
 def stored(operator: Any) -> str:
@@ -236,17 +245,17 @@ def create(attributes: Any, **arguments: Any) -> Any:
 
 
 @pytest.mark.usefixtures("hook")
-def test_of_rendered_attributes_the_names_are_stored_and_the_values_sent(service: Service) -> None:
+def test_rendered_personal_values_are_sent_but_masked_when_stored(service: Service) -> None:
     operator = create({"last_name": "{{ name }}", "division_ids": ["{{ division }}"]})
     operator.render_template_fields({"name": "Ester", "division": "d1"})
-    assert all(shown in stored(operator) for shown in ("last_name", "***", "division_ids", "d1"))
+    assert all(value in stored(operator) for value in ("last_name", "***", "division_ids", "d1"))
     assert "Ester" not in f"{stored(operator)} {operator.attributes} {operator.attributes!r}"
     operator.execute({})
     (client,) = service.records("clients")
     assert (client["last_name"], client["division_ids"]) == ("Ester", ["d1"])
 
 
-def test_of_an_appointment_the_ids_and_the_date_are_stored_and_what_it_is_about_is_not() -> None:
+def test_only_non_personal_values_of_appointment_are_stored() -> None:
     attributes: Any = {
         "client_id": "c1",
         "date": "2030-03-01T09:30",
@@ -262,20 +271,20 @@ def test_of_an_appointment_the_ids_and_the_date_are_stored_and_what_it_is_about_
 @pytest.mark.parametrize(
     "rendered", ["{'last_name': 'Ester'}", [{"last_name": "Ester"}], {"last_name": {"deep": ["Ester"]}}]
 )
-def test_attributes_of_any_type_are_stored_masked(rendered: Any) -> None:
+def test_attributes_of_any_type_are_masked_when_stored(rendered: Any) -> None:
     assert "Ester" not in stored(create(rendered))
 
 
-def test_a_dag_is_serialized_without_the_values() -> None:
+def test_serialized_dag_contains_no_personal_values() -> None:
     with DAG("serialized", schedule=None) as dag:
         create({"last_name": "Ester", "email": "{{ params.email }}"})
     assert "last_name" in serialized(dag)
     assert "Ester" not in serialized(dag)
-    # Airflow 2 renders what is serialized, for whoever looks at a task before it runs.
+    # Airflow 2 renders the serialized attributes to show a task before it runs.
     assert "params.email" not in serialized(dag)
 
 
-def test_a_dag_is_serialized_the_same_each_time() -> None:
+def test_dag_serialization_is_deterministic() -> None:
     def parsed() -> str:
         with DAG("serialized", schedule=None) as dag:
             create(lambda context: {"last_name": "Ester"})
@@ -284,7 +293,7 @@ def test_a_dag_is_serialized_the_same_each_time() -> None:
     assert parsed() == parsed()
 
 
-def test_attributes_that_cannot_be_rendered_are_logged_without_the_values(log: Log) -> None:
+def test_rendering_error_is_logged_without_personal_values(log: Log) -> None:
     operator = create({"last_name": "Ester", "email": "{{ nothing.there }}"})
     with pytest.raises(Exception, match="nothing"):
         operator.render_template_fields({})
@@ -292,8 +301,8 @@ def test_attributes_that_cannot_be_rendered_are_logged_without_the_values(log: L
     assert "Ester" not in log.text
 
 
-def test_each_run_of_a_task_is_rendered_anew() -> None:
-    with DAG("anew", schedule=None):
+def test_each_task_run_is_rendered_separately() -> None:
+    with DAG("rendered", schedule=None):
         operator = create({"last_name": "{{ name }}"})
     for name in ("Ester", "Akkermans"):
         run = operator.prepare_for_execution()
@@ -301,15 +310,15 @@ def test_each_run_of_a_task_is_rendered_anew() -> None:
         assert run.attributes == {"last_name": name}
 
 
-def test_what_was_read_from_an_xcom_is_not_rendered_again() -> None:
-    # As Airflow renders a mapped task: what came from an XCom is told by its identity.
+def test_value_from_xcom_is_not_rendered_again() -> None:
+    # Airflow renders a mapped task like this: it recognises values from XComs by identity.
     row = {"last_name": "{{ name }}"}
     operator = create(row)
     rendered = operator.render_template(operator.attributes, {"name": "Ester"}, None, {id(row)})
     assert rendered == row
 
 
-def test_attributes_can_be_given_anew_and_read_by_who_extends_an_operator() -> None:
+def test_attributes_can_be_read_and_replaced_by_subclasses() -> None:
     operator = create({"last_name": "Ester"})
     operator.attributes = {**operator.attributes.value, "initials": "T"}
     assert operator.attributes == {"last_name": "Ester", "initials": "T"}
@@ -317,7 +326,7 @@ def test_attributes_can_be_given_anew_and_read_by_who_extends_an_operator() -> N
     assert operator.attributes != {"last_name": "Ester"}
 
 
-def test_the_tasks_whose_xcoms_are_in_the_attributes_come_before() -> None:
+def test_xcoms_in_attributes_make_their_tasks_upstream() -> None:
     with DAG("order", schedule=None):
         first = create({"last_name": "x"}, task_id="first")
         second = create({"last_name": "y"}, task_id="second").output

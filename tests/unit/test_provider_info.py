@@ -1,4 +1,4 @@
-"""What Airflow learns of the provider when it discovers it, and makes of it."""
+"""The provider's description, and how Airflow discovers and uses it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from devtools import ROOT
 
 AIRFLOW = tuple(int(part) for part in airflow.__version__.split(".")[:2])
-# Below 3.2 Airflow makes the form of what the hook says; 3.0 and 3.1 can do so only beside the FAB provider.
-MAKES_A_FORM = AIRFLOW >= (3, 2) or importlib.util.find_spec("wtforms") is not None
+# Before 3.2, Airflow builds the form from the hook; 3.0 and 3.1 do so only with the FAB provider installed.
+HAS_FORM = AIRFLOW >= (3, 2) or importlib.util.find_spec("wtforms") is not None
 DISTRIBUTION = "airflow-provider-webcamconsult"
 
 
@@ -38,34 +38,34 @@ def schema(name: str) -> Any:
     return json.loads((Path(airflow.__file__).parent / f"{name}.schema.json").read_text())
 
 
-def test_the_info_is_as_airflow_wants_it_when_it_runs() -> None:
+def test_provider_info_matches_runtime_schema() -> None:
     jsonschema.validate(get_provider_info(), schema("provider_info"))
 
 
-@pytest.mark.skipif(AIRFLOW < (3, 3), reason="Airflow describes all of the form from 3.3 on")
-def test_the_form_is_as_airflow_3_wants_it() -> None:
-    # The schema for when Airflow runs looks past the fields of the form.
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="the schema covers the whole form since Airflow 3.3")
+def test_connection_type_matches_airflow_3_schema() -> None:
+    # The runtime schema does not validate the form fields.
     (form,) = get_provider_info()["connection-types"]
     connection_types = schema("provider.yaml")["properties"]["connection-types"]
-    known = connection_types["items"]["properties"].keys()
+    allowed = connection_types["items"]["properties"].keys()
     jsonschema.validate([form], connection_types)
-    assert form.keys() <= known
+    assert form.keys() <= allowed
 
 
-def test_the_form_of_the_hook_is_as_airflow_2_wants_it() -> None:
+def test_ui_field_behaviour_matches_airflow_2_schema() -> None:
     jsonschema.validate(
         WebcamconsultHook.get_ui_field_behaviour(), schema("customized_form_field_behaviours")
     )
 
 
 @pytest.mark.parametrize("name", CONNECTION_FIELDS)
-def test_a_field_may_be_left_blank_and_has_a_default_of_its_kind(name: str) -> None:
+def test_field_accepts_null_and_its_default(name: str) -> None:
     for value in (None, CONNECTION_FIELDS[name]["schema"]["default"]):
         jsonschema.validate(value, CONNECTION_FIELDS[name]["schema"])
 
 
-def test_a_switch_is_off_by_default() -> None:
-    # Airflow 2 shows a stored "off" as "on" where "on" is the default.
+def test_boolean_fields_default_to_false() -> None:
+    # Airflow 2 shows a stored "off" as "on" if "on" is the default.
     defaults = {
         field["schema"]["default"]
         for field in CONNECTION_FIELDS.values()
@@ -74,14 +74,14 @@ def test_a_switch_is_off_by_default() -> None:
     assert defaults == {False}
 
 
-def test_the_port_and_the_extras_can_be_seen() -> None:
-    # Airflow 3.3.2 cannot test a connection without a port, Airflow 2 none whose extras are hidden.
+def test_standard_fields_are_not_hidden() -> None:
+    # Airflow 3.3.2 cannot test a connection without a port field, nor Airflow 2 one with a hidden extra.
     (form,) = get_provider_info()["connection-types"]
     assert not {"host", "port", "password", "extra"} & set(form["ui-field-behaviour"]["hidden-fields"])
 
 
 @pytest.mark.parametrize("name", CONNECTION_FIELDS)
-def test_the_value_of_a_field_is_not_masked(name: str) -> None:
+def test_field_value_is_not_masked(name: str) -> None:
     if AIRFLOW >= (3, 1):
         masker = import_module("airflow.sdk._shared.secrets_masker.secrets_masker")
     elif AIRFLOW == (3, 0):
@@ -97,26 +97,26 @@ def modules(kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["operators", "sensors", "hooks", "triggers"])
-def test_each_module_is_named_once_and_each_name_is_a_module(kind: str) -> None:
+def test_each_module_is_listed_exactly_once(kind: str) -> None:
     package = import_module(f"airflow_provider_webcamconsult.{kind}")
-    there = {
+    existing = {
         f"{package.__name__}.{module.name}"
         for module in pkgutil.iter_modules(package.__path__)
         if module.name != "base"
     }
-    assert Counter(modules(kind)) == Counter(there)
+    assert Counter(modules(kind)) == Counter(existing)
     for module in modules(kind):
         import_module(module)
 
 
-def test_each_kind_of_module_is_of_an_integration_that_is_described() -> None:
+def test_each_listed_module_belongs_to_a_described_integration() -> None:
     info = get_provider_info()
     described = {integration["integration-name"] for integration in info["integrations"]}
     for kind in ("operators", "sensors", "hooks", "triggers"):
         assert {entry["integration-name"] for entry in info[kind]} <= described
 
 
-def test_the_connection_type_is_that_of_the_hook() -> None:
+def test_connection_type_matches_hook() -> None:
     (form,) = get_provider_info()["connection-types"]
     module, _, name = form["hook-class-name"].rpartition(".")
     assert getattr(import_module(module), name) is WebcamconsultHook
@@ -126,7 +126,7 @@ def test_the_connection_type_is_that_of_the_hook() -> None:
     )
 
 
-def test_a_field_that_an_error_speaks_of_is_found_in_the_form() -> None:
+def test_form_labels_match_field_names_in_errors() -> None:
     labels = UI_FIELD_BEHAVIOUR["relabeling"]
     assert labels["host"].startswith("Host")
     assert labels["port"].startswith("Port")
@@ -135,7 +135,7 @@ def test_a_field_that_an_error_speaks_of_is_found_in_the_form() -> None:
 
 
 @pytest.mark.parametrize("name", CONNECTION_FIELDS)
-def test_a_field_has_a_label_and_a_sentence_of_help(name: str) -> None:
+def test_field_has_label_and_description(name: str) -> None:
     field = CONNECTION_FIELDS[name]
     assert 5 <= len(field["label"]) <= 40
     assert 20 <= len(field["description"]) <= 100
@@ -147,37 +147,37 @@ def test_a_field_has_a_label_and_a_sentence_of_help(name: str) -> None:
 
 @pytest.fixture
 def form() -> Any:
-    """Make the form class that Airflow 2 makes of the hook's fields."""
-    wtforms = pytest.importorskip("wtforms", reason="Airflow 3 does not have the form of Airflow 2")
+    """Return the form class that Airflow 2 builds from the hook's fields."""
+    wtforms = pytest.importorskip("wtforms", reason="only Airflow 2 has this form")
     return type("ConnectionForm", (wtforms.Form,), WebcamconsultHook.get_connection_form_widgets())
 
 
-class Entered(dict[str, str]):
-    """What a browser sends."""
+class FormData(dict[str, str]):
+    """Form data as a browser sends it."""
 
     def getlist(self, name: str) -> list[str]:
         return [self[name]] if name in self else []
 
 
-def test_airflow_2_shows_each_field_with_its_label_and_default(form: Any) -> None:
+def test_airflow_2_form_shows_label_and_default_of_each_field(form: Any) -> None:
     shown = {field.name: (field.label.text, field.default) for field in form()}
     assert shown == {
         name: (field["label"], field["schema"]["default"]) for name, field in CONNECTION_FIELDS.items()
     }
 
 
-def test_airflow_2_can_draw_each_field(form: Any) -> None:
+def test_airflow_2_form_renders_each_field(form: Any) -> None:
     for field in form():
         assert f'name="{field.name}"' in field()
 
 
-def test_airflow_2_takes_a_form_that_is_left_blank(form: Any) -> None:
-    filled = form(Entered(timezone="", timeout="", retries=""))
+def test_airflow_2_form_accepts_blank_fields(form: Any) -> None:
+    filled = form(FormData(timezone="", timeout="", retries=""))
     assert filled.validate(), filled.errors
 
 
-def test_airflow_2_takes_a_form_that_is_filled_in(form: Any) -> None:
-    filled = form(Entered(timezone="UTC", timeout="2.5", retries="1", insecure="y"))
+def test_airflow_2_form_accepts_values(form: Any) -> None:
+    filled = form(FormData(timezone="UTC", timeout="2.5", retries="1", insecure="y"))
     assert filled.validate(), filled.errors
     assert filled.data == {
         "timezone": "UTC",
@@ -197,16 +197,16 @@ from airflow.providers_manager import ProvidersManager
 manager = ProvidersManager()
 provider = manager.providers["airflow-provider-webcamconsult"]
 hook = manager.hooks["webcamconsult"]
-os.environ["AIRFLOW_CONN_TRIED"] = '{"conn_type": "webcamconsult", "password": "a-token"}'
+os.environ["AIRFLOW_CONN_EXAMPLE"] = '{"conn_type": "webcamconsult", "password": "a-token"}'
 from airflow.models import Connection
-tried = Connection.get_connection_from_secrets("tried").get_hook()
+example = Connection.get_connection_from_secrets("example").get_hook()
 print("FOUND " + json.dumps({
     "version": provider.version,
     "hook": hook.hook_class_name,
-    "shown as": hook.hook_name,
+    "name": hook.hook_name,
     "connection id": hook.connection_id_attribute_name,
     "testable": hook.connection_testable,
-    "hook of a connection": [type(tried).__name__, tried.webcamconsult_conn_id],
+    "hook of a connection": [type(example).__name__, example.webcamconsult_conn_id],
     "fields": sorted(name for name in manager.connection_form_widgets if "webcamconsult" in name),
     "relabeling": manager.field_behaviours.get("webcamconsult", {}).get("relabeling"),
 }))
@@ -215,7 +215,7 @@ print("FOUND " + json.dumps({
 
 @pytest.fixture
 def python_path(tmp_path: Path) -> str:
-    """Give a path with the provider installed: as it is, or else by the metadata that pip would write."""
+    """Return a path with the provider installed; if it is not, write the metadata that pip would write."""
     paths = [str(ROOT), *sys.path]
     try:
         importlib.metadata.distribution(DISTRIBUTION)
@@ -236,8 +236,8 @@ def python_path(tmp_path: Path) -> str:
     return os.pathsep.join(paths)
 
 
-def test_airflow_discovers_the_provider_without_a_warning(python_path: str) -> None:
-    run = subprocess.run(
+def test_airflow_discovers_provider_without_warnings(python_path: str) -> None:
+    result = subprocess.run(
         [sys.executable, "-c", _DISCOVER],
         env={**os.environ, "PYTHONPATH": python_path},
         capture_output=True,
@@ -245,21 +245,21 @@ def test_airflow_discovers_the_provider_without_a_warning(python_path: str) -> N
         timeout=120,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    (found,) = re.findall(r"^FOUND (.*)", run.stdout, re.MULTILINE)
+    assert result.returncode == 0, result.stderr
+    (found,) = re.findall(r"^FOUND (.*)", result.stdout, re.MULTILINE)
     assert json.loads(found) == {
         "version": airflow_provider_webcamconsult.__version__,
         "hook": "airflow_provider_webcamconsult.hooks.webcamconsult.WebcamconsultHook",
-        "shown as": "Webcamconsult",
+        "name": "Webcamconsult",
         "connection id": "webcamconsult_conn_id",
         "testable": True,
-        "hook of a connection": ["WebcamconsultHook", "tried"],
-        "fields": sorted(f"extra__webcamconsult__{name}" for name in CONNECTION_FIELDS if MAKES_A_FORM),
-        "relabeling": UI_FIELD_BEHAVIOUR["relabeling"] if MAKES_A_FORM else None,
+        "hook of a connection": ["WebcamconsultHook", "example"],
+        "fields": sorted(f"extra__webcamconsult__{name}" for name in CONNECTION_FIELDS if HAS_FORM),
+        "relabeling": UI_FIELD_BEHAVIOUR["relabeling"] if HAS_FORM else None,
     }
-    said = [
+    lines = [
         line
-        for line in (run.stdout + run.stderr).splitlines()
+        for line in (result.stdout + result.stderr).splitlines()
         if "webcamconsult" in line.lower() and not line.startswith("FOUND ")
     ]
-    assert not [line for line in said if re.search("warn|error|exception", line, re.IGNORECASE)]
+    assert not [line for line in lines if re.search("warn|error|exception", line, re.IGNORECASE)]

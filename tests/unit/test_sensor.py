@@ -1,4 +1,4 @@
-"""The sensor: what one look means, and how a wait ends, on the worker and deferred."""
+"""The sensor: the result of one poke, and how a wait ends on the worker and deferred."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
 
 
-def seen(state: object) -> Step:
+def response_with_state(state: object) -> Step:
     return {"body": {"appointment": {"id": ID, "state": state}}}
 
 
-def make(**arguments: Any) -> Any:
+def make_sensor(**arguments: Any) -> Any:
     return WebcamconsultAppointmentStateSensor(
         **{"task_id": "wait", "appointment_id": ID, "poke_interval": 0.05, "timeout": 60, **arguments}
     )
@@ -58,7 +58,7 @@ def make(**arguments: Any) -> Any:
 WEB_PAGE: Step = {"body": "<html>We are back soon.</html>"}
 REDIRECT: Step = {"status": 302, "headers": {"Location": "/maintenance"}}
 
-# One look
+# One poke
 
 
 @pytest.mark.parametrize(
@@ -74,23 +74,25 @@ REDIRECT: Step = {"status": 302, "headers": {"Location": "/maintenance"}}
         ({"idle"}, (), "idle", True),
     ],
 )
-def test_a_look_finds_a_target_state_or_not(
+def test_poke_succeeds_only_in_target_state(
     target_states: Any, failed_states: Any, state: str, done: bool, hook: WebcamconsultHook, service: Service
 ) -> None:
     record_id = hook.appointments.create({"date": "2030-03-01T09:30"})["id"]
     service.set_state(record_id, state)
-    sensor = make(appointment_id=record_id, target_states=target_states, failed_states=failed_states)
-    look = sensor.poke({})
-    assert (bool(look), look.xcom_value) == (done, state if done else None)
+    sensor = make_sensor(appointment_id=record_id, target_states=target_states, failed_states=failed_states)
+    result = sensor.poke({})
+    assert (bool(result), result.xcom_value) == (done, state if done else None)
 
 
 @pytest.mark.parametrize("target_states", [None, ["finished"]])
-def test_a_failed_state_fails_the_task_for_good(
+def test_failed_state_fails_task_without_retry(
     target_states: list[str] | None, connect: Connect, serve: Serve
 ) -> None:
-    connect(serve(seen("cancelled")).url)
-    with pytest.raises(AirflowFailException, match=f"Appointment {ID} is 'cancelled', one of failed_states"):
-        make(target_states=target_states, failed_states=["cancelled"]).poke({})
+    connect(serve(response_with_state("cancelled")).url)
+    with pytest.raises(
+        AirflowFailException, match=f"Appointment {ID} is in state 'cancelled', which is one of failed_states"
+    ):
+        make_sensor(target_states=target_states, failed_states=["cancelled"]).poke({})
 
 
 @pytest.mark.parametrize(
@@ -102,13 +104,13 @@ def test_a_failed_state_fails_the_task_for_good(
         ({"status": 400}, WebcamconsultRequestError),
     ],
 )
-@pytest.mark.parametrize("began_well", [False, True])
-def test_what_cannot_pass_fails_the_task_for_good(
-    step: Step, error: type[Exception], began_well: bool, connect: Connect, serve: Serve
+@pytest.mark.parametrize("after_success", [False, True])
+def test_permanent_error_fails_task_without_retry(
+    step: Step, error: type[Exception], after_success: bool, connect: Connect, serve: Serve
 ) -> None:
-    connect(serve(*[seen("idle")] * began_well, step).url)
-    sensor = make()
-    for _ in range(began_well):
+    connect(serve(*[response_with_state("idle")] * after_success, step).url)
+    sensor = make_sensor()
+    for _ in range(after_success):
         sensor.poke({})
     with pytest.raises(error) as failed:
         sensor.poke({})
@@ -122,72 +124,72 @@ def test_what_cannot_pass_fails_the_task_for_good(
         {"status": 503},
         {"status": 429},
         {"cut": "after the request"},
-        {"body": "no JSON"},
+        {"body": "not JSON"},
         {"body": {"appointment": {"id": ID}}},
-        seen(None),
-        seen(""),
-        seen(5),
+        response_with_state(None),
+        response_with_state(""),
+        response_with_state(5),
     ],
     ids=str,
 )
-def test_what_can_pass_is_survived_from_the_first_look_on(
+def test_transient_error_is_tolerated_from_first_poke(
     step: Step, connect: Connect, serve: Serve, log: Log
 ) -> None:
     connect(serve(step).url, retries=0)
-    assert not make().poke({})
-    assert any("Still waiting. It looks again in" in warning for warning in log.warnings)
+    assert not make_sensor().poke({})
+    assert any("Still waiting. Next check in" in warning for warning in log.warnings)
 
 
-def test_the_log_tells_each_change_of_state_what_is_awaited_and_when_it_looks_next(
+def test_log_shows_state_changes_target_states_and_next_poke(
     connect: Connect, serve: Serve, log: Log
 ) -> None:
-    connect(serve(*map(seen, ["idle", "idle", "started", "started", "paused", "finished"])).url)
-    sensor = make(target_states=["finished", "cancelled"], poke_interval=30)
+    connect(
+        serve(*map(response_with_state, ["idle", "idle", "started", "started", "paused", "finished"])).url
+    )
+    sensor = make_sensor(target_states=["finished", "cancelled"], poke_interval=30)
     while not sensor.poke({}):
         pass
-    waiting = "Waiting for 'finished' or 'cancelled'. It looks again in 30 s."
-    assert log.of("info") == [
-        f"Appointment {ID} is 'idle'.",
+    waiting = "Waiting for 'finished' or 'cancelled'. Next check in 30 s."
+    assert log.messages("info") == [
+        f"Appointment {ID} is in state 'idle'.",
         waiting,
-        f"Appointment {ID} is 'started'.",
+        f"Appointment {ID} is in state 'started'.",
         waiting,
-        f"Appointment {ID} is 'paused'.",
+        f"Appointment {ID} is in state 'paused'.",
         waiting,
-        f"Appointment {ID} is 'finished'.",
+        f"Appointment {ID} is in state 'finished'.",
     ]
 
 
 @pytest.mark.parametrize("step", [WEB_PAGE, REDIRECT], ids=["web page", "redirect"])
-class TestAHostThatIsNotTheApi:
-    def test_is_a_wrong_connection_at_the_first_look(
+class TestHostOtherThanApi:
+    def test_raises_configuration_error_on_first_poke(
         self, step: Step, connect: Connect, serve: Serve
     ) -> None:
         connect(serve(step).url)
         with pytest.raises(WebcamconsultConfigurationError):
-            make().poke({})
+            make_sensor().poke({})
 
-    def test_is_a_pause_of_the_service_after_a_good_one(
-        self, step: Step, connect: Connect, serve: Serve
-    ) -> None:
-        connect(serve(seen("idle"), step, seen("finished")).url)
-        sensor = make()
+    def test_is_tolerated_after_a_successful_poke(self, step: Step, connect: Connect, serve: Serve) -> None:
+        connect(serve(response_with_state("idle"), step, response_with_state("finished")).url)
+        sensor = make_sensor()
         assert [bool(sensor.poke({})) for _ in range(3)] == [False, False, True]
 
-    @pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 keeps the looks in its database")
-    @pytest.mark.parametrize("looks", [0, 2])
-    def test_is_either_by_the_number_of_looks_in_earlier_processes(
-        self, looks: int, step: Step, connect: Connect, serve: Serve
+    @pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 has the number of pokes only in its database")
+    @pytest.mark.parametrize("pokes", [0, 2])
+    def test_depends_on_earlier_pokes_from_context(
+        self, pokes: int, step: Step, connect: Connect, serve: Serve
     ) -> None:
         connect(serve(step).url)
-        sensor, context = make(mode="reschedule"), {"task_reschedule_count": looks}
-        if looks:
+        sensor, context = make_sensor(mode="reschedule"), {"task_reschedule_count": pokes}
+        if pokes:
             assert not sensor.poke(context)
         else:
             with pytest.raises(WebcamconsultConfigurationError):
                 sensor.poke(context)
 
-    @pytest.mark.skipif(not AIRFLOW_2, reason="Airflow 3 tells the number of looks in the context")
-    def test_is_either_by_the_looks_in_the_database(self, step: Step, connect: Connect, serve: Serve) -> None:
+    @pytest.mark.skipif(not AIRFLOW_2, reason="Airflow 3 has the number of pokes in the context")
+    def test_depends_on_earlier_pokes_from_database(self, step: Step, connect: Connect, serve: Serve) -> None:
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.taskreschedule import TaskReschedule
 
@@ -195,12 +197,12 @@ class TestAHostThatIsNotTheApi:
         engine: Any = airflow.settings.engine
         TaskReschedule.metadata.create_all(engine, tables=[TaskReschedule.metadata.tables["task_reschedule"]])
         with DAG("dag", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
-            sensor = make(mode="reschedule", task_id=f"wait_{len(step)}")
-        task_instance: Any = TaskInstance  # Airflow 3's wants more
+            sensor = make_sensor(mode="reschedule", task_id=f"wait_{len(step)}")
+        task_instance: Any = TaskInstance  # Airflow 3 requires more arguments
         context = {"ti": task_instance(sensor, run_id="run")}
         with pytest.raises(WebcamconsultConfigurationError):
             sensor.poke(context)
-        # Of a run that the database does not know, which it does not mind from a plain connection.
+        # A plain connection does not enforce the foreign key to the run, which does not exist.
         with closing(sqlite3.connect(engine.url.database)) as database, database:
             database.execute(
                 "INSERT INTO task_reschedule (dag_id, task_id, run_id, map_index, try_number, start_date,"
@@ -208,8 +210,8 @@ class TestAHostThatIsNotTheApi:
                 (sensor.task_id, context["ti"].try_number, *["2026-01-01 00:00:00.000000"] * 3),
             )
         assert not sensor.poke(context)
-        # A later process counts its limit from the first one.
-        later = make(
+        # A later process counts its timeout from the first poke.
+        later = make_sensor(
             mode="reschedule", task_id=sensor.task_id, execution_timeout=datetime.timedelta(seconds=30)
         )
         with pytest.raises(AirflowTaskTimeout):
@@ -230,23 +232,23 @@ class TestAHostThatIsNotTheApi:
         ({"failed_states": [1]}, "failed_states must be a list"),
         (
             {"target_states": ["b", "a"], "failed_states": ["b", "a", "c"]},
-            "^a, b is in target_states and in failed",
+            "^States in both target_states and failed_states: a, b. ",
         ),
         ({"appointment_id": None}, "^appointment_id "),
         ({"appointment_id": "None"}, "^appointment_id "),
         ({"appointment_id": "a/b"}, "^appointment_id "),
     ],
 )
-def test_a_wait_that_cannot_be_meant_is_refused_before_anything_is_sent(
+def test_invalid_arguments_are_rejected_before_any_request(
     arguments: dict[str, Any], problem: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     with pytest.raises(WebcamconsultInputError, match=problem):
-        make(**arguments).execute({})
+        make_sensor(**arguments).execute({})
     assert service.requests == []
 
 
-def test_all_that_says_what_is_awaited_is_templated() -> None:
-    sensor = make(
+def test_id_states_and_connection_are_templated() -> None:
+    sensor = make_sensor(
         appointment_id="{{ value }}",
         target_states=["{{ value }}"],
         failed_states=["not {{ value }}"],
@@ -257,21 +259,21 @@ def test_all_that_says_what_is_awaited_is_templated() -> None:
     assert (sensor.failed_states, sensor.hook.webcamconsult_conn_id) == (["not rendered"], "rendered")
 
 
-# A whole wait
+# Complete waits
 
 
-def deferred(sensor: Any) -> TaskDeferred:
-    with pytest.raises(TaskDeferred) as stopped:
+def defer(sensor: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as raised:
         sensor.execute({})
-    return stopped.value
+    return raised.value
 
 
-def wait(sensor: Any) -> Any:
-    """Wait to the end as Airflow does: on the worker, or there, in the triggerer and there again."""
+def run_to_end(sensor: Any) -> Any:
+    """Run the sensor to its end as Airflow does: on the worker, or deferred to the triggerer and back."""
     try:
         return sensor.execute({})
-    except TaskDeferred as stopped:
-        path, arguments = json.loads(json.dumps(stopped.trigger.serialize()))
+    except TaskDeferred as deferred:
+        path, arguments = json.loads(json.dumps(deferred.trigger.serialize()))
         module, _, name = path.rpartition(".")
         trigger = getattr(import_module(module), name)(**arguments)
 
@@ -279,126 +281,127 @@ def wait(sensor: Any) -> Any:
             return await anext(event.payload async for event in trigger.run())
 
         event = json.loads(json.dumps(asyncio.run(first_event())))
-        return sensor.resume_execution(stopped.method_name, {"event": event, **(stopped.kwargs or {})}, {})
+        return sensor.resume_execution(deferred.method_name, {"event": event, **(deferred.kwargs or {})}, {})
 
 
-BOTH_WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["on the worker", "deferred"])
+BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on the worker", "deferred"])
 
 
-@BOTH_WAYS
+@BOTH_MODES
 @pytest.mark.parametrize(
     "steps",
     [
-        [seen("finished")],
-        [seen("idle"), seen("started"), seen("finished")],
-        [seen("idle"), {"status": 503}, WEB_PAGE, seen("finished")],
+        [response_with_state("finished")],
+        [response_with_state("idle"), response_with_state("started"), response_with_state("finished")],
+        [response_with_state("idle"), {"status": 503}, WEB_PAGE, response_with_state("finished")],
     ],
-    ids=["at once", "later", "after a pause of the service"],
+    ids=["first poke", "later poke", "after service failures"],
 )
-def test_a_wait_returns_the_state_that_ended_it(
+def test_sensor_returns_final_state(
     steps: list[Step], deferrable: bool, connect: Connect, serve: Serve
 ) -> None:
     server = serve(*steps)
     connect(server.url, retries=0)
-    # With an interval, so that nothing is looked at again before the wait has left.
-    assert wait(make(target_states=["finished"], deferrable=deferrable, poke_interval=0.1)) == "finished"
+    # The interval is long enough to unsubscribe before the next poll.
+    sensor = make_sensor(target_states=["finished"], deferrable=deferrable, poke_interval=0.1)
+    assert run_to_end(sensor) == "finished"
     assert len(server.requests) == len(steps)
 
 
-@BOTH_WAYS
+@BOTH_MODES
 @pytest.mark.parametrize("soft_fail", [False, True])
 @pytest.mark.parametrize(
-    ("last", "error", "said"),
+    ("last", "error", "message"),
     [
         (
-            seen("cancelled"),
+            response_with_state("cancelled"),
             AirflowFailException,
-            "is 'cancelled', one of failed_states; waited for 'finished'.",
+            "is in state 'cancelled', which is one of failed_states; expected 'finished'.",
         ),
         (
             {"status": 404},
             WebcamconsultNotFoundError,
-            f"GET /appointment/{ID}.json: 404 Not Found, there is no such",
+            f"GET /appointment/{ID}.json returned 404. No such appointment exists",
         ),
         (
             {"status": 401},
             WebcamconsultAuthenticationError,
-            f"GET /appointment/{ID}.json: 401 Unauthorized, the",
+            f"GET /appointment/{ID}.json returned 401. Webcamconsult rejected the",
         ),
     ],
-    ids=["failed state", "gone", "refused"],
+    ids=["failed state", "missing", "unauthorized"],
 )
-def test_a_wait_that_cannot_succeed_fails_for_good_or_skips(
+def test_permanent_failure_fails_without_retry_or_skips_with_soft_fail(
     last: Step,
     error: type[Exception],
-    said: str,
+    message: str,
     soft_fail: bool,
     deferrable: bool,
     connect: Connect,
     serve: Serve,
 ) -> None:
-    connect(serve(seen("idle"), last).url)
-    sensor = make(
+    connect(serve(response_with_state("idle"), last).url)
+    sensor = make_sensor(
         target_states=["finished"], failed_states=["cancelled"], deferrable=deferrable, soft_fail=soft_fail
     )
-    with pytest.raises(AirflowSkipException if soft_fail else error) as ended:
-        wait(sensor)
-    reason = ended.value.__cause__ if soft_fail else ended.value
+    with pytest.raises(AirflowSkipException if soft_fail else error) as raised:
+        run_to_end(sensor)
+    reason = raised.value.__cause__ if soft_fail else raised.value
     assert type(reason) is error
-    assert said in str(reason)
+    assert message in str(reason)
 
 
-@BOTH_WAYS
+@BOTH_MODES
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_a_wait_that_takes_too_long_times_out_or_skips(
+def test_timeout_raises_or_skips_with_soft_fail(
     soft_fail: bool, deferrable: bool, connect: Connect, serve: Serve
 ) -> None:
-    connect(serve(seen("idle")).url)
-    sensor = make(timeout=0.1, poke_interval=0.05, deferrable=deferrable, soft_fail=soft_fail)
+    connect(serve(response_with_state("idle")).url)
+    sensor = make_sensor(timeout=0.1, poke_interval=0.05, deferrable=deferrable, soft_fail=soft_fail)
     with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
-        wait(sensor)
+        run_to_end(sensor)
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("seconds", [0, 0.1], ids=["in a look", "between two"])
-def test_an_execution_timeout_is_never_softened(
+@BOTH_MODES
+@pytest.mark.parametrize("seconds", [0, 0.1], ids=["during a poke", "between pokes"])
+def test_execution_timeout_ignores_soft_fail(
     seconds: float, deferrable: bool, connect: Connect, serve: Serve
 ) -> None:
-    connect(serve(seen("idle")).url)
-    limit = datetime.timedelta(seconds=seconds)
-    sensor = make(execution_timeout=limit, poke_interval=0.05, deferrable=deferrable, soft_fail=True)
+    connect(serve(response_with_state("idle")).url)
+    timeout = datetime.timedelta(seconds=seconds)
+    sensor = make_sensor(execution_timeout=timeout, poke_interval=0.05, deferrable=deferrable, soft_fail=True)
     with pytest.raises(AirflowTaskTimeout):
-        wait(sensor)
+        run_to_end(sensor)
 
 
 # Rescheduling
 
 
-def test_a_rescheduled_wait_does_not_come_back_within_seconds(connect: Connect, serve: Serve) -> None:
-    connect(serve(seen("idle")).url)
-    sensor = make(mode="reschedule", timeout=60)
+def test_reschedule_interval_has_a_minimum(connect: Connect, serve: Serve) -> None:
+    connect(serve(response_with_state("idle")).url)
+    sensor = make_sensor(mode="reschedule", timeout=60)
     assert not sensor.poke({})
     assert sensor._get_next_poke_interval(None, lambda: 0.0, 1) == sensors.RESCHEDULE_MIN_SECONDS
 
 
-def test_the_end_of_a_rescheduled_wait_is_waited_for_on_the_worker(
+def test_rescheduled_sensor_stays_on_worker_near_its_timeout(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "LAST_LEG_SECONDS", 0.2)
     monkeypatch.setattr(sensors, "RESCHEDULE_MIN_SECONDS", 0.2)
-    connect(serve(seen("idle")).url)
+    connect(serve(response_with_state("idle")).url)
     with pytest.raises(AirflowSensorTimeout):
-        make(mode="reschedule", timeout=0.3).poke({})
+        make_sensor(mode="reschedule", timeout=0.3).poke({})
 
 
 # Deferring
 
 
-@pytest.mark.parametrize("step", [seen("idle"), {"status": 503}], ids=str)
-def test_a_wait_that_is_not_over_is_handed_to_the_trigger(step: Step, connect: Connect, serve: Serve) -> None:
+@pytest.mark.parametrize("step", [response_with_state("idle"), {"status": 503}], ids=str)
+def test_unfinished_wait_is_deferred_to_trigger(step: Step, connect: Connect, serve: Serve) -> None:
     connect(serve(step).url, retries=0)
-    stopped = deferred(
-        make(
+    deferred = defer(
+        make_sensor(
             target_states=("finished",),
             failed_states={"cancelled"},
             poke_interval=7.5,
@@ -406,8 +409,8 @@ def test_a_wait_that_is_not_over_is_handed_to_the_trigger(step: Step, connect: C
             deferrable=True,
         )
     )
-    assert type(stopped.trigger) is WebcamconsultAppointmentStateTrigger
-    arguments = stopped.trigger.serialize()[1]
+    assert type(deferred.trigger) is WebcamconsultAppointmentStateTrigger
+    arguments = deferred.trigger.serialize()[1]
     assert arguments.pop("deadline") == pytest.approx(time.time() + 600, abs=30)
     assert arguments == {
         "appointment_id": ID,
@@ -420,35 +423,35 @@ def test_a_wait_that_is_not_over_is_handed_to_the_trigger(step: Step, connect: C
         "end_from_trigger": False,
         "do_xcom_push": True,
     }
-    assert stopped.method_name == "execute_complete"
+    assert deferred.method_name == "execute_complete"
 
 
 @pytest.mark.parametrize(
     ("timeout", "execution_timeout", "limit"), [(600, None, 600), (600, 300, 300), (300, 600, 300)]
 )
-def test_the_deadline_is_the_shorter_of_the_two_timeouts(
+def test_deadline_is_the_shorter_of_the_two_timeouts(
     timeout: float, execution_timeout: float | None, limit: float, connect: Connect, serve: Serve
 ) -> None:
-    connect(serve(seen("idle")).url)
+    connect(serve(response_with_state("idle")).url)
     execution = None if execution_timeout is None else datetime.timedelta(seconds=execution_timeout)
     before = time.time()
-    stopped = deferred(make(timeout=timeout, execution_timeout=execution, deferrable=True))
-    deadline = stopped.trigger.serialize()[1]["deadline"]
+    deferred = defer(make_sensor(timeout=timeout, execution_timeout=execution, deferrable=True))
+    deadline = deferred.trigger.serialize()[1]["deadline"]
     assert before + limit <= deadline <= time.time() + limit
-    # Airflow's own limit is the second line: it does not retry, or does, depending on its version.
-    assert stopped.timeout > datetime.timedelta(seconds=limit)
+    # Airflow's own timeout is only a fallback: whether a retry follows depends on Airflow's version.
+    assert deferred.timeout > datetime.timedelta(seconds=limit)
 
 
-def test_nothing_is_deferred_that_has_failed(connect: Connect, serve: Serve) -> None:
+def test_sensor_is_not_deferred_when_first_poke_fails(connect: Connect, serve: Serve) -> None:
     connect(serve({"status": 404}).url)
     with pytest.raises(WebcamconsultNotFoundError):
-        make(deferrable=True).execute({})
+        make_sensor(deferrable=True).execute({})
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        # What Airflow hands over for a trigger that ended the task itself.
+        # What Airflow passes on for a trigger that ended the task itself.
         "success",
         None,
         [],
@@ -468,7 +471,7 @@ def test_nothing_is_deferred_that_has_failed(connect: Connect, serve: Serve) -> 
     ids=repr,
 )
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_an_event_that_is_not_understood_is_no_success(event: Any, soft_fail: bool) -> None:
-    sensor = make(target_states=["finished"], soft_fail=soft_fail)
+def test_unexpected_event_does_not_succeed(event: Any, soft_fail: bool) -> None:
+    sensor = make_sensor(target_states=["finished"], soft_fail=soft_fail)
     with pytest.raises(AirflowSkipException if soft_fail else AirflowFailException):
         sensor.resume_execution("execute_complete", {"event": event}, {})

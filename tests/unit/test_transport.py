@@ -1,4 +1,4 @@
-"""What goes wrong on the way to the service, at it, and on the way back; and what is then done again."""
+"""Faults in requests, in the service and in responses, and which of them are retried."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from tests.unit.conftest import Connect, Log, Serve, Step, Tell
+    from tests.unit.conftest import Connect, ErrorText, Log, Serve, Step
 
 TOKEN = "s3cret-token"
 ID = "5492ba6da19ea682ea000001"
-# With two, what is done "once more" differs from what is done again as often as the connection says.
+# With two retries, a fault that is retried only once differs from one that is retried up to the limit.
 RETRIES = 2
 CALLS: dict[str, Callable[[WebcamconsultHook], object]] = {
     "GET": lambda hook: hook.clients.get(ID),
@@ -57,32 +57,32 @@ NO_RETRY = (
 
 class Fault(NamedTuple):
     """
-    How a request is met, and what becomes of it.
+    How the server handles a request, and the expected result.
 
-    :param step: what the server does each time.
-    :param error: the class of the error of a request that may be sent twice.
-    :param times: how often that request reaches the server.
-    :param remedy: what its message says to do.
-    :param create: the class of the error of a create, where it is another; it reaches the server once then.
-    :param ends_delete: whether it is good enough for a delete.
+    :param step: the step of the server, for every request.
+    :param error: the class of the error of a request that is safe to retry.
+    :param times: how often such a request reaches the server.
+    :param remedy: what the message tells the user to do; alternatives are separated by a vertical bar.
+    :param create_error: the class of the error of a create if it is different; the create is then sent once.
+    :param delete_succeeds: whether a delete succeeds with this response.
     """
 
     step: Step
     error: type[WebcamconsultError]
     times: int
     remedy: str
-    create: type[WebcamconsultError] | None = None
-    ends_delete: bool = False
+    create_error: type[WebcamconsultError] | None = None
+    delete_succeeds: bool = False
 
 
 UNKNOWN = WebcamconsultUnknownOutcomeError
-NOT_AGAIN = "is not known, so it was not sent again"
+NOT_RETRIED = "may have been created, so the request was not retried"
 ALWAYS = 1 + RETRIES
 
 
-def _passing(status: int) -> Fault:
+def _server_error(status: int) -> Fault:
     step: Step = {"status": status, "body": "s3cret-body"}
-    return Fault(step, WebcamconsultServerError, ALWAYS, "try again later", UNKNOWN)
+    return Fault(step, WebcamconsultServerError, ALWAYS, "A later attempt may succeed", UNKNOWN)
 
 
 def _redirect(status: int) -> Fault:
@@ -92,45 +92,53 @@ def _redirect(status: int) -> Fault:
         step,
         WebcamconsultConfigurationError,
         1,
-        f"on to {address}, and nothing was carried out; put the address",
+        f"redirects to {address}, so the request was not processed. Enter the correct address",
     )
 
 
-def _refused(
+def _rejected(
     status: int, error: type[WebcamconsultError], remedy: str, body: object = "s3cret-body"
 ) -> Fault:
     return Fault({"status": status, "body": body}, error, 1, remedy)
 
 
 def _unreadable(body: object) -> Fault:
-    remedy = "try again, and if it stays, check the connection's Host"
-    return Fault({"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, ends_delete=True)
+    remedy = "Try again; if the error persists, check the connection's Host"
+    return Fault({"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, delete_succeeds=True)
 
 
-def _lost(step: Step, remedy: str = "try again|check the connection's Host and Port") -> Fault:
+def _lost(step: Step, remedy: str = "Try again|Check the connection's Host and Port") -> Fault:
     return Fault(step, WebcamconsultConnectionError, ALWAYS, remedy, UNKNOWN)
 
 
 FAULTS = {
     "cut before the body was read": _lost({"cut": "before the body"}),
     "cut after the request was read": _lost({"cut": "after the request"}),
-    "half an answer": _lost({**GOOD, "cut": "in the answer"}),
-    "no answer in time": _lost({"delay": 1}, "raise 'timeout' in the connection"),
+    "incomplete response": _lost({**GOOD, "cut": "in the response"}),
+    "no response in time": _lost({"delay": 1}, "increase 'timeout' in the connection"),
     "damaged in transfer": _lost({"headers": {"Content-Encoding": "gzip"}, "body": "s3cret-body"}),
-    "429": Fault({"status": 429}, WebcamconsultRateLimitError, ALWAYS, "lower the parallelism with a pool"),
+    "429": Fault(
+        {"status": 429},
+        WebcamconsultRateLimitError,
+        ALWAYS,
+        "Limit the number of parallel tasks with an Airflow pool",
+    ),
     "429 with seconds": Fault(
-        {"status": 429, "headers": {"Retry-After": "7"}}, WebcamconsultRateLimitError, ALWAYS, "with a pool"
+        {"status": 429, "headers": {"Retry-After": "7"}},
+        WebcamconsultRateLimitError,
+        ALWAYS,
+        "with an Airflow pool",
     ),
     "429 with a date": Fault(
         {"status": 429, "headers": {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}},
         WebcamconsultRateLimitError,
         ALWAYS,
-        "with a pool",
+        "with an Airflow pool",
     ),
-    "500": _passing(500)._replace(times=2),
-    "502": _passing(502),
-    "503": _passing(503),
-    "504": _passing(504),
+    "500": _server_error(500)._replace(times=2),
+    "502": _server_error(502),
+    "503": _server_error(503),
+    "504": _server_error(504),
     "301": _redirect(301),
     "302": _redirect(302),
     "307": _redirect(307),
@@ -139,52 +147,58 @@ FAULTS = {
         {"status": 302, "headers": {"Location": "http://[s3cret-address"}},
         WebcamconsultConfigurationError,
         1,
-        "nothing was carried out; put the address",
+        "the request was not processed. Enter the correct address",
     ),
-    "400": _refused(400, WebcamconsultRequestError, "does not take this request as it is"),
-    "401": _refused(
-        401, WebcamconsultAuthenticationError, "enter the organisation's as the connection's password"
+    "400": _rejected(400, WebcamconsultRequestError, "rejected the request and would reject a retry"),
+    "401": _rejected(
+        401,
+        WebcamconsultAuthenticationError,
+        "Enter the organisation's API token as the connection's password",
     ),
-    "403": _refused(403, WebcamconsultAuthenticationError, "ask Webcamconsult for the right"),
-    "404": _refused(404, WebcamconsultNotFoundError, "check the id, and the Host|the host has no such path"),
-    "418": _refused(418, WebcamconsultRequestError, "does not take this request as it is"),
-    "422": _refused(
+    "403": _rejected(403, WebcamconsultAuthenticationError, "Ask Webcamconsult for the permission"),
+    "404": _rejected(
+        404,
+        WebcamconsultNotFoundError,
+        "Check the id and the connection's Host|The host does not have this path",
+    ),
+    "418": _rejected(418, WebcamconsultRequestError, "rejected the request and would reject a retry"),
+    "422": _rejected(
         422,
         WebcamconsultValidationError,
         "email: is al in gebruik",
         {"errors": {"email": ["is al in gebruik"]}},
     ),
-    "a web page": Fault(
+    "web page": Fault(
         {"body": "\n<!DOCTYPE html><p>s3cret-body"},
         WebcamconsultConfigurationError,
         1,
-        "check the connection's Host",
+        "Check the connection's Host",
         UNKNOWN,
     ),
-    "nothing": _unreadable(""),
-    "no JSON": _unreadable("s3cret-body"),
-    "no text": _unreadable(b"\xff\xfe\xff"),
-    "JSON without end": _unreadable("[" * 200_000),
-    "JSON of something else": _unreadable({"status": "ok"}),
-    "a list": _unreadable([{"id": ID}]),
-    "a record in the wrong envelope": _unreadable({"user": {"id": ID, "last_name": "s3cret-name"}}),
-    "a record without id": _unreadable({"client": {"last_name": "s3cret-name"}}),
-    "a record with a number as id": _unreadable({"client": {"id": 12}}),
+    "empty response": _unreadable(""),
+    "not JSON": _unreadable("s3cret-body"),
+    "not text": _unreadable(b"\xff\xfe\xff"),
+    "unclosed JSON": _unreadable("[" * 200_000),
+    "other JSON": _unreadable({"status": "ok"}),
+    "list": _unreadable([{"id": ID}]),
+    "record in wrong envelope": _unreadable({"user": {"id": ID, "last_name": "s3cret-name"}}),
+    "record without id": _unreadable({"client": {"last_name": "s3cret-name"}}),
+    "record with number as id": _unreadable({"client": {"id": 12}}),
 }
 
 
 def _cases(faults: dict[str, Fault]) -> pytest.MarkDecorator:
-    cases = {f"{method} and {name}": (method, fault) for name, fault in faults.items() for method in CALLS}
+    cases = {f"{method}, {name}": (method, fault) for name, fault in faults.items() for method in CALLS}
     return pytest.mark.parametrize(("method", "fault"), cases.values(), ids=cases.keys())
 
 
 @pytest.fixture(autouse=True)
-def _without_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_long_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0)
 
 
 def call(method: str, hook: WebcamconsultHook) -> WebcamconsultError | None:
-    """Send and return what it raised, if it did; the function above us gets nothing else."""
+    """Make the call, and return the error that it raised, if any."""
     try:
         CALLS[method](hook)
     except WebcamconsultError as error:
@@ -193,15 +207,15 @@ def call(method: str, hook: WebcamconsultHook) -> WebcamconsultError | None:
 
 
 @_cases(FAULTS)
-def test_what_happened_decides_the_error_and_how_often_it_is_sent(
+def test_fault_determines_error_and_number_of_attempts(
     method: str, fault: Fault, connect: Connect, serve: Serve
 ) -> None:
     server = serve(fault.step)
     error = call(method, connect(server.url, TOKEN, retries=RETRIES, timeout=0.25))
     expected, times = fault.error, fault.times
-    if method == "POST" and fault.create:
-        expected, times = fault.create, 1
-    if method == "DELETE" and fault.ends_delete:
+    if method == "POST" and fault.create_error:
+        expected, times = fault.create_error, 1
+    if method == "DELETE" and fault.delete_succeeds:
         assert (error, len(server.requests)) == (None, 1)
         return
     assert (type(error), len(server.requests)) == (expected, times)
@@ -210,36 +224,42 @@ def test_what_happened_decides_the_error_and_how_often_it_is_sent(
 
 @pytest.mark.parametrize("auth_as_parameter", [False, True], ids=["header", "parameter"])
 @_cases({name: fault for name, fault in FAULTS.items() if "delay" not in fault.step})
-def test_an_error_says_where_and_what_to_do_and_nothing_that_is_secret(
-    method: str, fault: Fault, auth_as_parameter: bool, connect: Connect, serve: Serve, told: Tell, log: Log
+def test_error_names_request_and_remedy_but_no_secret(
+    method: str,
+    fault: Fault,
+    auth_as_parameter: bool,
+    connect: Connect,
+    serve: Serve,
+    error_text: ErrorText,
+    log: Log,
 ) -> None:
     url = serve(fault.step).url
     error = call(method, connect(url, TOKEN, retries=1, auth_as_parameter=auth_as_parameter))
     if error is None:
-        assert fault.ends_delete
+        assert fault.delete_succeeds
         return
     path = "/clients.json" if method == "POST" else f"/client/{ID}.json"
-    assert str(error).startswith(f"{method} {path}: ")
+    assert str(error).startswith((f"{method} {path} returned ", f"{method} {path} failed: "))
     assert (error.method, error.path) == (method, path)
-    remedy = NOT_AGAIN if method == "POST" and fault.create else fault.remedy
+    remedy = NOT_RETRIED if method == "POST" and fault.create_error else fault.remedy
     assert any(alternative in str(error) for alternative in remedy.split("|"))
-    assert "s3cret" not in told(error) + log.text
+    assert "s3cret" not in error_text(error) + log.text
 
 
-# What never left
+# Requests that were never sent
 
 
 @pytest.fixture
 def refused_url() -> Iterator[str]:
-    """Give an address whose port is taken, where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+    """Return an address whose port is reserved but closed."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
 
 
 @pytest.fixture
-def overrun_url() -> Iterator[str]:
-    """Give an address whose queue of connections is full, so that connecting gets no answer."""
+def full_queue_url() -> Iterator[str]:
+    """Return an address whose connection queue is full, so that connecting times out."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -256,18 +276,24 @@ def overrun_url() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("address", "cause"),
     [
-        ("refused_url", "the connection failed (Connection refused); check the connection's Host and Port."),
-        ("https://webcamconsult.invalid", "the host's name is not known; check the connection's Host."),
-        ("", "the host does not speak TLS there; check the connection's Host and Port."),
+        ("refused_url", "connection error (Connection refused). Check the connection's Host and Port."),
+        (
+            "https://webcamconsult.invalid",
+            "the host name could not be resolved. Check the connection's Host.",
+        ),
+        ("", "the host does not speak TLS on this port. Check the connection's Host and Port."),
         pytest.param(
-            "overrun_url",
-            "no connection within 0.25 s; check the connection's Host and Port, and the way there.",
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse at once"),
+            "full_queue_url",
+            "no connection was established within 0.25 s. "
+            "Check the connection's Host and Port, and the network.",
+            marks=pytest.mark.skipif(
+                sys.platform != "linux", reason="other systems refuse the connection immediately"
+            ),
         ),
     ],
-    ids=["refused", "no such name", "no TLS there", "no connection in time"],
+    ids=["connection refused", "unknown host", "no TLS", "no connection in time"],
 )
-def test_what_was_never_sent_is_tried_again_whatever_it_is(
+def test_unsent_request_is_retried_for_every_method(
     method: str,
     address: str,
     cause: str,
@@ -283,32 +309,32 @@ def test_what_was_never_sent_is_tried_again_whatever_it_is(
     error = call(method, connect(url, TOKEN, retries=RETRIES, timeout=0.25))
     assert type(error) is WebcamconsultConnectionError
     assert not isinstance(error, AirflowFailException)
-    assert str(error).endswith(f".json: {cause}")
+    assert str(error).endswith(f".json failed: {cause}")
     assert len(log.warnings) == RETRIES
     assert plain_server.requests == []
 
 
 @pytest.mark.parametrize("method", CALLS)
-def test_a_host_whose_name_cannot_be_one_is_not_tried_again(method: str, connect: Connect, log: Log) -> None:
+def test_invalid_host_name_is_not_retried(method: str, connect: Connect, log: Log) -> None:
     error = call(method, connect("https://.example.com"))
     assert type(error) is WebcamconsultConfigurationError
-    assert str(error).endswith(": the host's name cannot be one; check the connection's Host.")
+    assert str(error).endswith(" failed: the host name is invalid. Check the connection's Host.")
     assert log.warnings == []
 
 
-@pytest.mark.parametrize("address", ["refused", "no such name"])
+@pytest.mark.parametrize("address", ["connection refused", "unknown host"])
 @pytest.mark.parametrize("method", CALLS)
-def test_what_was_never_sent_does_not_show_the_token(
-    method: str, address: str, connect: Connect, refused_url: str, told: Tell, log: Log
+def test_error_of_unsent_request_does_not_show_token(
+    method: str, address: str, connect: Connect, refused_url: str, error_text: ErrorText, log: Log
 ) -> None:
-    url = refused_url if address == "refused" else "http://webcamconsult.invalid"
+    url = refused_url if address == "connection refused" else "http://webcamconsult.invalid"
     error = call(method, connect(url, TOKEN, retries=0, auth_as_parameter=True))
     assert error is not None
-    assert "s3cret" not in told(error) + log.text
+    assert "s3cret" not in error_text(error) + log.text
 
 
 @pytest.mark.parametrize("method", CALLS)
-def test_a_service_that_comes_up_meanwhile_gets_the_request_once(
+def test_service_that_starts_during_retries_receives_request_once(
     method: str, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.1)
@@ -317,17 +343,17 @@ def test_a_service_that_comes_up_meanwhile_gets_the_request_once(
     assert len(server.requests) == 1
 
 
-# What is done again
+# Retries
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize(
     "fault",
     [{"status": status} for status in (429, 500, 502, 503, 504)]
-    + [{"cut": "after the request"}, {"cut": "before the body"}, {**GOOD, "cut": "in the answer"}],
+    + [{"cut": "after the request"}, {"cut": "before the body"}, {**GOOD, "cut": "in the response"}],
     ids=str,
 )
-def test_a_fault_that_passes_is_ridden_out_and_logged(
+def test_transient_fault_is_retried_and_logged(
     method: str, fault: Step, connect: Connect, serve: Serve, log: Log
 ) -> None:
     server = serve(fault, GOOD)
@@ -335,21 +361,19 @@ def test_a_fault_that_passes_is_ridden_out_and_logged(
     first, second = server.requests
     assert (second.method, second.target) == (first.method, first.target)
     (warning,) = log.warnings
-    assert warning.endswith("Trying again in 0.0 s.")
+    assert warning.endswith("Retrying in 0.0 s.")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
-def test_what_is_sent_again_is_sent_whole(method: str, connect: Connect, serve: Serve) -> None:
+def test_retry_sends_the_complete_body(method: str, connect: Connect, serve: Serve) -> None:
     server = serve({"status": 429}, {"status": 429}, GOOD)
     assert call(method, connect(server.url)) is None
     assert len(server.requests) == 3
     assert len({request.body for request in server.requests} - {b""}) == 1
 
 
-def test_a_create_is_not_lost_on_a_connection_that_was_closed_while_idle(
-    connect: Connect, serve: Serve
-) -> None:
-    server = serve({**GOOD, "cut": "after the answer"}, GOOD)
+def test_create_is_not_lost_on_a_connection_closed_while_idle(connect: Connect, serve: Serve) -> None:
+    server = serve({**GOOD, "cut": "after the response"}, GOOD)
     hook = connect(server.url)
     hook.clients.get(ID)
     assert server.connection_ended.wait(10)
@@ -363,77 +387,75 @@ def test_a_create_is_not_lost_on_a_connection_that_was_closed_while_idle(
     + [
         {"cut": "after the request"},
         {"cut": "before the body"},
-        {"body": "ok", "cut": "in the answer"},
+        {"body": "ok", "cut": "in the response"},
         {"delay": 1},
     ],
     ids=str,
 )
-def test_a_repeated_delete_that_finds_the_record_gone_has_succeeded(
-    fault: Step, connect: Connect, serve: Serve
-) -> None:
+def test_retried_delete_succeeds_when_record_is_missing(fault: Step, connect: Connect, serve: Serve) -> None:
     server = serve(fault, {"status": 404})
     assert call("DELETE", connect(server.url, timeout=0.25)) is None
     assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("steps", [[{"status": 404}], [{"status": 429}, {"status": 404}]], ids=str)
-def test_a_delete_that_cannot_have_been_carried_out_does_not_succeed(
+def test_delete_fails_on_404_when_no_earlier_attempt_can_have_deleted(
     steps: list[Step], connect: Connect, serve: Serve
 ) -> None:
     assert type(call("DELETE", connect(serve(*steps).url))) is WebcamconsultNotFoundError
 
 
-def test_a_404_is_no_success_for_what_is_not_a_delete(connect: Connect, serve: Serve) -> None:
+def test_retried_update_fails_on_404(connect: Connect, serve: Serve) -> None:
     error = call("PUT", connect(serve({"status": 503}, {"status": 404}).url))
     assert type(error) is WebcamconsultNotFoundError
 
 
 @pytest.mark.parametrize("retries", [0, 1, 4])
-def test_the_connection_says_how_often(retries: int, connect: Connect, serve: Serve) -> None:
+def test_retries_setting_limits_number_of_attempts(retries: int, connect: Connect, serve: Serve) -> None:
     server = serve({"status": 503})
     call("GET", connect(server.url, retries=retries))
     assert len(server.requests) == 1 + retries
 
 
-def test_a_call_is_not_tried_again_for_ever(
-    connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_total_retry_time_is_limited(connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "RETRY_TOTAL_SECONDS", 0)
     server = serve({"status": 503})
     call("GET", connect(server.url, retries=100))
     assert len(server.requests) == 1
 
 
-def test_the_pause_grows(connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
+def test_retry_delay_grows_up_to_a_limit(
+    connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.1)
     monkeypatch.setattr(transport, "BACKOFF_MAX_SECONDS", 0.2)
     call("GET", connect(serve({"status": 503}).url, retries=3))
-    pauses = [float(warning.rpartition(" in ")[2].removesuffix(" s.")) for warning in log.warnings]
-    assert 0.1 <= pauses[0] <= 0.2 <= pauses[1] <= 0.3
-    assert pauses[2] <= 0.3
+    delays = [float(warning.rpartition(" in ")[2].removesuffix(" s.")) for warning in log.warnings]
+    assert 0.1 <= delays[0] <= 0.2 <= delays[1] <= 0.3
+    assert delays[2] <= 0.3
 
 
-# When to ask again
+# Retry-After
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
-def test_a_pause_that_the_service_asks_for_is_kept(
+def test_retry_after_is_respected(
     method: str, as_date: bool, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 120)
-    # A date has no fractions: one or two seconds from now.
+    # An HTTP date has no fractions, so this is one to two seconds from now.
     moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
-    asked = format_datetime(moment.replace(microsecond=0), usegmt=True) if as_date else "1"
-    server = serve({"status": 429, "headers": {"Retry-After": asked}}, GOOD)
-    hook, began = connect(server.url), time.monotonic()
+    retry_after = format_datetime(moment.replace(microsecond=0), usegmt=True) if as_date else "1"
+    server = serve({"status": 429, "headers": {"Retry-After": retry_after}}, GOOD)
+    hook, started = connect(server.url), time.monotonic()
     assert call(method, hook) is None
-    assert 0.8 <= time.monotonic() - began < 10
+    assert 0.8 <= time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
-    ("asked", "least", "most"),
+    ("header", "shortest", "longest"),
     [
         ("7", 7, 7),
         (" 7 ", 7, 7),
@@ -442,51 +464,51 @@ def test_a_pause_that_the_service_asks_for_is_kept(
         ("Wed, 21 Oct 2099 07:28:00 GMT", 1e9, 1e10),
     ],
 )
-def test_an_error_tells_the_pause_that_the_service_asked_for(
-    status: int, asked: str, least: float, most: float, connect: Connect, serve: Serve
+def test_error_has_retry_after_of_response(
+    status: int, header: str, shortest: float, longest: float, connect: Connect, serve: Serve
 ) -> None:
-    error = call("GET", connect(serve({"status": status, "headers": {"Retry-After": asked}}).url, retries=0))
+    error = call("GET", connect(serve({"status": status, "headers": {"Retry-After": header}}).url, retries=0))
     assert error is not None
     assert error.retry_after is not None
-    assert least <= error.retry_after <= most
+    assert shortest <= error.retry_after <= longest
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "header",
     ["", "soon", "-5", "1.5", "\N{ARABIC-INDIC DIGIT SEVEN}", "Wed, 21 Oct 2099 07:28:00", "Wed, 99 Oct"],
 )
-def test_a_pause_that_cannot_be_read_is_none(asked: str, connect: Connect, serve: Serve) -> None:
-    step: Step = {"status": 429, "headers": {"Retry-After": asked}}
+def test_invalid_retry_after_is_none(header: str, connect: Connect, serve: Serve) -> None:
+    step: Step = {"status": 429, "headers": {"Retry-After": header}}
     error = call("GET", connect(serve(step).url, retries=0))
     assert error is not None
     assert error.retry_after is None
 
 
-def test_a_pause_of_an_hour_is_not_kept(connect: Connect, serve: Serve) -> None:
-    # The limit is 0 in this file.
+def test_retry_after_is_limited(connect: Connect, serve: Serve) -> None:
+    # The limit is 0 in this module.
     server = serve({"status": 429, "headers": {"Retry-After": "3600"}}, GOOD)
     assert call("GET", connect(server.url)) is None
 
 
-# What an answer means
+# Responses
 
 
-def test_a_redirect_is_not_followed(connect: Connect, serve: Serve) -> None:
+def test_redirect_is_not_followed(connect: Connect, serve: Serve) -> None:
     other = serve(GOOD)
     error = call("POST", connect(serve({"status": 307, "headers": {"Location": other.url}}).url))
-    assert f"on to {other.url}," in str(error)
+    assert f"redirects to {other.url}," in str(error)
     assert other.requests == []
 
 
 @pytest.mark.parametrize("location", ["/users/sign_in", "", "sign_in"])
-def test_a_redirect_on_the_same_host_says_so(location: str, connect: Connect, serve: Serve) -> None:
-    error = call("GET", connect(serve({"status": 302, "headers": {"Location": location}}).url))
-    assert "sends requests on to another path" in str(error)
-
-
-def test_a_validation_error_holds_what_the_service_said_of_each_attribute(
-    connect: Connect, serve: Serve
+def test_redirect_on_same_host_is_reported_as_other_path(
+    location: str, connect: Connect, serve: Serve
 ) -> None:
+    error = call("GET", connect(serve({"status": 302, "headers": {"Location": location}}).url))
+    assert "redirects to another path" in str(error)
+
+
+def test_validation_error_has_reasons_for_each_attribute(connect: Connect, serve: Serve) -> None:
     errors = {"email": ["is al in gebruik", "is te lang"], "base": "kan niet"}
     error = call("POST", connect(serve({"status": 422, "body": {"errors": errors}}).url))
     assert isinstance(error, WebcamconsultValidationError)
@@ -497,25 +519,29 @@ def test_a_validation_error_holds_what_the_service_said_of_each_attribute(
 @pytest.mark.parametrize(
     "body", ["", "no JSON", [], {}, {"errors": {}}, {"errors": ["x"]}, {"errors": None}], ids=repr
 )
-def test_a_validation_error_without_reasons_says_so(body: Any, connect: Connect, serve: Serve) -> None:
+def test_validation_error_without_reasons_reports_their_absence(
+    body: Any, connect: Connect, serve: Serve
+) -> None:
     error = call("POST", connect(serve({"status": 422, "body": body}).url))
     assert isinstance(error, WebcamconsultValidationError)
     assert error.errors == {}
-    assert "it gave no reason" in str(error)
+    assert "The response contains no reason" in str(error)
 
 
 @pytest.mark.parametrize(
     "body", [{"users": []}, [None], ["x"], [{"last_name": "x"}], [{"id": ""}], {"id": ID}, "null"], ids=repr
 )
-def test_a_list_that_is_none_is_an_error(body: Any, connect: Connect, serve: Serve) -> None:
-    with pytest.raises(WebcamconsultResponseError, match=r"^GET /users\.json: 200 OK, but the answer is not"):
+def test_invalid_list_response_raises(body: Any, connect: Connect, serve: Serve) -> None:
+    with pytest.raises(
+        WebcamconsultResponseError, match=r"^GET /users\.json returned 200, but the response is not"
+    ):
         connect(serve({"body": body}).url, retries=0).users.list()
 
 
 @pytest.mark.parametrize(
     ("status", "reason"), [(404, "Not Found"), (503, "Service Unavailable"), (299, None)]
 )
-def test_an_error_has_the_status_and_its_reason(
+def test_error_has_status_code_and_reason(
     status: int, reason: str | None, connect: Connect, serve: Serve
 ) -> None:
     error = call("GET", connect(serve({"status": status}).url, retries=0))

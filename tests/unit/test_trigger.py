@@ -1,4 +1,4 @@
-"""The trigger: its real run in an event loop, against real servers."""
+"""The trigger, which runs in an event loop against real servers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
-    describe,
-    restore,
+    deserialize_error,
+    serialize_error,
 )
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
 
 
-def seen(state: object) -> Step:
+def response_with_state(state: object) -> Step:
     return {"body": {"appointment": {"id": ID, "state": state}}}
 
 
-def make(**arguments: Any) -> WebcamconsultAppointmentStateTrigger:
+def make_trigger(**arguments: Any) -> WebcamconsultAppointmentStateTrigger:
     return WebcamconsultAppointmentStateTrigger(
         **{
             "appointment_id": ID,
@@ -58,11 +58,11 @@ async def events(trigger: WebcamconsultAppointmentStateTrigger) -> list[Any]:
 
 def only_event(trigger: WebcamconsultAppointmentStateTrigger) -> Any:
     (event,) = asyncio.run(events(trigger))
-    # As it gets through Airflow's database.
+    # Airflow stores the event as JSON in its database.
     return json.loads(json.dumps(event))
 
 
-def test_what_is_stored_of_a_trigger_makes_it_again() -> None:
+def test_serialized_trigger_can_be_recreated() -> None:
     arguments: dict[str, Any] = {
         "appointment_id": ID,
         "target_states": ["finished"],
@@ -78,70 +78,71 @@ def test_what_is_stored_of_a_trigger_makes_it_again() -> None:
     trigger = WebcamconsultAppointmentStateTrigger(**arguments)
     path, stored = json.loads(json.dumps(trigger.serialize()))
     module, _, name = path.rpartition(".")
-    again = getattr(import_module(module), name)(**stored)
-    assert type(again) is WebcamconsultAppointmentStateTrigger
-    assert vars(again).items() >= arguments.items()
+    recreated = getattr(import_module(module), name)(**stored)
+    assert type(recreated) is WebcamconsultAppointmentStateTrigger
+    assert vars(recreated).items() >= arguments.items()
 
 
-def test_a_state_of_the_service_ends_the_wait(hook: WebcamconsultHook, service: Service) -> None:
+def test_state_from_service_ends_trigger(hook: WebcamconsultHook, service: Service) -> None:
     record_id = hook.appointments.create({"date": "2030-03-01T09:30"})["id"]
     service.set_state(record_id, "started")
-    assert only_event(make(appointment_id=record_id)) == {"state": "started"}
+    assert only_event(make_trigger(appointment_id=record_id)) == {"state": "started"}
 
 
 @pytest.mark.parametrize(
-    ("target_states", "failed_states", "states", "last"),
+    ("target_states", "failed_states", "states", "final"),
     [
         (None, [], ["idle", "idle", "anything"], "anything"),
         (["finished"], [], ["idle", "started", "finished"], "finished"),
         (["idle"], [], ["idle"], "idle"),
         (["finished"], ["cancelled"], ["idle", "cancelled"], "cancelled"),
         (None, ["cancelled"], ["idle", "cancelled"], "cancelled"),
-        # A state has to be the awaited one, not a part of it.
+        # A state must match exactly.
         (["finished"], [], ["fin", "Finished", "finished"], "finished"),
     ],
 )
-def test_it_looks_until_a_target_or_failed_state_is_there(
+def test_trigger_polls_until_target_or_failed_state(
     target_states: list[str] | None,
     failed_states: list[str],
     states: list[str],
-    last: str,
+    final: str,
     connect: Connect,
     serve: Serve,
 ) -> None:
-    server = serve(*map(seen, states))
+    server = serve(*map(response_with_state, states))
     connect(server.url)
-    assert only_event(make(target_states=target_states, failed_states=failed_states)) == {"state": last}
+    assert only_event(make_trigger(target_states=target_states, failed_states=failed_states)) == {
+        "state": final
+    }
     assert len(server.requests) == len(states)
 
 
-def test_what_is_over_is_not_polled_at_again_though_a_look_takes_longer_than_the_interval(
-    connect: Connect, serve: Serve
-) -> None:
-    server = serve({**seen("finished"), "delay": 0.2})
+def test_no_poll_follows_a_final_response_slower_than_the_interval(connect: Connect, serve: Serve) -> None:
+    server = serve({**response_with_state("finished"), "delay": 0.2})
     connect(server.url)
-    assert only_event(make(poke_interval=0.05)) == {"state": "finished"}
-    time.sleep(0.1)  # what was sent meanwhile has arrived
+    assert only_event(make_trigger(poke_interval=0.05)) == {"state": "finished"}
+    time.sleep(0.1)  # any further request would have arrived by now
     assert len(server.requests) == 1
 
 
-def test_end_from_trigger_ends_the_task_here(connect: Connect, serve: Serve) -> None:
-    connect(serve(seen("finished")).url)
-    trigger = make(end_from_trigger=True, do_xcom_push=False)
+def test_end_from_trigger_ends_task_in_triggerer(connect: Connect, serve: Serve) -> None:
+    connect(serve(response_with_state("finished")).url)
+    trigger = make_trigger(end_from_trigger=True, do_xcom_push=False)
     trigger.task_instance = TASK_INSTANCE
     assert only_event(trigger) == "success"
 
 
-@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 keeps the value with the event")
-def test_where_the_value_cannot_be_kept_a_worker_ends_the_task(
+@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 stores the value with the event")
+def test_worker_ends_task_when_return_value_cannot_be_stored(
     connect: Connect, serve: Serve, log: Log
 ) -> None:
-    connect(serve(seen("finished")).url)
-    trigger = make(end_from_trigger=True)
-    trigger.task_instance = TASK_INSTANCE  # and no triggerer that would keep it
+    connect(serve(response_with_state("finished")).url)
+    trigger = make_trigger(end_from_trigger=True)
+    trigger.task_instance = TASK_INSTANCE  # without a triggerer that could store the value
     assert only_event(trigger) == {"state": "finished"}
     (warning,) = log.warnings
-    assert warning.startswith("A worker ends the task: the trigger could not keep its value")
+    assert warning.startswith("Could not store the return value from the triggerer (")
+    assert warning.endswith("). A worker will end the task.")
 
 
 @pytest.mark.parametrize(
@@ -154,11 +155,9 @@ def test_where_the_value_cannot_be_kept_a_worker_ends_the_task(
         ({"status": 400}, "WebcamconsultRequestError"),
     ],
 )
-def test_what_cannot_pass_ends_the_wait_with_the_error(
-    step: Step, error: str, connect: Connect, serve: Serve
-) -> None:
-    connect(serve(seen("idle"), step).url)
-    event = only_event(make())
+def test_permanent_error_ends_trigger(step: Step, error: str, connect: Connect, serve: Serve) -> None:
+    connect(serve(response_with_state("idle"), step).url)
+    event = only_event(make_trigger())
     assert event["state"] == "idle"
     assert (event["error"]["type"], event["error"]["status_code"]) == (error, step["status"])
 
@@ -175,75 +174,77 @@ def test_what_cannot_pass_ends_the_wait_with_the_error(
         {"status": 302, "headers": {"Location": "/maintenance"}},
         {"status": 302, "headers": {"Location": "http://["}},
         {"delay": 1},
-        seen(None),
-        seen(""),
-        seen(5),
+        response_with_state(None),
+        response_with_state(""),
+        response_with_state(5),
         {"body": {"appointment": {"id": ID}}},
     ],
     ids=str,
 )
-def test_what_can_pass_is_ridden_out_and_logged(step: Step, connect: Connect, serve: Serve, log: Log) -> None:
-    connect(serve(step, step, seen("finished")).url, retries=0, timeout=0.25)
-    assert only_event(make()) == {"state": "finished"}
-    assert ["Still waiting. It looks again in" in warning for warning in log.warnings] == [True, True]
+def test_transient_error_is_tolerated_and_logged(
+    step: Step, connect: Connect, serve: Serve, log: Log
+) -> None:
+    connect(serve(step, step, response_with_state("finished")).url, retries=0, timeout=0.25)
+    assert only_event(make_trigger()) == {"state": "finished"}
+    assert ["Still waiting. Next check in" in warning for warning in log.warnings] == [True, True]
 
 
-def test_a_connection_that_is_not_there_ends_the_wait() -> None:
-    event = only_event(make(webcamconsult_conn_id="nowhere"))
+def test_missing_connection_ends_trigger() -> None:
+    event = only_event(make_trigger(webcamconsult_conn_id="nowhere"))
     assert event["error"]["type"] == "WebcamconsultConfigurationError"
 
 
-def test_the_deadline_ends_the_wait_after_a_last_look(connect: Connect, serve: Serve) -> None:
-    server = serve(seen("idle"))
+def test_deadline_ends_trigger_after_final_poll(connect: Connect, serve: Serve) -> None:
+    server = serve(response_with_state("idle"))
     connect(server.url)
-    began = time.monotonic()
-    event = only_event(make(poke_interval=60, deadline=time.time() + 0.3))
+    started = time.monotonic()
+    event = only_event(make_trigger(poke_interval=60, deadline=time.time() + 0.3))
     assert event == {"state": "idle", "timed_out": "timeout"}
     assert len(server.requests) == 1
-    assert 0.25 <= time.monotonic() - began < 5
+    assert 0.25 <= time.monotonic() - started < 5
 
 
-def test_the_last_look_announces_no_other(connect: Connect, serve: Serve, log: Log) -> None:
-    connect(serve(seen("started")).url)
-    trigger = make(
+def test_final_poll_does_not_announce_another(connect: Connect, serve: Serve, log: Log) -> None:
+    connect(serve(response_with_state("started")).url)
+    trigger = make_trigger(
         target_states=["finished"], last_state="idle", poke_interval=60, deadline=time.time() + 0.1
     )
     assert only_event(trigger)["timed_out"] == "timeout"
-    assert f"Appointment {ID} is 'started'." in log.of("info")
+    assert f"Appointment {ID} is in state 'started'." in log.messages("info")
 
 
-def test_a_state_that_is_there_at_the_deadline_counts(connect: Connect, serve: Serve) -> None:
-    connect(serve(seen("finished")).url)
-    assert only_event(make(poke_interval=60, deadline=time.time() + 0.1)) == {"state": "finished"}
+def test_target_state_at_deadline_succeeds(connect: Connect, serve: Serve) -> None:
+    connect(serve(response_with_state("finished")).url)
+    assert only_event(make_trigger(poke_interval=60, deadline=time.time() + 0.1)) == {"state": "finished"}
 
 
-def test_a_deadline_that_has_passed_ends_the_wait_at_once(connect: Connect, serve: Serve) -> None:
-    connect(serve(seen("idle")).url)
-    event = only_event(make(poke_interval=60, deadline=time.time() - 60))
+def test_past_deadline_ends_trigger_immediately(connect: Connect, serve: Serve) -> None:
+    connect(serve(response_with_state("idle")).url)
+    event = only_event(make_trigger(poke_interval=60, deadline=time.time() - 60))
     assert event["timed_out"] == "timeout"
 
 
-def test_a_service_that_hangs_does_not_hold_up_the_deadline(
+def test_hanging_service_does_not_delay_deadline(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "LAST_POLL_SECONDS", 0.1)
     connect(serve({"delay": 2}).url, retries=0, timeout=1)
 
     async def wait() -> tuple[Any, float]:
-        began = time.monotonic()
-        (event,) = await events(make(deadline=time.time() + 0.2))
-        return event, time.monotonic() - began
+        started = time.monotonic()
+        (event,) = await events(make_trigger(deadline=time.time() + 0.2))
+        return event, time.monotonic() - started
 
     event, seconds = asyncio.run(wait())
     assert event == {"state": None, "timed_out": "timeout"}
     assert seconds < 0.8
 
 
-def test_the_other_triggers_go_on_while_it_looks(connect: Connect, serve: Serve) -> None:
-    connect(serve({**seen("finished"), "delay": 0.3}).url)
+def test_polling_does_not_block_other_triggers(connect: Connect, serve: Serve) -> None:
+    connect(serve({**response_with_state("finished"), "delay": 0.3}).url)
 
     async def count_while_waiting() -> int:
-        waiting, ticks = asyncio.create_task(events(make())), 0
+        waiting, ticks = asyncio.create_task(events(make_trigger())), 0
         while not waiting.done():
             await asyncio.sleep(0.01)
             ticks += 1
@@ -260,11 +261,11 @@ def test_the_other_triggers_go_on_while_it_looks(connect: Connect, serve: Serve)
         if isinstance(error_class, type) and issubclass(error_class, exceptions.WebcamconsultError)
     ],
 )
-def test_each_error_gets_through_an_event(error_class: type[exceptions.WebcamconsultError]) -> None:
+def test_each_error_survives_event_serialization(error_class: type[exceptions.WebcamconsultError]) -> None:
     error = error_class("Sentence.", method="GET", path="/users.json", status_code=418, reason="I'm a Teapot")
-    again = restore(json.loads(json.dumps(describe(error))))
-    assert type(again) is error_class
-    assert (str(again), again.method, again.path, again.status_code, again.reason) == (
+    restored = deserialize_error(json.loads(json.dumps(serialize_error(error))))
+    assert type(restored) is error_class
+    assert (str(restored), restored.method, restored.path, restored.status_code, restored.reason) == (
         "Sentence.",
         "GET",
         "/users.json",

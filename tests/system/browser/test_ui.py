@@ -122,8 +122,8 @@ def test_connection_test_explains_a_wrong_token(page: Page2 | Page3, ui: Ui) -> 
 
     assert page.test("with_wrong_token", "not-the-token") == (
         False,
-        "GET /users.json: 401 Unauthorized, the service refused the API token; "
-        "enter the organisation's as the connection's password.",
+        "GET /users.json returned 401. Webcamconsult rejected the API token. "
+        "Enter the organisation's API token as the connection's password.",
     )
 
 

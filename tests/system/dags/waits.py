@@ -17,7 +17,7 @@ MODES: dict[str, dict[str, Any]] = {
     "reschedule": {"mode": "reschedule", "priority_weight": 2, "poke_interval": 5},
     "deferrable": {"deferrable": True, "priority_weight": 3},
 }
-NO_SUCH_APPOINTMENT = "0" * 24
+NO_SUCH_APPOINTMENT = "f" * 24
 
 
 @dag(schedule=None, catchup=False, default_args={"poke_interval": 1, "timeout": 60})

@@ -1,4 +1,4 @@
-"""A small stand-in for the Airflow task around an operator: its tries, and what outlives them."""
+"""A minimal substitute for the Airflow task of an operator: its tries and its persistent state."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ RETRY_DELAY = datetime.timedelta(minutes=5)
 
 
 class TaskStateStore:
-    """Airflow 3.3's, of one task: it holds JSON alone, and outlives tries and clearing."""
+    """Airflow 3.3's task state store for one task: it stores only JSON and survives retries and clearing."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, str] = {}
+        self.values: dict[str, str] = {}
         self.history: list[str] = []
 
     def get(self, key: str, default: Any = None) -> Any:
-        return json.loads(self.kept[key]) if key in self.kept else default
+        return json.loads(self.values[key]) if key in self.values else default
 
     def set(self, key: str, value: Any, **_retention: Any) -> None:
         assert value is not None
-        self.kept[key] = json.dumps(value)
-        self.history.append(self.kept[key])
+        self.values[key] = json.dumps(value)
+        self.history.append(self.values[key])
 
     def delete(self, key: str) -> None:
-        self.kept.pop(key, None)
+        self.values.pop(key, None)
 
     def clear(self) -> None:
-        self.kept.clear()
+        self.values.clear()
 
     def age(self, by: datetime.timedelta) -> None:
-        """Let time go by: move each time stamp into the past."""
-        for key, text in self.kept.items():
+        """Simulate elapsed time: move each timestamp into the past."""
+        for key, text in self.values.items():
             value = json.loads(text)
             if "sent_at" in value:
                 value["sent_at"] -= by.total_seconds()
-            self.kept[key] = json.dumps(value)
+            self.values[key] = json.dumps(value)
 
 
 @dataclass
 class Task:
-    """What the provider reads of a task instance's task."""
+    """The attributes of a task that the provider reads."""
 
     retries: int = RETRIES
     retry_delay: datetime.timedelta = RETRY_DELAY
@@ -52,9 +52,9 @@ class Task:
 @dataclass
 class TaskInstance:
     """
-    A task instance, with or without Airflow 3.3's store.
+    A task instance, with or without the task state store of Airflow 3.3.
 
-    :param has_store: whether the Airflow has one.
+    :param has_store: whether this Airflow version has the store.
     """
 
     has_store: bool
@@ -65,16 +65,16 @@ class TaskInstance:
 
     @property
     def context(self) -> Any:
-        """The context of the present try."""
+        """The context of the current try."""
         return {"ti": self, **({"task_state_store": self.store} if self.has_store else {})}
 
     def retry(self, after: datetime.timedelta | None = None) -> None:
-        """Begin the next try as Airflow does by itself, ``retry_delay`` later unless it is said otherwise."""
+        """Start the next try as an automatic retry does, by default after ``retry_delay``."""
         self.try_number += 1
         self.store.age(self.task.retry_delay if after is None else after)
 
     def clear(self) -> None:
-        """Begin the next try as when a person clears the task, which grants it all its retries again."""
+        """Start the next try as clearing the task does, which resets the number of retries."""
         self.max_tries = self.try_number + self.task.retries
         self.try_number += 1
         self.store.age(self.task.retry_delay)

@@ -1,4 +1,4 @@
-"""What a create promises, one promise after the other; test_fault_table.py has the faults."""
+"""The guarantees of an idempotent create; test_fault_table.py covers the faults."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ USER: Any = {"last_name": "Akkermans", "email": "j.akkermans@example.com"}
 CLIENT: Any = {"last_name": "Ester", "reference_code": "DL-1", "date_of_birth": "1984-12-18"}
 CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00.000+01:00", "duration": 30}
 ATTRIBUTES: dict[str, dict[str, Any]] = {"user": USER, "client": CLIENT, "appointment": CONSULT}
-# Found by its e-mail address alone, which is its mother's.
+# The natural key is only the e-mail address, which the family shares.
 CHILD: Any = {
     "initials": "A.",
     "last_name": "Ester",
@@ -55,18 +55,18 @@ CHILD: Any = {
     "date_of_birth": "2015-01-02",
 }
 SISTER: Any = {**CHILD, "initials": "B.", "date_of_birth": "2017-03-04"}
-NAMELESS: Any = {"last_name": "Ester"}
+WITHOUT_KEY: Any = {"last_name": "Ester"}
 
 AT_ONCE = datetime.timedelta()
 
 kinds = pytest.mark.parametrize("kind", CREATE)
 each_if_exists = pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
-looking_first = pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
+with_lookup = pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
 
 
 @pytest.fixture(params=[True, False], ids=["store", "no store"])
 def task(request: pytest.FixtureRequest) -> TaskInstance:
-    """A task on Airflow 3.3, which has a task state store, and on an older one."""
+    """Return a task on Airflow 3.3, which has a task state store, and on an older version, which has none."""
     return TaskInstance(request.param)
 
 
@@ -78,6 +78,7 @@ def task_33() -> TaskInstance:
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.05)
 
 
 def create(task: TaskInstance, attributes: Any, kind: str = "appointment", **arguments: Any) -> str:
@@ -90,8 +91,10 @@ def ids(service: Service, kind: str = "appointment") -> list[str]:
     return [record["id"] for record in service.records(f"{kind}s")]
 
 
-def lose(service: Service, connect: Connect, task: TaskInstance, attributes: Any, kind: str) -> None:
-    """Run the first try of a create: carried out long after the client gave up, as far as it knows never."""
+def run_lost_create(
+    service: Service, connect: Connect, task: TaskInstance, attributes: Any, kind: str
+) -> None:
+    """Run a first try whose create is processed only after the client has given up."""
     with FaultProxy(service.url, FAULTS["processed long after the client gave up"], "POST") as proxy:
         connect(proxy.url, service.token, timeout=0.2)
         with pytest.raises(WebcamconsultUnknownOutcomeError):
@@ -100,39 +103,41 @@ def lose(service: Service, connect: Connect, task: TaskInstance, attributes: Any
     connect(service.url, service.token)
 
 
-# -- What is noted -------------------------------------------------------------------------------------------
+# -- Checkpoint ----------------------------------------------------------------------------------------------
 
 
-def test_notes_the_intent_before_and_the_id_after(
+def test_create_stores_intent_before_request_and_id_after_response(
     service: Service, connect: Connect, task_33: TaskInstance
 ) -> None:
-    class Looking(Proxy):
+    class CheckpointReader(Proxy):
         def handle(self, request: ProxiedRequest) -> None:
-            noted.append(list(task_33.store.get("webcamconsult_create")))
+            checkpoints.append(list(task_33.store.get("webcamconsult_create")))
             super().handle(request)
 
-    noted: list[list[str]] = []
-    with Looking(service.url) as proxy:
+    checkpoints: list[list[str]] = []
+    with CheckpointReader(service.url) as proxy:
         connect(proxy.url, service.token)
         created = create(task_33, CONSULT)
-    assert noted == [["sent_at", "fingerprint"]]
+    assert checkpoints == [["sent_at", "fingerprint"]]
     assert task_33.store.get("webcamconsult_create") == {"id": created, "verified": True}
 
 
-def test_notes_nothing_personal(service: Service, connect: Connect, task_33: TaskInstance) -> None:
+def test_checkpoint_contains_no_personal_data(
+    service: Service, connect: Connect, task_33: TaskInstance
+) -> None:
     person = {**CHILD, "reference_code": "BSN-123456782"}
-    lose(service, connect, task_33, person, "client")
+    run_lost_create(service, connect, task_33, person, "client")
     task_33.retry()
     create(task_33, person, "client")
-    noted = "".join(task_33.store.history)
-    assert "sent_at" in noted
-    assert "verified" in noted
-    assert not [value for value in (*person.values(), service.token) if value in noted]
+    stored = "".join(task_33.store.history)
+    assert "sent_at" in stored
+    assert "verified" in stored
+    assert not [value for value in (*person.values(), service.token) if value in stored]
 
 
 @kinds
 @each_if_exists
-def test_returns_the_one_record_when_cleared(
+def test_cleared_task_returns_the_record_it_created(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, kind: str, if_exists: str
 ) -> None:
     created = create(task, ATTRIBUTES[kind], kind, if_exists=if_exists)
@@ -144,18 +149,18 @@ def test_returns_the_one_record_when_cleared(
 
 @kinds
 @each_if_exists
-def test_creates_anew_when_cleared_after_the_record_was_deleted(
+def test_cleared_task_creates_again_when_its_record_was_deleted(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, kind: str, if_exists: str
 ) -> None:
     created = create(task, ATTRIBUTES[kind], kind, if_exists=if_exists)
     getattr(hook, f"{kind}s").delete(created)
     task.clear()
-    anew = create(task, ATTRIBUTES[kind], kind, if_exists=if_exists)
-    assert anew != created
-    assert ids(service, kind) == [anew]
+    recreated = create(task, ATTRIBUTES[kind], kind, if_exists=if_exists)
+    assert recreated != created
+    assert ids(service, kind) == [recreated]
 
 
-def test_returns_its_record_when_cleared_though_it_has_changed_since(
+def test_cleared_task_returns_its_record_when_the_record_has_changed(
     hook: WebcamconsultHook, service: Service, task_33: TaskInstance
 ) -> None:
     created = create(task_33, CLIENT, "client")
@@ -165,7 +170,7 @@ def test_returns_its_record_when_cleared_though_it_has_changed_since(
     assert ids(service, "client") == [created]
 
 
-def test_brings_its_record_in_line_when_cleared_with_update(
+def test_cleared_task_updates_its_record_when_if_exists_is_update(
     hook: WebcamconsultHook, service: Service, task: TaskInstance
 ) -> None:
     created = create(task, CLIENT, "client", if_exists="update")
@@ -175,71 +180,79 @@ def test_brings_its_record_in_line_when_cleared_with_update(
     assert [record["last_name"] for record in service.records("clients")] == ["Ester"]
 
 
-def test_a_wrong_detail_path_is_not_taken_for_a_deletion(connect: Connect, task_33: TaskInstance) -> None:
-    # The service has /clients/{id}.json and the connection says /client/{id}.json, or the other way round.
+def test_404_from_wrong_path_does_not_count_as_deleted(connect: Connect, task_33: TaskInstance) -> None:
+    # The service uses /clients/{id}.json and the connection /client/{id}.json, or vice versa.
     with Sandbox(plural_paths=True) as sandbox:
         connect(sandbox.url, sandbox.token)
-        created = create(task_33, NAMELESS, "client")
+        created = create(task_33, WITHOUT_KEY, "client")
         task_33.clear()
-        assert create(task_33, NAMELESS, "client") == created
+        assert create(task_33, WITHOUT_KEY, "client") == created
         assert len(sandbox.records("clients")) == 1
 
 
-# -- What exists already -------------------------------------------------------------------------------------
+# -- Existing records ----------------------------------------------------------------------------------------
 
 
-def test_ignore_does_not_look(hook: WebcamconsultHook, service: Service, task: TaskInstance) -> None:
+def test_if_exists_create_sends_no_lookup(
+    hook: WebcamconsultHook, service: Service, task: TaskInstance
+) -> None:
     create(task, CONSULT)
     assert [request.method for request in service.requests] == ["POST"]
 
 
 @kinds
-def test_reuse_takes_it(hook: WebcamconsultHook, service: Service, task: TaskInstance, kind: str) -> None:
-    there = getattr(hook, f"{kind}s").create(ATTRIBUTES[kind])["id"]
-    assert create(task, ATTRIBUTES[kind], kind, if_exists="reuse") == there
-    assert ids(service, kind) == [there]
+def test_if_exists_reuse_returns_existing_record(
+    hook: WebcamconsultHook, service: Service, task: TaskInstance, kind: str
+) -> None:
+    existing = getattr(hook, f"{kind}s").create(ATTRIBUTES[kind])["id"]
+    assert create(task, ATTRIBUTES[kind], kind, if_exists="reuse") == existing
+    assert ids(service, kind) == [existing]
 
 
-def test_reuse_names_what_the_record_has_otherwise(
+def test_if_exists_reuse_warns_about_differing_attributes(
     hook: WebcamconsultHook, connect: Connect, task: TaskInstance, log: Log
 ) -> None:
     shorter: Any = {**CONSULT, "duration": 20}
-    there = hook.appointments.create(shorter)["id"]
-    assert create(task, CONSULT, if_exists="reuse") == there
-    assert any(f"{there} has another duration than was given" in warning for warning in log.warnings)
+    existing = hook.appointments.create(shorter)["id"]
+    assert create(task, CONSULT, if_exists="reuse") == existing
+    assert any(
+        f"{existing} differs from the given attributes in duration." in warning for warning in log.warnings
+    )
 
 
-def test_update_brings_in_line_what_differs(service: Service, connect: Connect, task: TaskInstance) -> None:
-    class Listening(Proxy):
+def test_if_exists_update_sends_only_differing_attributes(
+    service: Service, connect: Connect, task: TaskInstance
+) -> None:
+    class BodyRecorder(Proxy):
         def handle(self, request: ProxiedRequest) -> None:
             if request.method == "PUT":
-                changes.append(request.read().partition(b"\r\n\r\n")[2])
+                bodies.append(request.read().partition(b"\r\n\r\n")[2])
             super().handle(request)
 
-    changes: list[bytes] = []
-    with Listening(service.url) as proxy:
+    bodies: list[bytes] = []
+    with BodyRecorder(service.url) as proxy:
         hook = connect(proxy.url, service.token)
         shorter: Any = {**CONSULT, "duration": 20}
-        there = hook.appointments.create(shorter)["id"]
-        assert create(task, CONSULT, if_exists="update") == there
-        assert changes == [b'{"appointment": {"duration": 30}}']
-        assert create(TaskInstance(has_store=False), CONSULT, if_exists="update") == there
-        assert len(changes) == 1
-    assert ids(service) == [there]
+        existing = hook.appointments.create(shorter)["id"]
+        assert create(task, CONSULT, if_exists="update") == existing
+        assert bodies == [b'{"appointment": {"duration": 30}}']
+        assert create(TaskInstance(has_store=False), CONSULT, if_exists="update") == existing
+        assert len(bodies) == 1
+    assert ids(service) == [existing]
 
 
-def test_fail_fails_without_a_retry_and_names_it(
+def test_if_exists_fail_raises_non_retryable_error_with_existing_id(
     hook: WebcamconsultHook, service: Service, task: TaskInstance
 ) -> None:
-    there = hook.appointments.create(CONSULT)["id"]
-    with pytest.raises(WebcamconsultConflictError, match=f"Appointment {there} with the same") as raised:
+    existing = hook.appointments.create(CONSULT)["id"]
+    with pytest.raises(WebcamconsultConflictError, match=f"Appointment {existing} with the same") as raised:
         create(task, CONSULT, if_exists="fail")
-    assert raised.value.ids == [there]
+    assert raised.value.ids == [existing]
     assert isinstance(raised.value, AirflowFailException)
-    assert ids(service) == [there]
+    assert ids(service) == [existing]
 
 
-def test_fail_fails_on_a_retry_too_after_a_try_that_sent_nothing(
+def test_if_exists_fail_raises_on_retry_when_first_try_sent_no_create(
     service: Service, connect: Connect, task_33: TaskInstance
 ) -> None:
     connect(service.url, service.token).appointments.create(CONSULT)
@@ -258,19 +271,19 @@ def test_fail_fails_on_a_retry_too_after_a_try_that_sent_nothing(
         create(task_33, CONSULT, if_exists="fail")
 
 
-@looking_first
-def test_never_guesses_among_two(
+@with_lookup
+def test_lookup_with_two_matches_raises_conflict(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str
 ) -> None:
-    there = [hook.appointments.create(CONSULT)["id"] for _ in range(2)]
-    with pytest.raises(WebcamconsultConflictError, match=f"2 appointments .*{', '.join(there)}") as raised:
+    existing = [hook.appointments.create(CONSULT)["id"] for _ in range(2)]
+    with pytest.raises(WebcamconsultConflictError, match=f"2 appointments .*{', '.join(existing)}") as raised:
         create(task, CONSULT, if_exists=if_exists)
-    assert raised.value.ids == there
+    assert raised.value.ids == existing
     assert isinstance(raised.value, AirflowFailException)
-    assert ids(service) == there
+    assert ids(service) == existing
 
 
-def test_never_guesses_among_two_after_a_lost_answer(
+def test_lookup_with_two_matches_after_lost_response_raises_conflict(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     connect(service.url, service.token).appointments.create(CONSULT)
@@ -280,33 +293,33 @@ def test_never_guesses_among_two_after_a_lost_answer(
             create(task, CONSULT)
         assert raised.value.ids == ids(service)
         assert len(raised.value.ids) == 2
-        task.clear()  # without having looked
+        task.clear()  # without a check by a person
         with pytest.raises(WebcamconsultConflictError):
             create(task, CONSULT)
     assert len(ids(service)) == 2
 
 
 @each_if_exists
-def test_does_not_take_a_record_that_has_no_key_for_one_that_has(
+def test_record_with_other_or_missing_key_does_not_match(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str
 ) -> None:
-    hook.clients.create(NAMELESS)
+    hook.clients.create(WITHOUT_KEY)
     other: Any = {**CLIENT, "reference_code": "DL-2"}
     hook.clients.create(other)
     create(task, CLIENT, "client", if_exists=if_exists)
     assert len(ids(service, "client")) == 3
 
 
-def test_refuses_another_if_exists(hook: WebcamconsultHook, service: Service, task: TaskInstance) -> None:
+def test_unknown_if_exists_is_rejected(hook: WebcamconsultHook, service: Service, task: TaskInstance) -> None:
     with pytest.raises(WebcamconsultInputError, match="if_exists must be one of create, reuse, update, fail"):
         create(task, CONSULT, if_exists="replace")
     assert service.requests == []
 
 
-# -- A family with one e-mail address ------------------------------------------------------------------------
+# -- Clients with a shared e-mail address --------------------------------------------------------------------
 
 
-def test_a_family_member_is_created_beside_another(
+def test_family_member_with_shared_email_is_created(
     hook: WebcamconsultHook, service: Service, task: TaskInstance
 ) -> None:
     child = hook.clients.create(CHILD)["id"]
@@ -315,7 +328,7 @@ def test_a_family_member_is_created_beside_another(
 
 
 @each_if_exists
-def test_a_family_member_is_never_taken_for_another(
+def test_lookup_that_finds_another_family_member_raises_conflict(
     service: Service, connect: Connect, task: TaskInstance, if_exists: str
 ) -> None:
     hook = connect(service.url, service.token)
@@ -327,7 +340,7 @@ def test_a_family_member_is_never_taken_for_another(
     assert hook.clients.list() == [child]
 
 
-def test_a_family_member_is_created_by_the_retry_of_a_try_that_sent_nothing(
+def test_family_member_is_created_on_retry_when_first_try_was_rate_limited(
     service: Service, connect: Connect, task_33: TaskInstance
 ) -> None:
     hook = connect(service.url, service.token)
@@ -347,43 +360,45 @@ def test_a_family_member_is_created_by_the_retry_of_a_try_that_sent_nothing(
     assert len(ids(service, "client")) == 2
 
 
-# -- No natural key, or another one --------------------------------------------------------------------------
+# -- No natural key, or a different one ----------------------------------------------------------------------
 
 
-@looking_first
-def test_says_what_a_look_up_needs(
+@with_lookup
+def test_lookup_without_natural_key_is_rejected_before_any_request(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str
 ) -> None:
-    with pytest.raises(WebcamconsultInputError, match="found by: reference_code, else by email"):
-        create(task, NAMELESS, "client", if_exists=if_exists)
+    with pytest.raises(WebcamconsultInputError, match="neither reference_code nor email was given"):
+        create(task, WITHOUT_KEY, "client", if_exists=if_exists)
     assert service.requests == []
 
 
-def test_what_cannot_be_found_again_is_not_created_twice_without_a_person(
+def test_lost_create_without_natural_key_is_repeated_only_when_task_is_cleared(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     with FaultProxy(service.url, FAULTS["closed before the response"], "POST") as proxy:
         connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultNonRetryableError, match="found by reference_code, else by email"):
-            create(task, NAMELESS, "client")
+        with pytest.raises(
+            WebcamconsultNonRetryableError, match="neither reference_code nor email was given"
+        ):
+            create(task, WITHOUT_KEY, "client")
         assert len(ids(service, "client")) == 1
-        # A person looked at the service, and asks for another.
+        # A person has checked Webcamconsult and decided to create another record.
         task.clear()
-        create(task, NAMELESS, "client")
+        create(task, WITHOUT_KEY, "client")
     assert len(ids(service, "client")) == 2
 
 
-def test_what_cannot_be_found_again_is_not_created_twice_by_a_retry(
+def test_retry_of_create_without_natural_key_is_rejected(
     hook: WebcamconsultHook, service: Service, task: TaskInstance
 ) -> None:
-    if task.has_store:  # killed after its intent was noted
+    if task.has_store:  # the worker was killed after storing the intent
         task.store.set("webcamconsult_create", {"sent_at": 0.0, "fingerprint": "unknown"})
     task.retry()
     with pytest.raises(WebcamconsultNonRetryableError):
-        create(task, NAMELESS, "client")
+        create(task, WITHOUT_KEY, "client")
     assert service.requests == []
     task.clear()
-    create(task, NAMELESS, "client")
+    create(task, WITHOUT_KEY, "client")
     assert len(ids(service, "client")) == 1
 
 
@@ -395,22 +410,25 @@ def test_what_cannot_be_found_again_is_not_created_twice_by_a_retry(
         ("client", {**CLIENT, "email": "t@example.com"}, {"last_name": "Ester", "email": "t@example.com"}),
         ("client", {"email": "t@example.com"}, {"email": "t@example.com", "reference_code": "DL-1"}),
     ],
-    ids=["another date", "another code", "no code any more", "a code now"],
+    ids=["different date", "different code", "code removed", "code added"],
 )
-def test_does_not_create_a_second_one_when_the_attributes_change_between_the_tries(
+def test_retry_with_changed_attributes_does_not_create_a_second_record(
     service: Service, connect: Connect, task_33: TaskInstance, kind: str, first: Any, then: Any
 ) -> None:
-    lose(service, connect, task_33, first, kind)
-    (there,) = ids(service, kind)
+    run_lost_create(service, connect, task_33, first, kind)
+    (existing,) = ids(service, kind)
     task_33.retry()
-    with contextlib.suppress(WebcamconsultConflictError):  # a changed date, say, is not for a task to judge
-        assert create(task_33, then, kind) == there
-    assert ids(service, kind) == [there]
+    # For example for a different date, or for a key that the record does not have.
+    with contextlib.suppress(WebcamconsultConflictError, WebcamconsultMismatchError):
+        assert create(task_33, then, kind) == existing
+    assert ids(service, kind) == [existing]
 
 
-def test_finds_it_after_the_token_was_changed(service: Service, connect: Connect, task: TaskInstance) -> None:
-    lose(service, connect, task, CONSULT, "appointment")
-    (there,) = ids(service)
+def test_retry_finds_record_after_token_was_replaced(
+    service: Service, connect: Connect, task: TaskInstance
+) -> None:
+    run_lost_create(service, connect, task, CONSULT, "appointment")
+    (existing,) = ids(service)
 
     class OldTokenForNew(Proxy):
         """The service after the organisation got a new token."""
@@ -422,15 +440,15 @@ def test_finds_it_after_the_token_was_changed(service: Service, connect: Connect
     with OldTokenForNew(service.url) as proxy:
         connect(proxy.url, "new-token")
         task.retry()
-        assert create(task, CONSULT) == there
-    assert ids(service) == [there]
+        assert create(task, CONSULT) == existing
+    assert ids(service) == [existing]
 
 
-# -- An outcome that is not known ----------------------------------------------------------------------------
+# -- Unknown outcome -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("busy_at_first", [False, True], ids=["", "after a 429"])
-def test_waits_until_a_lost_create_can_no_longer_be_under_way(
+def test_retry_waits_until_lost_create_can_no_longer_be_in_flight(
     service: Service,
     connect: Connect,
     task: TaskInstance,
@@ -438,12 +456,13 @@ def test_waits_until_a_lost_create_can_no_longer_be_under_way(
     busy_at_first: bool,
 ) -> None:
     settle_seconds = 1.0
-    # Counted from when the create was sent, not from when it was first meant to be.
+    # The wait is counted from when the create was sent, not from the first attempt.
     monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 1.2 * settle_seconds)
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", settle_seconds)
     task.task.retry_delay = AT_ONCE
 
     class Slow(Proxy):
-        """Loses the client, and passes its request on only after the retry has looked for the record."""
+        """Disconnects the client, and forwards its request only after the lookup of the retry."""
 
         def handle(self, request: ProxiedRequest) -> None:
             if request.method == "POST" and busy_at_first and self.count("POST") == 1:
@@ -452,14 +471,14 @@ def test_waits_until_a_lost_create_can_no_longer_be_under_way(
             if request.method == "POST":
                 request.read()
                 request.disconnect()
-                assert retry_looked.wait(60)
+                assert retry_looked_up.wait(60)
                 request.forward()
                 return
             super().handle(request)
             if task.try_number > 1:
-                retry_looked.set()
+                retry_looked_up.set()
 
-    retry_looked = threading.Event()
+    retry_looked_up = threading.Event()
     with Slow(service.url) as proxy:
         connect(proxy.url, service.token, timeout=settle_seconds)
         with pytest.raises(WebcamconsultUnknownOutcomeError):
@@ -470,14 +489,14 @@ def test_waits_until_a_lost_create_can_no_longer_be_under_way(
     assert ids(service) == [created]
 
 
-def test_waits_no_longer_than_that_whatever_the_clock_of_the_other_worker_says(
+def test_wait_for_lost_create_is_limited_when_worker_clocks_differ(
     hook: WebcamconsultHook, service: Service, task_33: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class WaitingError(Exception):
         pass
 
     def sleep(seconds: float) -> None:
-        assert seconds <= hook.settings.timeout
+        assert seconds <= idempotent_create.CREATE_FLOOR_SECONDS
         raise WaitingError
 
     monkeypatch.setattr(time, "sleep", sleep)
@@ -487,17 +506,17 @@ def test_waits_no_longer_than_that_whatever_the_clock_of_the_other_worker_says(
         create(task_33, CONSULT)
 
 
-def test_finds_it_on_the_retry_where_the_look_ups_fail_too(
+def test_retry_finds_record_when_first_lookups_failed(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
-    class Dying(Proxy):
+    class FailingAfterCreate(Proxy):
         def handle(self, request: ProxiedRequest) -> None:
             if request.method == "POST":
                 request.forward()
             else:
                 request.respond(make_response(502))
 
-    with Dying(service.url) as proxy:
+    with FailingAfterCreate(service.url) as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultUnknownOutcomeError) as raised:
             create(task, CONSULT)
@@ -507,11 +526,11 @@ def test_finds_it_on_the_retry_where_the_look_ups_fail_too(
     assert ids(service) == [create(task, CONSULT)]
 
 
-def test_tells_of_two_where_the_first_is_carried_out_after_all(
+def test_late_first_create_is_reported_as_conflict(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     class Late(Proxy):
-        """Passes the first create on when the second has come: no client can prevent two then."""
+        """Forwards the first create only after the second: no client can prevent this duplicate."""
 
         def handle(self, request: ProxiedRequest) -> None:
             if request.method == "POST" and not late:
@@ -535,12 +554,12 @@ def test_tells_of_two_where_the_first_is_carried_out_after_all(
     assert isinstance(raised.value, AirflowFailException)
 
 
-def test_the_hook_without_a_task_says_that_running_it_again_would_create_blindly(
-    service: Service, connect: Connect
-) -> None:
+def test_unknown_outcome_in_hook_is_retryable_only_with_lookup(service: Service, connect: Connect) -> None:
     with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
-        with pytest.raises(WebcamconsultNonRetryableError, match="Look whether it is at the service"):
+        with pytest.raises(
+            WebcamconsultNonRetryableError, match="Check whether the appointment exists in Webcamconsult"
+        ):
             hook.appointments.create(CONSULT)
     with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
@@ -550,42 +569,42 @@ def test_the_hook_without_a_task_says_that_running_it_again_would_create_blindly
     assert ids(service) == []
 
 
-# -- What was kept is what was sent --------------------------------------------------------------------------
+# -- Comparison of response and request ----------------------------------------------------------------------
 
 SECRET = "s3cret-family-name"
-NOT_KEPT: dict[str, tuple[str, dict[str, Any], str, Any]] = {
-    "a date in 1970": ("appointment", CONSULT, "date", "1970-01-01T01:00:00.000+01:00"),
-    "a date cleared": ("appointment", CONSULT, "date", None),
-    "a date an hour later": ("appointment", CONSULT, "date", "2030-03-01T10:30:00.000+01:00"),
-    "a duration of nothing": ("appointment", CONSULT, "duration", 0),
-    "another user": ("appointment", CONSULT, "user_id", "u2"),
-    "another client": ("appointment", CONSULT, "client_id", None),
-    "another birthday": ("client", CLIENT, "date_of_birth", "1984-12-19T00:00:00.000+01:00"),
+MISMATCHES: dict[str, tuple[str, dict[str, Any], str, Any]] = {
+    "date in 1970": ("appointment", CONSULT, "date", "1970-01-01T01:00:00.000+01:00"),
+    "date cleared": ("appointment", CONSULT, "date", None),
+    "date an hour later": ("appointment", CONSULT, "date", "2030-03-01T10:30:00.000+01:00"),
+    "duration of zero": ("appointment", CONSULT, "duration", 0),
+    "different user": ("appointment", CONSULT, "user_id", "u2"),
+    "client cleared": ("appointment", CONSULT, "client_id", None),
+    "different date of birth": ("client", CLIENT, "date_of_birth", "1984-12-19T00:00:00.000+01:00"),
 }
 
 
 def _server(serve: Serve, kind: str, record: dict[str, Any]) -> Any:
-    """A service that keeps one record as it pleases."""
-    answer: Step = {"body": {kind: record}}
-    return serve(answer)
+    """Start a server that returns the same record for every request."""
+    step: Step = {"body": {kind: record}}
+    return serve(step)
 
 
-@pytest.mark.parametrize("case", NOT_KEPT)
-def test_what_a_booking_depends_on_must_be_kept(
+@pytest.mark.parametrize("case", MISMATCHES)
+def test_different_must_match_attribute_in_response_raises(
     serve: Serve, connect: Connect, task: TaskInstance, case: str
 ) -> None:
-    kind, attributes, name, kept = NOT_KEPT[case]
+    kind, attributes, name, stored = MISMATCHES[case]
     attributes = {**attributes, "external": SECRET} if kind == "client" else attributes
-    server = _server(serve, kind, {"id": "r1", **attributes, name: kept})
+    server = _server(serve, kind, {"id": "r1", **attributes, name: stored})
     connect(server.url)
-    with pytest.raises(WebcamconsultMismatchError, match=f"{kind} r1 .*{name}") as raised:
+    with pytest.raises(WebcamconsultMismatchError, match=rf"a different {name} on {kind} r1\.") as raised:
         create(task, attributes, kind)
     assert (raised.value.record_id, raised.value.attributes) == ("r1", [name])
     assert isinstance(raised.value, AirflowFailException)
-    assert not [value for value in (kept, SECRET) if value and str(value) in str(raised.value)]
+    assert not [value for value in (stored, SECRET) if value and str(value) in str(raised.value)]
 
 
-def test_a_retry_says_again_what_was_not_kept_and_does_not_create(
+def test_cleared_task_raises_same_mismatch_and_does_not_create(
     serve: Serve, connect: Connect, task_33: TaskInstance
 ) -> None:
     server = _server(serve, "appointment", {"id": "r1", **CONSULT, "duration": 0})
@@ -595,37 +614,44 @@ def test_a_retry_says_again_what_was_not_kept_and_does_not_create(
             create(task_33, CONSULT)
         task_33.clear()
     assert [request.method for request in server.requests] == ["POST", "GET", "GET"]
-    # A person has put it right.
+    # A person has corrected the record.
     server.steps = [{"body": {"appointment": {"id": "r1", **CONSULT}}}]
     assert create(task_33, CONSULT) == "r1"
 
 
 @each_if_exists
-def test_what_is_found_after_a_lost_answer_must_be_as_it_was_sent(
+def test_record_found_after_lost_response_is_compared_with_request(
     serve: Serve, connect: Connect, task: TaskInstance, if_exists: str
 ) -> None:
-    kept = {"id": "r1", **CONSULT, "duration": 0}
-    steps: list[Step] = [{"cut": "after the request"}, {"body": [kept]}]
+    stored = {"id": "r1", **CONSULT, "duration": 0}
+    steps: list[Step] = [{"cut": "after the request"}, {"body": [stored]}]
     if if_exists != "create":
         steps.insert(0, {"body": []})
-    server = serve(*steps, {"body": {"appointment": kept}})
+    server = serve(*steps, {"body": {"appointment": stored}})
     connect(server.url)
-    with pytest.raises((WebcamconsultMismatchError, WebcamconsultConflictError), match=r"r1 .*duration"):
+    with pytest.raises(
+        (WebcamconsultMismatchError, WebcamconsultConflictError),
+        match=r"r1 .*duration|duration on appointment r1",
+    ):
         create(task, CONSULT, if_exists=if_exists)
     assert [request.method for request in server.requests].count("POST") == 1
 
 
-@pytest.mark.parametrize("kept", [{}, {"last_name": None}, {"last_name": "E"}], ids=["absent", "null", "cut"])
-def test_what_else_was_ignored_is_a_warning_or_with_strict_an_error(
-    serve: Serve, connect: Connect, task: TaskInstance, log: Log, kept: dict[str, Any]
+@pytest.mark.parametrize(
+    "stored", [{}, {"last_name": None}, {"last_name": "E"}], ids=["absent", "null", "truncated"]
+)
+def test_other_different_attribute_warns_or_raises_with_strict(
+    serve: Serve, connect: Connect, task: TaskInstance, log: Log, stored: dict[str, Any]
 ) -> None:
-    record = {"id": "r1", "reference_code": "DL-1", **kept}
+    record = {"id": "r1", "reference_code": "DL-1", **stored}
     attributes = {"reference_code": "DL-1", "last_name": SECRET}
     server = _server(serve, "client", record)
     connect(server.url)
     assert create(task, attributes, "client") == "r1"
     assert [
-        warning for warning in log.warnings if "client r1 does not have what was sent as last_name" in warning
+        warning
+        for warning in log.warnings
+        if "attributes of client r1 are different or missing in the response: last_name" in warning
     ]
     assert SECRET not in log.text
     with pytest.raises(WebcamconsultMismatchError, match="last_name"):
@@ -633,7 +659,9 @@ def test_what_else_was_ignored_is_a_warning_or_with_strict_an_error(
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_an_update_is_compared_too(serve: Serve, connect: Connect, task: TaskInstance, strict: bool) -> None:
+def test_update_response_is_compared_with_request(
+    serve: Serve, connect: Connect, task: TaskInstance, strict: bool
+) -> None:
     server = _server(serve, "client", {"id": "r1", "last_name": "X", "date_of_birth": None})
     connect(server.url)
 
@@ -665,17 +693,17 @@ def test_an_update_is_compared_too(serve: Serve, connect: Connect, task: TaskIns
         ("user", {**USER, "email": "J.Akkermans@example.com"}),
     ],
     ids=[
-        "text as a number",
-        "another offset",
+        "number as text",
+        "different offset",
         "microseconds",
         "before 1937",
         "null",
-        "generated",
-        "a list",
+        "read-only",
+        "list order",
         "letter case",
     ],
 )
-def test_the_same_in_another_form_is_kept(
+def test_equivalent_values_do_not_count_as_different(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, log: Log, kind: str, attributes: Any
 ) -> None:
     created = create(task, attributes, kind, strict=True)
@@ -693,27 +721,25 @@ def delete(task: TaskInstance, client_id: str, **arguments: Any) -> None:
     )
 
 
-def test_a_delete_whose_record_is_gone_ends_well_on_a_retry(
+def test_delete_of_missing_record_succeeds_on_retry(
     hook: WebcamconsultHook, service: Service, task: TaskInstance
 ) -> None:
     created = hook.clients.create(CLIENT)["id"]
     delete(task, created)
-    task.retry()  # killed before it could say so
+    task.retry()  # the worker was killed before it reported success
     delete(task, created)
     assert ids(service, "client") == []
 
 
-def test_a_delete_whose_record_is_gone_fails_on_the_first_try(
+def test_delete_of_missing_record_fails_on_first_try_unless_ignored(
     hook: WebcamconsultHook, task: TaskInstance
 ) -> None:
     with pytest.raises(WebcamconsultNotFoundError):
-        delete(task, "0" * 24)
-    delete(task, "0" * 24, ignore_if_missing=True)
+        delete(task, "f" * 24)
+    delete(task, "f" * 24, ignore_if_missing=True)
 
 
-def test_an_update_ends_well_on_a_retry(
-    hook: WebcamconsultHook, service: Service, task: TaskInstance
-) -> None:
+def test_update_succeeds_on_retry(hook: WebcamconsultHook, service: Service, task: TaskInstance) -> None:
     created = hook.clients.create(CLIENT)["id"]
     operator = WebcamconsultUpdateClientOperator(
         task_id="update", client_id=created, attributes={"last_name": "Ester-Bakker"}

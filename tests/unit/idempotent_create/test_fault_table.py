@@ -1,8 +1,8 @@
 """
-Each call meets each fault, over real sockets; what is left is compared with the table below.
+Run each call with each fault over real sockets, and compare the result with the tables below.
 
-The table is the specification: what the class documentation and the README promise, not what the code does.
-The run writes what it saw as Markdown, to the file that FAULT_TABLE names.
+The tables are the specification: they state what the documentation promises, not what the code does.
+The run writes the observed results as Markdown to the file that FAULT_TABLE names.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ CHANGE: dict[str, dict[str, Any]] = {
 }
 
 TIMEOUT_SECONDS = 20.0
-"""The connection's timeout: never reached, even by a slow machine, but where the fault is a silence."""
+"""The connection's timeout: not reached, even on a slow machine. Silent faults use the short timeout."""
 SHORT_TIMEOUT_SECONDS = 0.2
 SILENT = ("hold", "delay", "delay until healed")
 
 
-# -- What is promised ----------------------------------------------------------------------------------------
+# -- Specification -------------------------------------------------------------------------------------------
 
 
 class Expected(NamedTuple):
     """
-    What becomes of a list, get, update or delete.
+    The expected result of a list, get, update or delete.
 
-    :param result: ``done``, or the name of the error without what all have.
-    :param requests: how many reach the proxy.
-    :param delete_result: the result of a delete, where another.
-    :param delete_requests: the requests of a delete, where others.
+    :param result: ``done``, or the name of the error without the common prefix.
+    :param requests: how many requests reach the proxy.
+    :param delete_result: the result of a delete, if different.
+    :param delete_requests: the number of requests of a delete, if different.
     """
 
     result: str
@@ -78,12 +78,12 @@ class Expected(NamedTuple):
 
 
 AGAIN = Expected("done", 2)
-# Nobody needs the body of the answer to a delete: the document's and the live service's differ.
+# A delete ignores the body of the response: the document and the live service disagree about it.
 AGAIN_UNLESS_DELETE = Expected("done", 2, delete_requests=1)
-# What was meant for the API reached something else: repeating it does not help.
+# The request reached something other than the API, so a retry cannot help.
 WRONG_HOST = Expected("ConfigurationError", 1)
 
-READ_CHANGE_DELETE: dict[str, Expected] = {
+LIST_GET_UPDATE_DELETE: dict[str, Expected] = {
     "connection refused": Expected("ConnectionError", 0),
     "closed before reading": AGAIN,
     "closed without processing": AGAIN,
@@ -125,11 +125,11 @@ READ_CHANGE_DELETE: dict[str, Expected] = {
 
 class ExpectedCreate(NamedTuple):
     """
-    What becomes of a create: of its first try, then of the next one. One record is there in the end.
+    The expected result of the first try of a create and of the next one, after which one record exists.
 
     :param first: ``created``, or the name of the error of the first try.
-    :param posts: how often a create is sent, in both tries together.
-    :param next: how the next try comes about: by itself, or by a person who clears the task.
+    :param posts: how often a create is sent in both tries together.
+    :param next: what starts the next try: an automatic retry, or clearing the task.
     """
 
     first: str
@@ -138,8 +138,8 @@ class ExpectedCreate(NamedTuple):
 
 
 CREATED = ExpectedCreate("created", 1, "cleared")
-CREATED_BY_SENDING_AGAIN = ExpectedCreate("created", 2, "cleared")
-# Looked for at once and not found, then looked for by the retry.
+CREATED_AFTER_RESEND = ExpectedCreate("created", 2, "cleared")
+# The first try looks the record up at once, without a match. The retry looks it up again.
 LOST_AND_CREATED_BY_RETRY = ExpectedCreate("UnknownOutcomeError", 2, "retried")
 LOST_AND_FOUND_BY_RETRY = ExpectedCreate("UnknownOutcomeError", 1, "retried")
 NOT_SENT = ExpectedCreate("ConnectionError", 1, "retried")
@@ -151,9 +151,9 @@ CREATES: dict[str, ExpectedCreate] = {
     "closed before reading": LOST_AND_CREATED_BY_RETRY,
     "closed without processing": LOST_AND_CREATED_BY_RETRY,
     "reset without processing": LOST_AND_CREATED_BY_RETRY,
-    "429 without processing": CREATED_BY_SENDING_AGAIN,
-    "429 (Retry-After in seconds) without processing": CREATED_BY_SENDING_AGAIN,
-    "429 (Retry-After as a date) without processing": CREATED_BY_SENDING_AGAIN,
+    "429 without processing": CREATED_AFTER_RESEND,
+    "429 (Retry-After in seconds) without processing": CREATED_AFTER_RESEND,
+    "429 (Retry-After as a date) without processing": CREATED_AFTER_RESEND,
     "500 without processing": LOST_AND_CREATED_BY_RETRY,
     "502 without processing": LOST_AND_CREATED_BY_RETRY,
     "503 without processing": LOST_AND_CREATED_BY_RETRY,
@@ -187,25 +187,25 @@ CREATES: dict[str, ExpectedCreate] = {
 }
 
 
-# -- The parts -----------------------------------------------------------------------------------------------
+# -- Fixtures and helpers ------------------------------------------------------------------------------------
 
 
 @dataclass
 class Table:
-    """What the run saw, for people to read: a column for each call, with the kinds of record together."""
+    """The observed results as a readable table, with one column for each call."""
 
     title: str
     cells: dict[str, dict[str, dict[str, set[str]]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     )
 
-    def note(self, column: str, fault: Fault, kind: str, seen: str) -> None:
-        self.cells[column][fault.name][seen].add(kind)
+    def add(self, column: str, fault: Fault, kind: str, observed: str) -> None:
+        self.cells[column][fault.name][observed].add(kind)
 
     def lines(self) -> Iterator[str]:
         yield f"## {self.title}"
         yield ""
-        yield "| what happens to the request | " + " | ".join(self.cells) + " |"
+        yield "| fault | " + " | ".join(self.cells) + " |"
         yield "| --- " * (1 + len(self.cells)) + "|"
         for fault in FAULTS:
             cells = [self._cell(column.get(fault, {})) for column in self.cells.values()]
@@ -213,10 +213,10 @@ class Table:
                 yield f"| {fault} | " + " | ".join(cells) + " |"
         yield ""
 
-    def _cell(self, seen: dict[str, set[str]]) -> str:
-        if len(seen) == 1:
-            return next(iter(seen))
-        return "; ".join(f"{what} ({', '.join(sorted(kinds))})" for what, kinds in seen.items())
+    def _cell(self, observed: dict[str, set[str]]) -> str:
+        if len(observed) == 1:
+            return next(iter(observed))
+        return "; ".join(f"{what} ({', '.join(sorted(kinds))})" for what, kinds in observed.items())
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +224,8 @@ def tables() -> Iterator[dict[str, Table]]:
     from airflow import __version__
 
     tables = {
-        "calls": Table("List, get, update, delete: the result, requests sent, records left of one"),
-        "creates": Table(
-            "Create, by `if_exists`: the first try, records; what follows, creates sent, records left"
-        ),
+        "calls": Table("List, get, update, delete: result, requests sent, records left of one"),
+        "creates": Table("Create, by `if_exists`: first try, records; next try, creates sent, records left"),
     }
     yield tables
     default = ROOT / ".airflow" / f"fault-table-airflow-{__version__}.md"
@@ -235,14 +233,14 @@ def tables() -> Iterator[dict[str, Table]]:
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [line for table in tables.values() if table.cells for line in table.lines()]
     file.write_text(
-        "\n".join([f"# Faults, and what becomes of each call (Airflow {__version__})", "", *lines])
+        "\n".join([f"# Results of each call with each fault (Airflow {__version__})", "", *lines])
     )
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     logger = logging.getLogger("airflow_provider_webcamconsult.sandbox")
-    logger.setLevel(logging.WARNING)  # a line for each of some thousand requests helps nobody
+    logger.setLevel(logging.WARNING)  # do not log thousands of requests
     with Sandbox() as sandbox:
         yield sandbox
     logger.setLevel(logging.NOTSET)
@@ -250,18 +248,19 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits, and nothing but waits."""
+    """Shorten the delays, without changing the number of retries."""
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0.01)
     monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.05)
 
 
 class Service:
     """
-    The service, behind a proxy.
+    The service behind the proxy.
 
-    :param sandbox: the service.
-    :param monkeypatch: to set the connection.
+    :param sandbox: the sandbox that acts as the service.
+    :param monkeypatch: sets the connection.
     """
 
     def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,9 +273,9 @@ class Service:
 
     def empty(self) -> None:
         """
-        Delete everything.
+        Delete all records.
 
-        An organisation for each cell would do, but Airflow searches all logs for each token that it has met.
+        One organisation per case would be slower: Airflow searches all logs for every token it knows.
         """
         for kind, detail in {"user": "users", "client": "client", "appointment": "appointment"}.items():
             for record in self.records(kind):
@@ -310,22 +309,24 @@ def _name(error: WebcamconsultError) -> str:
     return type(error).__name__.removeprefix("Webcamconsult")
 
 
-# -- The table -----------------------------------------------------------------------------------------------
+# -- Tests ---------------------------------------------------------------------------------------------------
 
 
-def test_says_something_of_every_fault() -> None:
-    # An update or delete that is carried out after a later one is no matter of this provider's alone.
-    assert READ_CHANGE_DELETE.keys() == FAULTS.keys() - {"processed long after the client gave up"}
+def test_table_covers_every_fault() -> None:
+    # The provider cannot control an update or delete that is processed after a later one.
+    assert LIST_GET_UPDATE_DELETE.keys() == FAULTS.keys() - {"processed long after the client gave up"}
     assert CREATES.keys() == FAULTS.keys()
 
 
-@pytest.mark.parametrize("fault", [FAULTS[name] for name in READ_CHANGE_DELETE], ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault", [FAULTS[name] for name in LIST_GET_UPDATE_DELETE], ids=lambda fault: fault.name
+)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_read_change_delete(
+def test_list_get_update_and_delete_match_table(
     service: Service, tables: dict[str, Table], kind: str, call: str, fault: Fault
 ) -> None:
-    expected = READ_CHANGE_DELETE[fault.name]
+    expected = LIST_GET_UPDATE_DELETE[fault.name]
     result, requests = expected.result, expected.requests
     if call == "delete":
         result = expected.delete_result or result
@@ -344,17 +345,20 @@ def test_read_change_delete(
             else:
                 records.delete(created["id"])
         except WebcamconsultError as error:
-            seen = _name(error)
+            observed = _name(error)
         else:
-            seen = "done"
+            observed = "done"
     left = service.records(kind)
 
-    tables["calls"].note(call, fault, kind, f"{seen}, {len(proxy.requests)}, {len(left)}")
-    assert (seen, len(proxy.requests)) == (result, requests)
-    is_done = seen == "done" or fault.processed
+    tables["calls"].add(call, fault, kind, f"{observed}, {len(proxy.requests)}, {len(left)}")
+    assert (observed, len(proxy.requests)) == (result, requests)
+    is_done = observed == "done" or fault.processed
     if call == "delete":
-        unheard_of = fault.name in ("empty 200 without processing", "other JSON with 200 without processing")
-        assert bool(left) == (not is_done or unheard_of)
+        is_false_success = fault.name in (
+            "empty 200 without processing",
+            "other JSON with 200 without processing",
+        )
+        assert bool(left) == (not is_done or is_false_success)
     else:
         assert [record["id"] for record in left] == [created["id"]]
     if call == "update":
@@ -366,16 +370,16 @@ def test_read_change_delete(
 @pytest.mark.parametrize("if_exists", IF_EXISTS)
 @pytest.mark.parametrize(
     ("kind", "has_store"),
-    # What differs between the kinds is their natural key: a double booking is worth looking at twice.
+    # The kinds differ only in their natural key. Appointments run twice, because double bookings matter most.
     [("user", True), ("client", False), ("appointment", True), ("appointment", False)],
     ids=["user, store", "client, no store", "appointment, store", "appointment, no store"],
 )
-def test_create(
+def test_create_matches_table(
     service: Service, tables: dict[str, Table], kind: str, has_store: bool, if_exists: str, fault: Fault
 ) -> None:
     expected = CREATES[fault.name]
     task = TaskInstance(has_store)
-    preceding = 0 if if_exists == "create" else 1  # the look-up
+    preceding = 0 if if_exists == "create" else 1  # the lookup
 
     def run(timeout: float) -> str:
         service.connect(proxy.url, timeout)
@@ -402,9 +406,9 @@ def test_create(
         second_id = run(TIMEOUT_SECONDS)
     left = [record["id"] for record in service.records(kind)]
 
-    follows = "cleared" if first_id or fails_at_once else "retried"
-    seen = f"{first}, {after_first}; {follows}, {proxy.count('POST')}, {len(left)}"
-    tables["creates"].note(if_exists, fault, kind, seen)
-    assert (first, follows, proxy.count("POST")) == (expected.first, expected.next, expected.posts)
+    next_try = "cleared" if first_id or fails_at_once else "retried"
+    observed = f"{first}, {after_first}; {next_try}, {proxy.count('POST')}, {len(left)}"
+    tables["creates"].add(if_exists, fault, kind, observed)
+    assert (first, next_try, proxy.count("POST")) == (expected.first, expected.next, expected.posts)
     assert left == [second_id]
     assert first_id in (None, second_id)

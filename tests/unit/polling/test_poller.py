@@ -1,4 +1,4 @@
-"""The shared poll: what it asks the service, and what it tells the waits."""
+"""The shared poller: the requests it sends, and the updates it publishes to subscriptions."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Connect
 
 CONN_ID = "webcamconsult_default"
-TOKEN = "token-of-the-world"
+TOKEN = "token-of-the-fake-service"
 LIST = "/appointments.json"
-# Seconds: an interval that some requests fit into on a busy machine, and the limit of any wait here.
+# Seconds: an interval with room for some requests on a busy machine, and the time limit of a scenario.
 INTERVAL = 0.2
-LIMIT = 20
+TIME_LIMIT = 20
 
 
-class World(http.server.ThreadingHTTPServer):
-    """A service whose every answer a test can change."""
+class FakeService(http.server.ThreadingHTTPServer):
+    """A service whose responses a test controls."""
 
     daemon_threads = True
 
@@ -51,16 +51,16 @@ class World(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.states: dict[str, Any] = {}
         self.hidden: set[str] = set()
-        """Ids that the list does not show."""
+        """Ids that are missing from the list."""
         self.failures: dict[str, tuple[int, dict[str, str]]] = {}
-        """Status and headers for a path, or for all paths: ``*``."""
+        """Status and headers for a path; ``*`` applies to all paths."""
         self.delays: dict[str, float] = {}
         self.has_etags = False
         self.token = TOKEN
         self.requests: list[tuple[float, str, int]] = []
         self.connections = 0
-        self.at_once = 0
-        self.at_once_max = 0
+        self.concurrent = 0
+        self.concurrent_max = 0
 
     @property
     def url(self) -> str:
@@ -74,7 +74,7 @@ class World(http.server.ThreadingHTTPServer):
         self.connections += 1
         super().process_request(request, client_address)
 
-    def answer(self, path: str, headers: Any) -> tuple[int, dict[str, str], Any]:
+    def respond(self, path: str, headers: Any) -> tuple[int, dict[str, str], Any]:
         if headers["Authorization"] != f"Token token={self.token}":
             return 401, {}, None
         for key in (path, "*"):
@@ -94,19 +94,19 @@ class World(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    server: World
+    server: FakeService
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        world, began = self.server, time.monotonic()
-        world.at_once += 1
-        world.at_once_max = max(world.at_once_max, world.at_once)
-        time.sleep(world.delays.get(self.path, 0))
-        status, headers, body = world.answer(self.path, self.headers)
+        fake_service, started = self.server, time.monotonic()
+        fake_service.concurrent += 1
+        fake_service.concurrent_max = max(fake_service.concurrent_max, fake_service.concurrent)
+        time.sleep(fake_service.delays.get(self.path, 0))
+        status, headers, body = fake_service.respond(self.path, self.headers)
         content = b"" if status == 304 or body is None else json.dumps(body).encode()
-        world.requests.append((began, self.path, status))
-        world.at_once -= 1
+        fake_service.requests.append((started, self.path, status))
+        fake_service.concurrent -= 1
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
@@ -118,22 +118,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running(world: World) -> Iterator[World]:
-    thread = threading.Thread(target=world.serve_forever, args=(0.01,), daemon=True)
+def running(fake_service: FakeService) -> Iterator[FakeService]:
+    thread = threading.Thread(target=fake_service.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield world
+        yield fake_service
     finally:
-        world.shutdown()
-        world.server_close()
+        fake_service.shutdown()
+        fake_service.server_close()
 
 
 @pytest.fixture
-def world(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def fake_service(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
     monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
-    with running(World()) as world:
-        connect(world.url, TOKEN)
-        yield world
+    with running(FakeService()) as fake_service:
+        connect(fake_service.url, TOKEN)
+        yield fake_service
 
 
 def ids(count: int) -> list[str]:
@@ -146,426 +146,438 @@ def subscribe(appointment_id: str, interval: float = INTERVAL) -> Subscription:
 
 def run(scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     async def limited() -> Any:
-        return await asyncio.wait_for(scenario(), LIMIT)
+        return await asyncio.wait_for(scenario(), TIME_LIMIT)
 
     return asyncio.run(limited())
 
 
-async def news(wait: Subscription) -> Any:
-    return await wait.next_update(time.time() + LIMIT)
+async def next_update(subscription: Subscription) -> Any:
+    return await subscription.next_update(time.time() + TIME_LIMIT)
 
 
-async def settle(intervals: float) -> None:
+async def sleep_intervals(intervals: float) -> None:
     await asyncio.sleep(intervals * INTERVAL)
 
 
-async def states(waits: list[Subscription]) -> list[Any]:
-    return await asyncio.gather(*map(news, waits))
+async def next_updates(subscriptions: list[Subscription]) -> list[Any]:
+    return await asyncio.gather(*map(next_update, subscriptions))
 
 
-# What is asked
+# Requests
 
 
-def test_a_few_waits_are_polled_one_by_one_over_one_connection(world: World) -> None:
-    world.states = dict.fromkeys(ids(3), "idle")
+def test_few_subscriptions_are_polled_individually_over_one_connection(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(3), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(3)]
-        assert await states(waits) == ["idle"] * 3
-        await settle(3)
-        for wait in waits:
-            wait.unsubscribe()
+        subscriptions = [subscribe(id) for id in ids(3)]
+        assert await next_updates(subscriptions) == ["idle"] * 3
+        await sleep_intervals(3)
+        for subscription in subscriptions:
+            subscription.unsubscribe()
 
     run(scenario)
-    assert set(world.paths) == {f"/appointment/{id}.json" for id in ids(3)}
-    assert world.connections == 1
+    assert set(fake_service.paths) == {f"/appointment/{id}.json" for id in ids(3)}
+    assert fake_service.connections == 1
 
 
-def test_many_waits_are_polled_in_one_list(world: World) -> None:
-    world.states = dict.fromkeys(ids(200), "idle")
+def test_many_subscriptions_are_polled_with_one_list_request(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(200), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(200)]
-        assert await states(waits) == ["idle"] * 200
-        world.requests.clear()
-        await settle(5)
-        world.states |= dict.fromkeys(ids(200), "finished")
-        assert await states(waits) == ["finished"] * 200
+        subscriptions = [subscribe(id) for id in ids(200)]
+        assert await next_updates(subscriptions) == ["idle"] * 200
+        fake_service.requests.clear()
+        await sleep_intervals(5)
+        fake_service.states |= dict.fromkeys(ids(200), "finished")
+        assert await next_updates(subscriptions) == ["finished"] * 200
 
     run(scenario)
-    assert set(world.paths) == {LIST}
-    assert len(world.paths) <= 7
-    assert world.connections == 1
+    assert set(fake_service.paths) == {LIST}
+    assert len(fake_service.paths) <= 7
+    assert fake_service.connections == 1
 
 
-def test_a_list_is_never_fetched_for_one_wait_alone(world: World) -> None:
-    world.states = dict.fromkeys(ids(1), "idle")
-    world.delays[f"/appointment/{ids(1)[0]}.json"] = INTERVAL  # a list would be cheaper
+def test_list_is_never_requested_for_one_subscription(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(1), "idle")
+    fake_service.delays[f"/appointment/{ids(1)[0]}.json"] = INTERVAL  # a list request would be cheaper
 
     async def scenario() -> None:
-        (wait,) = [subscribe(id) for id in ids(1)]
-        await news(wait)
-        await settle(5)
+        (subscription,) = [subscribe(id) for id in ids(1)]
+        await next_update(subscription)
+        await sleep_intervals(5)
 
     run(scenario)
-    assert LIST not in world.paths
+    assert LIST not in fake_service.paths
 
 
-def test_a_list_that_costs_more_than_it_saves_is_fetched_once(world: World) -> None:
-    world.states = dict.fromkeys(ids(30), "idle")
-    world.delays[LIST] = 2.0
+def test_slow_list_is_requested_only_once(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(30), "idle")
+    fake_service.delays[LIST] = 2.0
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(30)]
-        await states(waits)
+        subscriptions = [subscribe(id) for id in ids(30)]
+        await next_updates(subscriptions)
         await asyncio.sleep(2.5)
 
     run(scenario)
-    assert Counter(world.paths)[LIST] == 1
-    assert len(world.paths) > 30
+    assert Counter(fake_service.paths)[LIST] == 1
+    assert len(fake_service.paths) > 30
 
 
-def test_a_list_is_taken_again_where_it_costs_less_than_single_looks(world: World) -> None:
-    world.states = dict.fromkeys(ids(40), "idle")
+def test_list_is_preferred_when_faster_than_single_requests(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(40), "idle")
     for id in ids(40):
-        world.delays[f"/appointment/{id}.json"] = 0.1
+        fake_service.delays[f"/appointment/{id}.json"] = 0.1
 
     async def scenario() -> None:
-        await states([subscribe(id) for id in ids(40)])
-        world.requests.clear()
-        await settle(5)
+        await next_updates([subscribe(id) for id in ids(40)])
+        fake_service.requests.clear()
+        await sleep_intervals(5)
 
     run(scenario)
-    assert set(world.paths) == {LIST}
+    assert set(fake_service.paths) == {LIST}
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 10, 11, 30])
-def test_there_are_never_more_requests_than_waits(count: int, world: World) -> None:
-    world.states = dict.fromkeys(ids(count), "idle")
-    world.hidden = set(ids(count)[::2])
+def test_requests_never_outnumber_subscriptions(count: int, fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(count), "idle")
+    fake_service.hidden = set(ids(count)[::2])
 
     async def scenario() -> float:
-        waits = [subscribe(id) for id in ids(count)]
-        await states(waits)
-        world.requests.clear()
-        began = time.monotonic()
-        await settle(5)
-        return (time.monotonic() - began) / INTERVAL
+        subscriptions = [subscribe(id) for id in ids(count)]
+        await next_updates(subscriptions)
+        fake_service.requests.clear()
+        started = time.monotonic()
+        await sleep_intervals(5)
+        return (time.monotonic() - started) / INTERVAL
 
     intervals = run(scenario)
-    assert len(world.requests) <= count * (intervals + 1)
+    assert len(fake_service.requests) <= count * (intervals + 1)
 
 
-def test_waits_for_the_same_appointment_share_its_look(world: World) -> None:
-    world.states = dict.fromkeys(ids(1), "idle")
+def test_subscriptions_to_the_same_appointment_share_one_request(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(ids(1)[0]) for _ in range(20)]
-        assert await states(waits) == ["idle"] * 20
-        world.requests.clear()
-        await settle(3)
+        subscriptions = [subscribe(ids(1)[0]) for _ in range(20)]
+        assert await next_updates(subscriptions) == ["idle"] * 20
+        fake_service.requests.clear()
+        await sleep_intervals(3)
 
     run(scenario)
-    assert 1 <= len(world.requests) <= 5
+    assert 1 <= len(fake_service.requests) <= 5
 
 
-def test_each_wait_is_polled_in_its_own_interval(world: World) -> None:
+def test_each_subscription_is_polled_at_its_own_interval(fake_service: FakeService) -> None:
     fast, slow = ids(2)
-    world.states = {fast: "idle", slow: "idle"}
+    fake_service.states = {fast: "idle", slow: "idle"}
 
     async def scenario() -> None:
-        waits = [subscribe(fast, 0.1), subscribe(slow, 1.0)]
-        await states(waits)
-        world.requests.clear()
+        subscriptions = [subscribe(fast, 0.1), subscribe(slow, 1.0)]
+        await next_updates(subscriptions)
+        fake_service.requests.clear()
         await asyncio.sleep(2.0)
 
     run(scenario)
-    looks = Counter(world.paths)
-    assert 10 <= looks[f"/appointment/{fast}.json"] <= 21
-    assert 1 <= looks[f"/appointment/{slow}.json"] <= 3
+    requests = Counter(fake_service.paths)
+    assert 10 <= requests[f"/appointment/{fast}.json"] <= 21
+    assert 1 <= requests[f"/appointment/{slow}.json"] <= 3
 
 
-def test_looks_never_overlap(world: World) -> None:
-    world.states = dict.fromkeys(ids(30), "idle")
-    world.delays = {LIST: 0.3, **{f"/appointment/{id}.json": 0.05 for id in ids(30)}}
+def test_requests_never_overlap(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(30), "idle")
+    fake_service.delays = {LIST: 0.3, **{f"/appointment/{id}.json": 0.05 for id in ids(30)}}
 
     async def scenario() -> None:
-        waits = [subscribe(id, 0.05) for id in ids(30)]
+        subscriptions = [subscribe(id, 0.05) for id in ids(30)]
         await asyncio.sleep(1.0)
-        for wait in waits[:15]:
-            wait.unsubscribe()
+        for subscription in subscriptions[:15]:
+            subscription.unsubscribe()
         await asyncio.sleep(0.5)
         [subscribe(id, 0.05) for id in ids(15)]
         await asyncio.sleep(0.5)
 
     run(scenario)
-    assert world.at_once_max == 1
+    assert fake_service.concurrent_max == 1
 
 
 @pytest.mark.parametrize("count", [1, 50])
-def test_what_has_not_changed_is_not_sent_again(count: int, world: World) -> None:
-    world.has_etags = True
-    world.states = dict.fromkeys(ids(count), "idle")
+def test_unchanged_response_is_not_transferred_again(count: int, fake_service: FakeService) -> None:
+    fake_service.has_etags = True
+    fake_service.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(count)]
-        await states(waits)
-        world.requests.clear()
-        await settle(3)
-        assert {status for _, _, status in world.requests} == {304}
-        world.states |= dict.fromkeys(ids(count), "started")
-        assert await states(waits) == ["started"] * count
+        subscriptions = [subscribe(id) for id in ids(count)]
+        await next_updates(subscriptions)
+        fake_service.requests.clear()
+        await sleep_intervals(3)
+        assert {status for _, _, status in fake_service.requests} == {304}
+        fake_service.states |= dict.fromkeys(ids(count), "started")
+        assert await next_updates(subscriptions) == ["started"] * count
 
     run(scenario)
 
 
-def test_who_joins_is_told_the_state_though_the_list_has_not_changed(world: World) -> None:
-    world.has_etags = True
-    world.states = dict.fromkeys(ids(60), "idle")
+def test_new_subscription_receives_state_from_unchanged_list(fake_service: FakeService) -> None:
+    fake_service.has_etags = True
+    fake_service.states = dict.fromkeys(ids(60), "idle")
 
     async def scenario() -> None:
-        await states([subscribe(id) for id in ids(50)])
-        assert await states([subscribe(id) for id in ids(60)[45:]]) == ["idle"] * 15
+        await next_updates([subscribe(id) for id in ids(50)])
+        assert await next_updates([subscribe(id) for id in ids(60)[45:]]) == ["idle"] * 15
 
     run(scenario)
 
 
-def test_the_first_looks_of_two_triggerers_are_apart(world: World) -> None:
-    world.states = dict.fromkeys(ids(1), "idle")
+def test_first_poll_is_delayed_by_random_jitter(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
-    async def first_due() -> float:
+    async def first_delay() -> float:
         return subscribe(ids(1)[0], 100).seconds_to_next_poll
 
-    dues = [run(first_due) for _ in range(10)]
-    assert all(49.9 <= due <= 100 for due in dues)
-    assert max(dues) - min(dues) > 5
+    delays = [run(first_delay) for _ in range(10)]
+    assert all(49.9 <= delay <= 100 for delay in delays)
+    assert max(delays) - min(delays) > 5
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize(
     ("status", "error_class"), [(503, WebcamconsultServerError), (429, WebcamconsultRateLimitError)]
 )
 @pytest.mark.parametrize("count", [1, 50])
-def test_failures_in_a_row_come_at_growing_distances(
-    count: int, status: int, error_class: type[Exception], world: World
+def test_consecutive_failures_increase_delay_between_polls(
+    count: int, status: int, error_class: type[Exception], fake_service: FakeService
 ) -> None:
-    world.states = dict.fromkeys(ids(count), "idle")
+    fake_service.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(id, 0.1) for id in ids(count)]
-        assert await states(waits) == ["idle"] * count
-        world.failures["*"] = (status, {})
-        world.requests.clear()
-        assert type(await news(waits[0])) is error_class
+        subscriptions = [subscribe(id, 0.1) for id in ids(count)]
+        assert await next_updates(subscriptions) == ["idle"] * count
+        fake_service.failures["*"] = (status, {})
+        fake_service.requests.clear()
+        assert type(await next_update(subscriptions[0])) is error_class
         await asyncio.sleep(1.5)
-        world.failures.clear()
-        assert len(world.requests) <= 5
-        world.states |= dict.fromkeys(ids(count), "finished")
-        while (seen := await news(waits[0])) != "finished":
-            assert type(seen) is error_class
+        fake_service.failures.clear()
+        assert len(fake_service.requests) <= 5
+        fake_service.states |= dict.fromkeys(ids(count), "finished")
+        while (update := await next_update(subscriptions[0])) != "finished":
+            assert type(update) is error_class
 
     run(scenario)
-    failed = [began for began, _, answered in world.requests if answered == status]
+    failed = [started for started, _, returned in fake_service.requests if returned == status]
     gaps = [after - before for before, after in pairwise(failed)]
     assert len(gaps) >= 2
     assert gaps == sorted(gaps)
     assert gaps[0] >= 0.19
 
 
-def test_nobody_is_asked_before_retry_after_is_over(world: World) -> None:
-    world.states = dict.fromkeys(ids(3), "idle")
+def test_no_request_is_sent_before_retry_after_has_passed(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(3), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(id, 0.1) for id in ids(3)]
-        await states(waits)
-        world.failures["*"] = (429, {"Retry-After": "1"})
+        subscriptions = [subscribe(id, 0.1) for id in ids(3)]
+        await next_updates(subscriptions)
+        fake_service.failures["*"] = (429, {"Retry-After": "1"})
         await asyncio.wait(
-            [asyncio.ensure_future(news(wait)) for wait in waits], return_when="FIRST_COMPLETED"
+            [asyncio.ensure_future(next_update(subscription)) for subscription in subscriptions],
+            return_when="FIRST_COMPLETED",
         )
-        world.failures.clear()
-        world.requests.clear()
-        told = time.monotonic()
-        while not world.requests:
+        fake_service.failures.clear()
+        fake_service.requests.clear()
+        notified = time.monotonic()
+        while not fake_service.requests:
             await asyncio.sleep(0.01)
-        assert world.requests[0][0] - told > 0.8
+        assert fake_service.requests[0][0] - notified > 0.8
 
     run(scenario)
 
 
 @pytest.mark.parametrize("count", [3, 50])
-def test_an_appointment_that_is_gone_ends_its_own_wait_alone(count: int, world: World) -> None:
-    world.states = dict.fromkeys(ids(count), "idle")
-
-    async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(count)]
-        await states(waits)
-        del world.states[ids(count)[1]]
-        assert type(await news(waits[1])) is WebcamconsultNotFoundError
-        waits[1].unsubscribe()
-        world.states |= dict.fromkeys(world.states, "finished")
-        others = [wait for wait in waits if wait is not waits[1]]
-        assert await states(others) == ["finished"] * (count - 1)
-
-    run(scenario)
-
-
-def test_an_appointment_that_the_list_does_not_show_is_polled_alone(world: World) -> None:
-    world.states = dict.fromkeys(ids(50), "idle")
-    world.hidden = {ids(50)[7]}
-
-    async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(50)]
-        assert await states(waits) == ["idle"] * 50
-        world.requests.clear()
-        await settle(5)
-        assert len(world.requests) <= 14  # of each kind one in an interval, and what was under way
-        world.states[ids(50)[7]] = "finished"
-        assert await news(waits[7]) == "finished"
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("count", [2, 50])
-def test_a_refused_token_is_told_to_every_wait_at_once(count: int, world: World) -> None:
-    world.states = dict.fromkeys(ids(count), "idle")
-
-    async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(count)]
-        await states(waits)
-        world.token = "another"
-        world.requests.clear()
-        assert {type(error) for error in await states(waits)} == {WebcamconsultAuthenticationError}
-        assert len(world.requests) == 1
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("count", [2, 50])
-def test_a_token_that_was_replaced_in_the_connection_is_used_and_nobody_told(
-    count: int, world: World, connect: Connect
+def test_missing_appointment_is_reported_only_to_its_subscription(
+    count: int, fake_service: FakeService
 ) -> None:
-    world.states = dict.fromkeys(ids(count), "idle")
+    fake_service.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(count)]
-        await states(waits)
-        world.token = "another"
-        connect(world.url, "another")
-        await settle(3)
-        world.states |= dict.fromkeys(ids(count), "finished")
-        assert await states(waits) == ["finished"] * count
+        subscriptions = [subscribe(id) for id in ids(count)]
+        await next_updates(subscriptions)
+        del fake_service.states[ids(count)[1]]
+        assert type(await next_update(subscriptions[1])) is WebcamconsultNotFoundError
+        subscriptions[1].unsubscribe()
+        fake_service.states |= dict.fromkeys(fake_service.states, "finished")
+        others = [subscription for subscription in subscriptions if subscription is not subscriptions[1]]
+        assert await next_updates(others) == ["finished"] * (count - 1)
 
     run(scenario)
 
 
-def test_a_list_that_fails_where_single_looks_succeed_is_left_alone(world: World) -> None:
-    world.states = dict.fromkeys(ids(20), "idle")
-    world.failures[LIST] = (503, {})
+def test_appointment_missing_from_list_is_polled_individually(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(50), "idle")
+    fake_service.hidden = {ids(50)[7]}
 
     async def scenario() -> None:
-        waits = [subscribe(id, 0.1) for id in ids(20)]
-        for wait in waits:
-            while isinstance(seen := await news(wait), WebcamconsultError):
+        subscriptions = [subscribe(id) for id in ids(50)]
+        assert await next_updates(subscriptions) == ["idle"] * 50
+        fake_service.requests.clear()
+        await sleep_intervals(5)
+        # In each interval, one list request and one single request, and those in flight.
+        assert len(fake_service.requests) <= 14
+        fake_service.states[ids(50)[7]] = "finished"
+        assert await next_update(subscriptions[7]) == "finished"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("count", [2, 50])
+def test_rejected_token_is_reported_to_every_subscription_after_one_request(
+    count: int, fake_service: FakeService
+) -> None:
+    fake_service.states = dict.fromkeys(ids(count), "idle")
+
+    async def scenario() -> None:
+        subscriptions = [subscribe(id) for id in ids(count)]
+        await next_updates(subscriptions)
+        fake_service.token = "another"
+        fake_service.requests.clear()
+        assert {type(error) for error in await next_updates(subscriptions)} == {
+            WebcamconsultAuthenticationError
+        }
+        assert len(fake_service.requests) == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("count", [2, 50])
+def test_token_replaced_in_connection_is_used_without_reporting_an_error(
+    count: int, fake_service: FakeService, connect: Connect
+) -> None:
+    fake_service.states = dict.fromkeys(ids(count), "idle")
+
+    async def scenario() -> None:
+        subscriptions = [subscribe(id) for id in ids(count)]
+        await next_updates(subscriptions)
+        fake_service.token = "another"
+        connect(fake_service.url, "another")
+        await sleep_intervals(3)
+        fake_service.states |= dict.fromkeys(ids(count), "finished")
+        assert await next_updates(subscriptions) == ["finished"] * count
+
+    run(scenario)
+
+
+def test_failing_list_is_avoided_when_single_requests_succeed(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(20), "idle")
+    fake_service.failures[LIST] = (503, {})
+
+    async def scenario() -> None:
+        subscriptions = [subscribe(id, 0.1) for id in ids(20)]
+        for subscription in subscriptions:
+            while isinstance(update := await next_update(subscription), WebcamconsultError):
                 pass
-            assert seen == "idle"
+            assert update == "idle"
         await asyncio.sleep(1.0)
 
     run(scenario)
-    assert Counter(world.paths)[LIST] == 2
+    assert Counter(fake_service.paths)[LIST] == 2
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_list_that_is_refused_is_told_to_nobody(status: int, world: World) -> None:
-    world.states = dict.fromkeys(ids(20), "idle")
-    world.failures[LIST] = (status, {})
+def test_rejected_list_request_is_not_reported(status: int, fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(20), "idle")
+    fake_service.failures[LIST] = (status, {})
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(20)]
-        assert await states(waits) == ["idle"] * 20
-        await settle(3)
+        subscriptions = [subscribe(id) for id in ids(20)]
+        assert await next_updates(subscriptions) == ["idle"] * 20
+        await sleep_intervals(3)
 
     run(scenario)
-    assert Counter(world.paths)[LIST] == 1
+    assert Counter(fake_service.paths)[LIST] == 1
 
 
-def test_an_appointment_that_always_fails_does_not_hold_up_the_others(world: World) -> None:
-    world.states = dict.fromkeys(ids(4), "idle")
-    world.failures[f"/appointment/{ids(4)[0]}.json"] = (500, {})
+def test_failing_appointment_does_not_delay_others(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(4), "idle")
+    fake_service.failures[f"/appointment/{ids(4)[0]}.json"] = (500, {})
 
     async def scenario() -> None:
-        broken, *waits = [subscribe(id, 0.1) for id in ids(4)]
-        assert type(await news(broken)) is WebcamconsultServerError
-        assert await states(waits) == ["idle"] * 3
+        broken, *subscriptions = [subscribe(id, 0.1) for id in ids(4)]
+        assert type(await next_update(broken)) is WebcamconsultServerError
+        assert await next_updates(subscriptions) == ["idle"] * 3
         for state in ("started", "finished"):
             await asyncio.sleep(0.5)
             changed = time.monotonic()
-            world.states |= dict.fromkeys(ids(4), state)
-            assert await states(waits) == [state] * 3
+            fake_service.states |= dict.fromkeys(ids(4), state)
+            assert await next_updates(subscriptions) == [state] * 3
             assert time.monotonic() - changed < 2
 
     run(scenario)
 
 
 @pytest.mark.parametrize("count", [2, 50])
-def test_a_record_without_a_state_is_an_error_of_its_own_wait(count: int, world: World) -> None:
-    world.states = {**dict.fromkeys(ids(count), "idle"), ids(count)[0]: None}
+def test_record_without_state_is_reported_only_to_its_subscription(
+    count: int, fake_service: FakeService
+) -> None:
+    fake_service.states = {**dict.fromkeys(ids(count), "idle"), ids(count)[0]: None}
 
     async def scenario() -> None:
-        broken, *waits = [subscribe(id) for id in ids(count)]
-        assert await states(waits) == ["idle"] * (count - 1)
-        assert type(await news(broken)) is WebcamconsultResponseError
+        broken, *subscriptions = [subscribe(id) for id in ids(count)]
+        assert await next_updates(subscriptions) == ["idle"] * (count - 1)
+        assert type(await next_update(broken)) is WebcamconsultResponseError
 
     run(scenario)
 
 
-def test_a_connection_that_is_not_there_is_told_to_every_wait(world: World) -> None:
+def test_missing_connection_is_reported_to_every_subscription(fake_service: FakeService) -> None:
     async def scenario() -> None:
-        waits = [Poller.subscribe("nowhere", id, INTERVAL) for id in ids(3)]
-        assert {type(error) for error in await states(waits)} == {WebcamconsultConfigurationError}
+        subscriptions = [Poller.subscribe("nowhere", id, INTERVAL) for id in ids(3)]
+        assert {type(error) for error in await next_updates(subscriptions)} == {
+            WebcamconsultConfigurationError
+        }
 
     run(scenario)
 
 
-def test_a_connection_that_changes_is_picked_up(
-    world: World, connect: Connect, monkeypatch: pytest.MonkeyPatch
+def test_changed_connection_is_used(
+    fake_service: FakeService, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poller, "CONNECTION_SECONDS", 0.3)
-    world.states = dict.fromkeys(ids(1), "idle")
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
-    async def scenario(other: World) -> None:
-        wait = subscribe(ids(1)[0])
-        await news(wait)
+    async def scenario(other: FakeService) -> None:
+        subscription = subscribe(ids(1)[0])
+        await next_update(subscription)
         connect(other.url, TOKEN)
-        assert await news(wait) == "finished"
+        assert await next_update(subscription) == "finished"
 
-    with running(World()) as other:
+    with running(FakeService()) as other:
         other.states = dict.fromkeys(ids(1), "finished")
         run(lambda: scenario(other))
 
 
-def test_a_connection_that_cannot_be_read_any_more_stays_as_it_was(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_last_known_connection_is_used_when_it_can_no_longer_be_read(
+    fake_service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poller, "CONNECTION_SECONDS", 0.1)
-    world.states = dict.fromkeys(ids(1), "idle")
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        wait = subscribe(ids(1)[0])
-        await news(wait)
+        subscription = subscribe(ids(1)[0])
+        await next_update(subscription)
         monkeypatch.delenv(f"AIRFLOW_CONN_{CONN_ID.upper()}")
-        await settle(3)
-        world.states = dict.fromkeys(ids(1), "finished")
-        assert await news(wait) == "finished"
+        await sleep_intervals(3)
+        fake_service.states = dict.fromkeys(ids(1), "finished")
+        assert await next_update(subscription) == "finished"
 
     run(scenario)
 
 
-def test_a_failure_of_the_poll_itself_reaches_every_wait(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_internal_failure_is_raised_in_every_subscription(
+    fake_service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.states = dict.fromkeys(ids(50), "idle")
+    fake_service.states = dict.fromkeys(ids(50), "idle")
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -573,47 +585,47 @@ def test_a_failure_of_the_poll_itself_reaches_every_wait(
     monkeypatch.setattr(poller, "_states", broken)
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(50)]
-        results = await asyncio.gather(*map(news, waits), return_exceptions=True)
+        subscriptions = [subscribe(id) for id in ids(50)]
+        results = await asyncio.gather(*map(next_update, subscriptions), return_exceptions=True)
         assert {type(result) for result in results} == {RuntimeError}
         assert {type(result.__cause__) for result in results} == {ZeroDivisionError}
-        # Who comes later begins anew.
+        # The next subscription uses a new poller.
         monkeypatch.undo()
 
     run(scenario)
 
 
-# How it lives and ends
+# Life cycle
 
 
-def test_the_poll_ends_with_its_last_wait(world: World) -> None:
-    world.states = dict.fromkeys(ids(2), "idle")
+def test_poller_stops_with_its_last_subscription(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(2), "idle")
 
     async def scenario() -> None:
-        waits = [subscribe(id) for id in ids(2)]
-        await states(waits)
-        poll = waits[0]._poller
-        waits[0].unsubscribe()
-        await settle(1)
-        assert not poll._task.done()
-        waits[1].unsubscribe()
-        await asyncio.wait_for(poll._task, INTERVAL)
-        world.requests.clear()
-        await settle(3)
+        subscriptions = [subscribe(id) for id in ids(2)]
+        await next_updates(subscriptions)
+        shared = subscriptions[0]._poller
+        subscriptions[0].unsubscribe()
+        await sleep_intervals(1)
+        assert not shared._task.done()
+        subscriptions[1].unsubscribe()
+        await asyncio.wait_for(shared._task, INTERVAL)
+        fake_service.requests.clear()
+        await sleep_intervals(3)
 
     run(scenario)
-    assert world.requests == []
+    assert fake_service.requests == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("webcamconsult-poller")]
 
 
-def test_a_cancellation_ends_the_poll_whatever_it_is_at(world: World) -> None:
-    world.states = dict.fromkeys(ids(1), "idle")
+def test_cancellation_stops_poller_at_any_moment(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        for moment in range(200):
-            wait = subscribe(ids(1)[0], 0.001)
-            await asyncio.sleep(moment % 20 / 1000)
-            task = wait._poller._task
+        for attempt in range(200):
+            subscription = subscribe(ids(1)[0], 0.001)
+            await asyncio.sleep(attempt % 20 / 1000)
+            task = subscription._poller._task
             task.cancel()
             await asyncio.wait([task], timeout=5)
             assert task.cancelled()
@@ -621,103 +633,103 @@ def test_a_cancellation_ends_the_poll_whatever_it_is_at(world: World) -> None:
     run(scenario)
 
 
-def test_to_leave_twice_is_to_leave(world: World) -> None:
-    world.states = dict.fromkeys(ids(1), "idle")
+def test_unsubscribe_is_idempotent(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
         one, other = subscribe(ids(1)[0]), subscribe(ids(1)[0])
         one.unsubscribe()
         one.unsubscribe()
-        assert await news(other) == "idle"
+        assert await next_update(other) == "idle"
 
     run(scenario)
 
 
-def test_who_joins_while_the_last_one_leaves_is_polled(world: World) -> None:
-    world.states = dict.fromkeys(ids(2), "idle")
-    world.delays[f"/appointment/{ids(2)[0]}.json"] = 0.5
+def test_subscription_made_while_the_last_one_ends_is_polled(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(2), "idle")
+    fake_service.delays[f"/appointment/{ids(2)[0]}.json"] = 0.5
 
     async def scenario() -> None:
         first = subscribe(ids(2)[0], 0.01)
         await asyncio.sleep(0.2)
-        first.unsubscribe()  # its look is under way
-        assert await news(subscribe(ids(2)[1])) == "idle"
+        first.unsubscribe()  # while its request is in flight
+        assert await next_update(subscribe(ids(2)[1])) == "idle"
 
     run(scenario)
-    assert world.at_once_max == 1
+    assert fake_service.concurrent_max == 1
 
 
-def test_the_poll_logs_into_nobodys_task(world: World) -> None:
+def test_poller_does_not_log_to_a_task(fake_service: FakeService) -> None:
     task_of_log = contextvars.ContextVar("task_of_log", default="none")
-    seen = set()
+    tasks = set()
 
-    class Listener(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            seen.add(task_of_log.get())
+            tasks.add(task_of_log.get())
 
-    world.states = dict.fromkeys(ids(1), "idle")
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        task_of_log.set("of the first wait")
-        wait = subscribe(ids(1)[0])
-        await news(wait)
-        poll = wait._poller
-        wait.unsubscribe()
-        await poll._task
+        task_of_log.set("task of the first subscription")
+        subscription = subscribe(ids(1)[0])
+        await next_update(subscription)
+        shared = subscription._poller
+        subscription.unsubscribe()
+        await shared._task
 
-    listener = Listener()
-    poller.logger.addHandler(listener)
+    recorder = Recorder()
+    poller.logger.addHandler(recorder)
     old_level = poller.logger.level
     poller.logger.setLevel(logging.DEBUG)
     try:
         run(scenario)
     finally:
-        poller.logger.removeHandler(listener)
+        poller.logger.removeHandler(recorder)
         poller.logger.setLevel(old_level)
-    assert seen == {"none"}
+    assert tasks == {"none"}
 
 
-def test_another_event_loop_has_a_poll_of_its_own(world: World) -> None:
-    world.states = dict.fromkeys(ids(1), "idle")
+def test_each_event_loop_has_its_own_poller(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> Any:
-        wait = subscribe(ids(1)[0])
-        assert await news(wait) == "idle"
-        return wait._poller
+        subscription = subscribe(ids(1)[0])
+        assert await next_update(subscription) == "idle"
+        return subscription._poller
 
     assert run(scenario) is not run(scenario)
 
 
-def test_a_look_that_never_ends_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_poll_is_abandoned(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller, "POLL_MAX_SECONDS", 0.3)
-    world.states = dict.fromkeys(ids(1), "idle")
+    fake_service.states = dict.fromkeys(ids(1), "idle")
     path = f"/appointment/{ids(1)[0]}.json"
-    world.delays[path] = 3
+    fake_service.delays[path] = 3
 
     async def scenario() -> None:
-        wait = subscribe(ids(1)[0])
-        assert "did not end within 0.3 s" in str(await news(wait))
-        world.delays.clear()
-        assert await news(wait) == "idle"
+        subscription = subscribe(ids(1)[0])
+        assert "did not finish within 0.3 s" in str(await next_update(subscription))
+        fake_service.delays.clear()
+        assert await next_update(subscription) == "idle"
 
     run(scenario)
 
 
-# How long it waits
+# Delays
 
 
 @pytest.mark.parametrize(
     ("interval", "failures", "shortest", "longest"),
     [(5, 0, 5, 5), (5, 1, 10, 11), (5, 2, 20, 22), (5, 9, 60, 66), (300, 9, 300, 330), (0, 0, 1, 1)],
 )
-def test_the_pause_grows_with_the_failures_up_to_a_limit(
+def test_delay_grows_with_failures_up_to_a_limit(
     interval: float, failures: int, shortest: float, longest: float
 ) -> None:
     assert shortest <= next_delay_seconds(interval, failures, None) <= longest
 
 
-@pytest.mark.parametrize(("retry_after", "pause"), [(45, 45), (3, 11), (3600, 120)])
-def test_the_pause_is_as_long_as_the_service_asks_up_to_a_limit(retry_after: float, pause: float) -> None:
+@pytest.mark.parametrize(("retry_after", "longest"), [(45, 45), (3, 11), (3600, 120)])
+def test_delay_follows_retry_after_up_to_a_limit(retry_after: float, longest: float) -> None:
     error = WebcamconsultRateLimitError("Sentence.", retry_after=retry_after)
-    assert next_delay_seconds(5, 1, error) <= pause
-    assert next_delay_seconds(5, 1, error) >= min(pause, 10)
+    assert next_delay_seconds(5, 1, error) <= longest
+    assert next_delay_seconds(5, 1, error) >= min(longest, 10)

@@ -1,4 +1,4 @@
-"""The sandbox against the API document: every endpoint, with the document's own requests and answers."""
+"""The sandbox matches the API document: every endpoint, with the document's requests and responses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCUMENT = (Path(__file__).parent / "webcamconsult-api.txt").read_text(encoding="utf-8")
-# Not in the document's examples, but in the answers of the live service.
+# Not in the document's examples, but in the responses of the live service.
 EXTRA_KEYS = {"appointments": {"token"}}
 
 
-def mended(text: str) -> Any:
-    """Read the first JSON value of a text, in spite of the document's typos.
+def parse_lenient(text: str) -> Any:
+    """
+    Read the first JSON value of a text, despite the document's typos.
 
-    These are a comma after the last item, no comma between two lines, and a closing brace too many (which is
-    beyond the end of the first value).
+    The typos are a comma after the last item, a missing comma between two lines, and an extra closing brace
+    after the end of the first value.
     """
     text = re.sub(r'"\s*\n(\s*")', r'",\n\1', text)
     text = re.sub(r",(\s*[}\]])", r"\1", text)
@@ -36,13 +37,13 @@ def mended(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint as the document has it."""
+    """One documented endpoint."""
 
     method: str
     path: str
     authorization: str
     request: Any
-    answers: dict[int, Any]
+    responses: dict[int, Any]
 
     @property
     def resource(self) -> str:
@@ -56,18 +57,18 @@ def endpoints(document: str) -> Iterator[Endpoint]:
     """Find the endpoints in the document."""
     _, *parts = re.split(r"^(GET|POST|PUT|DELETE)(/\S+)$", document, flags=re.MULTILINE)
     for method, path, section in zip(*[iter(parts)] * 3, strict=True):
-        asked, *answered = re.split(r"^Response\s+(\d+)$", section, flags=re.MULTILINE)
-        authorization = re.search(r"^Authorization: (.+)$", asked, re.MULTILINE)
+        request, *responses = re.split(r"^Response\s+(\d+)$", section, flags=re.MULTILINE)
+        authorization = re.search(r"^Authorization: (.+)$", request, re.MULTILINE)
         assert authorization
-        _, _, body = asked.partition("\nBody\n")
+        _, _, body = request.partition("\nBody\n")
         yield Endpoint(
             method,
             path,
             authorization[1],
-            mended(body) if body else None,
+            parse_lenient(body) if body else None,
             {
-                int(status): mended(text.partition("\nBody\n")[2])
-                for status, text in zip(answered[::2], answered[1::2], strict=True)
+                int(status): parse_lenient(text.partition("\nBody\n")[2])
+                for status, text in zip(responses[::2], responses[1::2], strict=True)
             },
         )
 
@@ -79,7 +80,7 @@ each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda e: f"{
 
 @pytest.fixture
 def sandbox(documented_sandbox: Sandbox) -> Sandbox:
-    """Give the sandbox with the document's own tokens, emptied."""
+    """Return the sandbox with the document's tokens and no records."""
     for delete in (endpoint for endpoint in ENDPOINTS if endpoint.method == "DELETE"):
         for token in documented_sandbox.tokens:
             for record in documented_sandbox.records(delete.resource, token):
@@ -100,11 +101,11 @@ def send(endpoint: Endpoint, sandbox: Sandbox, record_id: str = "", **options: A
 
 
 def create(endpoint: Endpoint, sandbox: Sandbox) -> str:
-    """Create the document's example in the organisation of the endpoint's own example."""
+    """Create the document's example record in the organisation of the endpoint's example."""
     headers = {"Authorization": endpoint.authorization}
-    answer = send(CREATE[endpoint.resource], sandbox, headers=headers)
-    assert answer.status_code == 200
-    ((record),) = answer.json().values()
+    response = send(CREATE[endpoint.resource], sandbox, headers=headers)
+    assert response.status_code == 200
+    ((record),) = response.json().values()
     return str(record["id"])
 
 
@@ -117,15 +118,15 @@ def shape(value: Any) -> Any:
     return type(value).__name__
 
 
-def without_extra_keys(answer: Any, resource: str) -> Any:
-    for record in answer if isinstance(answer, list) else answer.values():
+def without_extra_keys(response: Any, resource: str) -> Any:
+    for record in response if isinstance(response, list) else response.values():
         if isinstance(record, dict):
             for key in EXTRA_KEYS.get(resource, ()):
                 assert isinstance(record.pop(key), str)
-    return answer
+    return response
 
 
-def test_the_document_has_fifteen_endpoints_five_for_each_resource() -> None:
+def test_document_has_five_endpoints_for_each_resource() -> None:
     assert [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS] == [
         ("GET", "/users.json"),
         ("POST", "/users.json"),
@@ -145,46 +146,44 @@ def test_the_document_has_fifteen_endpoints_five_for_each_resource() -> None:
     ]
     assert {endpoint.resource for endpoint in ENDPOINTS} == {"users", "clients", "appointments"}
     assert all(endpoint.request for endpoint in ENDPOINTS if endpoint.method != "GET")
-    assert all(200 in endpoint.answers for endpoint in ENDPOINTS)
+    assert all(200 in endpoint.responses for endpoint in ENDPOINTS)
 
 
 @each_endpoint
-def test_takes_the_documented_request_and_gives_the_documented_answer(
-    sandbox: Sandbox, endpoint: Endpoint
-) -> None:
+def test_documented_request_returns_documented_structure(sandbox: Sandbox, endpoint: Endpoint) -> None:
     record_id = "" if endpoint.method == "POST" else create(endpoint, sandbox)
-    answer = send(endpoint, sandbox, record_id)
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"].partition(";")[0] == "application/json"
-    assert shape(without_extra_keys(answer.json(), endpoint.resource)) == shape(endpoint.answers[200])
+    response = send(endpoint, sandbox, record_id)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].partition(";")[0] == "application/json"
+    assert shape(without_extra_keys(response.json(), endpoint.resource)) == shape(endpoint.responses[200])
 
 
 @each_endpoint
-def test_answers_the_values_of_the_document(sandbox: Sandbox, endpoint: Endpoint) -> None:
+def test_documented_request_returns_documented_values(sandbox: Sandbox, endpoint: Endpoint) -> None:
     record_id = "" if endpoint.method == "POST" else create(endpoint, sandbox)
-    answered = without_extra_keys(send(endpoint, sandbox, record_id).json(), endpoint.resource)
-    documented = endpoint.answers[200]
+    returned = without_extra_keys(send(endpoint, sandbox, record_id).json(), endpoint.resource)
+    documented = endpoint.responses[200]
     if endpoint.method != "DELETE":
-        generated = {"id", "authentication_token"}
-        (answered,) = answered if isinstance(answered, list) else answered.values()
+        read_only = {"id", "authentication_token"}
+        (returned,) = returned if isinstance(returned, list) else returned.values()
         (documented,) = documented if isinstance(documented, list) else documented.values()
-        answered = {key: value for key, value in answered.items() if key not in generated}
-        documented = {key: value for key, value in documented.items() if key not in generated}
-    assert answered == documented
+        returned = {key: value for key, value in returned.items() if key not in read_only}
+        documented = {key: value for key, value in documented.items() if key not in read_only}
+    assert returned == documented
 
 
 @each_endpoint
-def test_takes_the_token_as_the_documented_parameter(sandbox: Sandbox, endpoint: Endpoint) -> None:
+def test_token_is_accepted_as_documented_parameter(sandbox: Sandbox, endpoint: Endpoint) -> None:
     record_id = "" if endpoint.method == "POST" else create(endpoint, sandbox)
     token = endpoint.authorization.partition("=")[2]
-    answer = send(endpoint, sandbox, record_id, headers={}, params={"authentication_token": token})
-    assert answer.status_code == 200
+    response = send(endpoint, sandbox, record_id, headers={}, params={"authentication_token": token})
+    assert response.status_code == 200
 
 
 @each_endpoint
-def test_takes_the_address_of_the_document_with_its_two_slashes(sandbox: Sandbox, endpoint: Endpoint) -> None:
+def test_documented_url_with_double_slash_is_accepted(sandbox: Sandbox, endpoint: Endpoint) -> None:
     record_id = "" if endpoint.method == "POST" else create(endpoint, sandbox)
-    # Not by requests, some versions of which send only one of them.
+    # Some versions of requests send only one of the slashes.
     connection = http.client.HTTPConnection(sandbox.url.removeprefix("http://"), timeout=30)
     path = "/" + endpoint.url(sandbox, record_id).removeprefix(sandbox.url)
     headers = {"Authorization": endpoint.authorization, "Content-Type": "application/json"}
@@ -195,54 +194,52 @@ def test_takes_the_address_of_the_document_with_its_two_slashes(sandbox: Sandbox
 
 
 @each_endpoint
-def test_refuses_a_request_without_a_token(sandbox: Sandbox, endpoint: Endpoint) -> None:
-    answer = send(endpoint, sandbox, "1234567890abcdef12345678", headers={})
-    assert answer.status_code == 401
-    assert answer.headers["Content-Type"].partition(";")[0] == "text/plain"
-    assert answer.text == "HTTP Token: Access denied."
+def test_request_without_token_returns_401(sandbox: Sandbox, endpoint: Endpoint) -> None:
+    response = send(endpoint, sandbox, "1234567890abcdef12345678", headers={})
+    assert response.status_code == 401
+    assert response.headers["Content-Type"].partition(";")[0] == "text/plain"
+    assert response.text == "HTTP Token: Access denied."
 
 
 @pytest.mark.parametrize(
     "endpoint", [e for e in ENDPOINTS if "{" in e.path], ids=lambda e: f"{e.method} {e.path}"
 )
-def test_does_not_find_a_record_that_is_not_there(sandbox: Sandbox, endpoint: Endpoint) -> None:
-    answer = send(endpoint, sandbox, "1234567890abcdef12345678")
-    assert answer.status_code == 404
-    assert answer.json() == {"status": 404, "error": "Not Found"}
+def test_missing_record_returns_404(sandbox: Sandbox, endpoint: Endpoint) -> None:
+    response = send(endpoint, sandbox, "1234567890abcdef12345678")
+    assert response.status_code == 404
+    assert response.json() == {"status": 404, "error": "Not Found"}
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_refuses_a_second_user_with_the_same_email_in_the_documented_words(
-    sandbox: Sandbox, method: str
-) -> None:
+def test_duplicate_email_is_rejected_with_documented_error(sandbox: Sandbox, method: str) -> None:
     users = CREATE["users"]
     create(users, sandbox)
     if method == "POST":
-        answer = send(users, sandbox)
+        response = send(users, sandbox)
     else:
         other = send(users, sandbox, json={"user": {"email": "other@example.com"}}).json()["user"]["id"]
         update = next(e for e in ENDPOINTS if e.path == "/users/{user_id}.json" and e.method == "PUT")
-        answer = send(update, sandbox, other, json={"user": {"email": "JAkkermans@example.com"}})
-    assert answer.status_code == 422
-    assert answer.json() == users.answers[422]
+        response = send(update, sandbox, other, json={"user": {"email": "JAkkermans@example.com"}})
+    assert response.status_code == 422
+    assert response.json() == users.responses[422]
 
 
 @pytest.mark.parametrize("resource", ["clients", "appointments"])
-def test_refuses_with_the_documented_errors_object(sandbox: Sandbox, resource: str) -> None:
+def test_invalid_attribute_is_rejected_with_documented_errors_object(sandbox: Sandbox, resource: str) -> None:
     endpoint = CREATE[resource]
     (envelope,) = endpoint.request
-    answer = send(endpoint, sandbox, json={envelope: {**endpoint.request[envelope], "nonsense": 1}})
-    assert answer.status_code == 422
-    assert answer.json().keys() == endpoint.answers[422].keys() == {"errors"}
+    response = send(endpoint, sandbox, json={envelope: {**endpoint.request[envelope], "nonsense": 1}})
+    assert response.status_code == 422
+    assert response.json().keys() == endpoint.responses[422].keys() == {"errors"}
 
 
 @pytest.mark.parametrize("resource", ["users", "clients", "appointments"])
-def test_takes_every_attribute_that_the_document_lists_as_writable(sandbox: Sandbox, resource: str) -> None:
+def test_documented_writable_attributes_are_accepted(sandbox: Sandbox, resource: str) -> None:
     section = DOCUMENT[DOCUMENT.index(f"\n{resource[:-1].title()}\n\n") :].partition("generated:")[0]
-    listed = re.findall(r"• (\w+)", section)
+    documented = re.findall(r"• (\w+)", section)
     endpoint = CREATE[resource]
     (envelope,) = endpoint.request
-    assert len(listed) >= 7
-    answer = send(endpoint, sandbox, json={envelope: dict.fromkeys(listed)})
-    assert answer.status_code == 200
-    assert set(listed) <= answer.json()[envelope].keys()
+    assert len(documented) >= 7
+    response = send(endpoint, sandbox, json={envelope: dict.fromkeys(documented)})
+    assert response.status_code == 200
+    assert set(documented) <= response.json()[envelope].keys()

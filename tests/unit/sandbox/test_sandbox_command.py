@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_webcamconsult.sandbox`` as a process of its own."""
+"""``python -m airflow_provider_webcamconsult.sandbox`` as a separate process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-m", "airflow_provider_webcamconsult.sandbox"]
 
 @dataclass
 class Command:
-    """A sandbox that runs as a command, and what it said when it began to listen."""
+    """A sandbox that runs as a command, and its output on start."""
 
     process: subprocess.Popen[str]
     banner: str
@@ -46,8 +46,8 @@ class Command:
             method, f"{self.connection['host']}{path}", headers=headers, timeout=30, **options
         )
 
-    def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
-        self.process.send_signal(number)
+    def end(self, signal_number: int = signal.SIGINT) -> tuple[int, str]:
+        self.process.send_signal(signal_number)
         rest, log = self.process.communicate(timeout=30)
         assert rest == ""
         return self.process.returncode, log
@@ -60,12 +60,12 @@ def running(*arguments: str) -> Iterator[Command]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # As in a pipe of the user's: what is not flushed does not arrive.
+        # As in a user's pipe: output that is not flushed does not arrive.
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     ) as process:
         assert process.stdout
-        impatience = threading.Timer(60, process.kill)
-        impatience.start()
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
         banner = ""
         while not banner.startswith("export") and "\nexport" not in banner:
             line = process.stdout.readline()
@@ -74,19 +74,19 @@ def running(*arguments: str) -> Iterator[Command]:
         try:
             yield Command(process, banner)
         finally:
-            impatience.cancel()
+            watchdog.cancel()
             process.kill()
 
 
-def refused(*arguments: str) -> str:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.stderr
+def error_output(*arguments: str) -> str:
+    result = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
 
 
-def test_it_prints_its_address_its_tokens_and_the_connection_to_paste() -> None:
+def test_banner_shows_url_tokens_and_connection() -> None:
     with running() as command:
         url = command.connection["host"]
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
@@ -99,14 +99,14 @@ def test_it_prints_its_address_its_tokens_and_the_connection_to_paste() -> None:
         assert command("GET", "/users.json").status_code == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_stop_it_quietly_even_with_connections_open(number: int) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_sigint_and_sigterm_stop_cleanly_with_open_connections(signal_number: int) -> None:
     with running() as command, requests.Session() as session:
         session.get(f"{command.connection['host']}/nothing.json", timeout=30)
-        assert command.end(number) == (0, "GET /*** 404\n")
+        assert command.end(signal_number) == (0, "GET /*** 404\n")
 
 
-def test_its_log_shows_neither_tokens_nor_personal_data() -> None:
+def test_log_contains_no_tokens_or_personal_data() -> None:
     with running() as command:
         body = {"user": {"last_name": "Akkermans", "email": "jakkermans@example.com"}}
         token = command.connection["password"]
@@ -115,7 +115,7 @@ def test_its_log_shows_neither_tokens_nor_personal_data() -> None:
         assert command.end() == (0, "POST /users.json 200\nGET /users/*** 404\n")
 
 
-def test_its_options_reach_the_sandbox() -> None:
+def test_options_are_passed_to_sandbox() -> None:
     with running(
         "--token", "one", "two", "--token", "it's", "--states", "begonnen", "--plural-paths"
     ) as command:
@@ -129,7 +129,7 @@ def test_its_options_reach_the_sandbox() -> None:
         assert command("GET", f"/appointment/{record_id}.json").status_code == 404
 
 
-def test_a_data_file_survives_a_restart_even_after_a_kill(tmp_path: Path) -> None:
+def test_data_survives_kill_and_restart(tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     with running("--data", str(data)) as command:
         created = command("POST", "/users.json", json={"user": {"last_name": "Akkermans"}}).json()["user"]
@@ -138,40 +138,40 @@ def test_a_data_file_survives_a_restart_even_after_a_kill(tmp_path: Path) -> Non
         assert command("GET", f"/users/{created['id']}.json").json() == {"user": created}
 
 
-def test_a_port_in_use_is_one_clear_sentence() -> None:
+def test_port_in_use_prints_one_line_error() -> None:
     with Sandbox() as sandbox:
         port = sandbox.url.rpartition(":")[2]
-        error = refused("--port", port)
+        error = error_output("--port", port)
     assert len(error.splitlines()) == 1
-    assert f"cannot listen on 127.0.0.1 port {port}" in error
-    assert "port 0 takes a free one" in error
+    assert f"Cannot listen on 127.0.0.1 port {port}" in error
+    assert "Use port 0 to pick a free port" in error
 
 
 @pytest.mark.parametrize("states", ["idle,finished", "idle:5x,finished", ""])
-def test_states_that_cannot_be_read_are_one_clear_sentence(states: str) -> None:
-    error = refused("--port", "0", "--states", states)
+def test_invalid_states_print_one_line_error(states: str) -> None:
+    error = error_output("--port", "0", "--states", states)
     assert len(error.splitlines()) == 1
     assert "states" in error
 
 
-def test_a_damaged_data_file_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_damaged_data_file_prints_one_line_error(tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     data.write_text("{")
-    error = refused("--port", "0", "--data", str(data))
+    error = error_output("--port", "0", "--data", str(data))
     assert len(error.splitlines()) == 1
     assert "data.json" in error
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
+def test_missing_extra_prints_install_command() -> None:
     code = (
         "import runpy, sys; sys.modules['uvicorn'] = None;"
         "runpy.run_module('airflow_provider_webcamconsult.sandbox', run_name='__main__')"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "python -m airflow_provider_webcamconsult.sandbox: the sandbox needs uvicorn: "
-        "pip install 'airflow-provider-webcamconsult[sandbox]'"
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "python -m airflow_provider_webcamconsult.sandbox: The sandbox requires uvicorn, which is not "
+        "installed. Run: pip install 'airflow-provider-webcamconsult[sandbox]'"
     ]

@@ -1,4 +1,4 @@
-"""The sandbox as a context manager: starting, stopping, looking inside, and keeping its data."""
+"""The sandbox as a context manager: starting, stopping, inspecting and saving its data."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 # Starting and stopping
 
 
-def test_it_answers_from_the_start_and_its_port_is_free_after_the_end(access: type[Api]) -> None:
+def test_sandbox_responds_after_start_and_frees_port_after_stop(access: type[Api]) -> None:
     with Sandbox() as sandbox:
         assert access(sandbox)("GET", "/users.json").status_code == 200
         port = int(sandbox.url.removeprefix("http://127.0.0.1:"))
     with pytest.raises(requests.ConnectionError):
         requests.get(sandbox.url, timeout=30)
-    with Sandbox(port=port) as again:
-        assert again.url == sandbox.url
+    with Sandbox(port=port) as restarted:
+        assert restarted.url == sandbox.url
 
 
-def test_it_stops_with_idle_and_stalled_connections_open(access: type[Api]) -> None:
+def test_sandbox_stops_with_idle_and_stalled_connections(access: type[Api]) -> None:
     threads = set(threading.enumerate())
     with Sandbox() as sandbox:
         api = access(sandbox)
@@ -57,14 +57,14 @@ def test_it_stops_with_idle_and_stalled_connections_open(access: type[Api]) -> N
     api.session.close()
 
 
-def test_two_run_at_the_same_time_without_knowing_of_each_other(access: type[Api]) -> None:
+def test_two_sandboxes_run_independently(access: type[Api]) -> None:
     with Sandbox() as one, Sandbox() as two:
         access(one).create("user", email="jakkermans@example.com")
         assert one.url != two.url
         assert access(two)("GET", "/users.json").json() == []
 
 
-def test_it_can_be_started_and_stopped_by_hand_and_again(access: type[Api]) -> None:
+def test_sandbox_can_be_started_and_stopped_manually_and_restarted(access: type[Api]) -> None:
     sandbox = Sandbox()
     with pytest.raises(RuntimeError, match="not been started"):
         _ = sandbox.url
@@ -78,38 +78,38 @@ def test_it_can_be_started_and_stopped_by_hand_and_again(access: type[Api]) -> N
         assert len(sandbox.records("users")) == count
 
 
-def test_it_stops_when_the_test_fails() -> None:
+def test_sandbox_stops_when_with_block_raises() -> None:
     with pytest.raises(ZeroDivisionError), Sandbox() as sandbox:
         _ = 1 / 0
     with pytest.raises(requests.ConnectionError):
         requests.get(sandbox.url, timeout=30)
 
 
-def test_it_listens_on_loopback_alone() -> None:
+def test_sandbox_listens_only_on_loopback() -> None:
     with Sandbox() as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", int(sandbox.url.rpartition(":")[2])), timeout=30)
 
 
-def test_a_port_that_is_in_use_or_is_none_is_a_clear_error() -> None:
-    with Sandbox() as sandbox, pytest.raises(SandboxError, match=r"cannot listen on .*in use"):
+def test_port_in_use_and_invalid_port_raise_clear_errors() -> None:
+    with Sandbox() as sandbox, pytest.raises(SandboxError, match=r"Cannot listen on .*in use"):
         Sandbox(port=int(sandbox.url.rpartition(":")[2])).start()
     with pytest.raises(SandboxError, match="0 to 65535"):
         Sandbox(port=70_000).start()
 
 
 @pytest.mark.parametrize("tokens", [(), ("",), ("a b",), ('a"b',), ("a,b",), ("é",)])
-def test_tokens_that_no_header_can_carry_are_refused(tokens: tuple[str, ...]) -> None:
+def test_tokens_invalid_in_a_header_are_rejected(tokens: tuple[str, ...]) -> None:
     with pytest.raises(SandboxError, match="token"):
         Sandbox(tokens=tokens)
 
 
-def test_a_single_token_may_be_given_as_a_string() -> None:
+def test_single_token_may_be_a_string() -> None:
     assert Sandbox(tokens="only").tokens == ("only",)
 
 
-def test_importing_it_imports_neither_the_server_nor_the_rest_of_the_package_nor_airflow() -> None:
+def test_sandbox_imports_server_lazily_and_never_the_provider_or_airflow() -> None:
     code = """
 import sys
 from airflow_provider_webcamconsult.sandbox import Sandbox
@@ -118,14 +118,14 @@ with Sandbox():
     pass
 assert not {"airflow", "requests", "pendulum"} & sys.modules.keys()
 package = "airflow_provider_webcamconsult"
-ours = {name for name in sys.modules if name.startswith(f"{package}.")}
-assert all(name.startswith(f"{package}.sandbox") for name in ours), ours
+loaded = {name for name in sys.modules if name.startswith(f"{package}.")}
+assert all(name.startswith(f"{package}.sandbox") for name in loaded), loaded
 """
-    done = run_python(code)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = run_python(code)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_without_the_extra_the_error_says_what_to_install() -> None:
+def test_missing_extra_raises_error_with_install_command() -> None:
     code = """
 import sys
 sys.modules["starlette"] = None
@@ -138,10 +138,10 @@ except SandboxError as error:
     assert "pip install 'airflow-provider-webcamconsult[sandbox]'" in run_python(code).stdout
 
 
-# Looking inside
+# Inspecting
 
 
-def test_it_records_the_requests_in_order_without_queries_and_without_the_control_endpoint(
+def test_requests_are_recorded_in_order_without_query_or_control_endpoint(
     access: type[Api],
 ) -> None:
     with Sandbox() as sandbox:
@@ -160,13 +160,13 @@ def test_it_records_the_requests_in_order_without_queries_and_without_the_contro
         )
 
 
-def test_the_default_organisations_are_those_of_the_document() -> None:
+def test_default_tokens_are_those_of_the_document() -> None:
     tokens = ("38826f79010b41b5aaeb4710debb09db", "eb4710debb09db38826f79010b41b5aa")
     assert Sandbox().tokens == tokens
     assert Sandbox().token == tokens[0]
 
 
-def test_records_are_a_copy_of_what_an_organisation_has(access: type[Api]) -> None:
+def test_records_returns_copy_of_organisation_data(access: type[Api]) -> None:
     with Sandbox(tokens=("one", "two")) as sandbox:
         access(sandbox, "two").create("client", division_ids=["1"])
         assert sandbox.records("clients") == []
@@ -175,11 +175,11 @@ def test_records_are_a_copy_of_what_an_organisation_has(access: type[Api]) -> No
         record["division_ids"].append("2")
         assert sandbox.records("clients", token="two")[0]["division_ids"] == ["1"]
         for resource, token in (("nonsense", "one"), ("clients", "nobody's")):
-            with pytest.raises(ValueError, match="users or clients or appointments"):
+            with pytest.raises(ValueError, match="users, clients, appointments"):
                 sandbox.records(resource, token)
 
 
-def test_the_log_has_a_line_for_each_request_and_neither_tokens_nor_personal_data(
+def test_log_has_one_line_per_request_without_tokens_or_personal_data(
     access: type[Api], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -190,19 +190,19 @@ def test_the_log_has_a_line_for_each_request_and_neither_tokens_nor_personal_dat
         api("GET", f"/users/{user['id']}.json", params={"authentication_token": sandbox.token})
         api("GET", "/users/jakkermans@example.com.json")
         api("GET", f"/{sandbox.token}/users.json%0aGET /forged")
-    ours = [r.getMessage() for r in caplog.records if r.name == "airflow_provider_webcamconsult.sandbox"]
-    assert ours == [
+    messages = [r.getMessage() for r in caplog.records if r.name == "airflow_provider_webcamconsult.sandbox"]
+    assert messages == [
         "POST /users.json 200",
         "POST /users.json 422",
         f"GET /users/{user['id']}.json 200",
         "GET /users/*** 404",
         "GET /***/***/*** 404",
     ]
-    from_the_server = [r.getMessage() for r in caplog.records if r.name.startswith(("uvicorn", "starlette"))]
-    assert from_the_server == []
+    server_messages = [r.getMessage() for r in caplog.records if r.name.startswith(("uvicorn", "starlette"))]
+    assert server_messages == []
 
 
-def test_many_clients_at_once_lose_nothing(access: type[Api]) -> None:
+def test_concurrent_creates_are_all_stored(access: type[Api]) -> None:
     with Sandbox() as sandbox:
         threads = [
             threading.Thread(target=lambda: [access(sandbox).create("client") for _ in range(10)])
@@ -215,31 +215,31 @@ def test_many_clients_at_once_lose_nothing(access: type[Api]) -> None:
         assert len(sandbox.records("clients")) == len(sandbox.requests) == 80
 
 
-# Keeping its data
+# Saving its data
 
 
-def test_a_data_file_keeps_everything_after_each_write(access: type[Api], tmp_path: Path) -> None:
+def test_data_file_is_complete_after_each_write(access: type[Api], tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     with Sandbox(data=data) as sandbox:
         api = access(sandbox)
 
         def write(method: str, path: str, body: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             assert api(method, path, json=body).status_code == 200
-            kept = {name: sandbox.records(name) for name in ("users", "clients", "appointments")}
-            # Read after each write: nothing waits for an orderly end.
-            assert json.loads(data.read_bytes())["organisations"][sandbox.token] == kept
-            return kept
+            stored = {name: sandbox.records(name) for name in ("users", "clients", "appointments")}
+            # The file is complete after each write, not only after an orderly stop.
+            assert json.loads(data.read_bytes())["organisations"][sandbox.token] == stored
+            return stored
 
         for kind in ("user", "client", "appointment"):
-            kept = write("POST", f"/{kind}s.json", {kind: {"id": "ignored"}})
-        path = f"/users/{kept['users'][0]['id']}.json"
+            stored = write("POST", f"/{kind}s.json", {kind: {"id": "ignored"}})
+        path = f"/users/{stored['users'][0]['id']}.json"
         write("PUT", path, {"user": {"last_name": "Åkermans"}})
         write("POST", "/users.json", {"user": {"last_name": "Ester"}})
         write("DELETE", path, {})
-        control = f"/sandbox/appointments/{kept['appointments'][0]['id']}/state"
-        kept = write("PUT", control, {"state": "finished"})
-    with Sandbox(data=data) as again:
-        assert {name: again.records(name) for name in kept} == kept
+        control = f"/sandbox/appointments/{stored['appointments'][0]['id']}/state"
+        stored = write("PUT", control, {"state": "finished"})
+    with Sandbox(data=data) as restarted:
+        assert {name: restarted.records(name) for name in stored} == stored
     assert list(tmp_path.iterdir()) == [data]
     assert data.stat().st_mode & 0o077 == 0
 
@@ -247,36 +247,36 @@ def test_a_data_file_keeps_everything_after_each_write(access: type[Api], tmp_pa
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"organisations": {"x": {"users": [{"id": "1"}]}}}', "\xff"]
 )
-def test_a_damaged_data_file_is_a_clear_error_and_stays_as_it_is(tmp_path: Path, content: str) -> None:
+def test_damaged_data_file_raises_clear_error_and_is_not_changed(tmp_path: Path, content: str) -> None:
     data = tmp_path / "data.json"
     data.write_text(content, encoding="latin-1")
-    with pytest.raises(SandboxError, match=r"data\.json is not a data file of the sandbox"):
+    with pytest.raises(SandboxError, match=r"data\.json is not a sandbox data file"):
         Sandbox(data=data)
     assert data.read_text(encoding="latin-1") == content
 
 
-def test_a_data_file_that_cannot_be_had_is_a_clear_error_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="cannot write the data file"):
+def test_inaccessible_data_file_raises_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="Cannot write the data file"):
         Sandbox(data=tmp_path / "nowhere" / "data.json")
-    with pytest.raises(SandboxError, match="cannot read the data file"):
+    with pytest.raises(SandboxError, match="Cannot read the data file"):
         Sandbox(data=tmp_path)
 
 
-def test_a_write_that_cannot_be_kept_is_500_and_says_nothing_of_what_was_sent(
+def test_failed_save_returns_500_and_logs_no_personal_data(
     access: type[Api], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = tmp_path / "data.json"
     with Sandbox(data=data) as sandbox:
         data.unlink()
         data.mkdir()
-        answer = access(sandbox)("POST", "/users.json", json={"user": {"last_name": "Akkermans"}})
-        assert answer.status_code == 500
+        response = access(sandbox)("POST", "/users.json", json={"user": {"last_name": "Akkermans"}})
+        assert response.status_code == 500
     assert "IsADirectoryError" in caplog.text
     assert "Akkermans" not in caplog.text
     assert list(tmp_path.iterdir()) == [data]
 
 
-def test_ten_thousand_appointments_are_listed_and_each_is_found(access: type[Api], tmp_path: Path) -> None:
+def test_ten_thousand_appointments_can_be_listed_and_retrieved(access: type[Api], tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     with Sandbox(data=data) as sandbox:
         access(sandbox).create("appointment", duration=30)

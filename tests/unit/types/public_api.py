@@ -1,8 +1,8 @@
 """
-The public API as a user writes it, with mistakes that a type checker has to find.
+The public API as users call it, with mistakes that a type checker must find.
 
-Never run: ``make check`` has it checked by mypy and by pyright. Each mistake is marked as one to ignore,
-and a mark where they find nothing is an error itself.
+This module is never run: ``make check`` checks it with mypy and pyright. Each mistake has an ignore comment,
+and an unused ignore comment is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def one_client(context: Any) -> ClientAttributes:
     return {"last_name": "de Vries", "date_of_birth": datetime.date(1984, 12, 18)}
 
 
-# What is right
+# Valid uses
 
 
 def operators() -> None:
@@ -85,10 +85,10 @@ def sandbox() -> None:
         print(local.url, local.token, local.records("appointments"), local.requests[0].path)
 
 
-# What is wrong
+# Mistakes
 
 
-def a_misspelt_attribute() -> None:
+def misspelt_attribute() -> None:
     WebcamconsultCreateClientOperator(
         task_id="client",
         attributes={"lastname": "de Vries"},  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -98,14 +98,14 @@ def a_misspelt_attribute() -> None:
     )
 
 
-def an_attribute_of_another_kind_of_record() -> None:
+def attribute_of_another_resource() -> None:
     WebcamconsultHook().users.update(
         "an-id",
         {"duration": 30},  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
 
 
-def an_attribute_of_the_wrong_type() -> None:
+def attribute_of_wrong_type() -> None:
     WebcamconsultCreateAppointmentOperator(
         task_id="book",
         attributes={"duration": "an hour"},  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -116,23 +116,23 @@ def an_attribute_of_the_wrong_type() -> None:
     )
 
 
-def what_the_service_makes_itself() -> None:
+def read_only_attribute() -> None:
     WebcamconsultHook().users.create(
         {"full_name": 7}  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
 
 
-def a_callable_that_returns_something_else() -> None:
-    def nothing(context: Any) -> str:
+def callable_with_wrong_return_type() -> None:
+    def last_name(context: Any) -> str:
         return "de Vries"
 
     WebcamconsultCreateClientOperator(
         task_id="client",
-        attributes=nothing,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        attributes=last_name,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
 
 
-def a_misspelt_choice() -> None:
+def misspelt_if_exists() -> None:
     WebcamconsultCreateClientOperator(
         task_id="client",
         attributes=one_client,
@@ -140,18 +140,18 @@ def a_misspelt_choice() -> None:
     )
 
 
-def a_missing_id() -> None:
+def missing_id() -> None:
     WebcamconsultGetUserOperator(task_id="get")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
-def a_number_for_an_id() -> None:
+def number_as_id() -> None:
     WebcamconsultGetUserOperator(
         task_id="get",
         user_id=12,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
 
 
-def a_number_for_states() -> None:
+def number_as_states() -> None:
     WebcamconsultAppointmentStateSensor(
         task_id="wait",
         appointment_id="an-id",
@@ -159,11 +159,11 @@ def a_number_for_states() -> None:
     )
 
 
-def a_misspelt_name_in_an_answer() -> None:
+def misspelt_attribute_of_response() -> None:
     appointment = WebcamconsultHook().appointments.get("an-id")
     print(appointment["stat"])  # type: ignore[typeddict-item]  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def a_method_that_is_not_there() -> None:
+def missing_method() -> None:
     clients = WebcamconsultHook().clients
     clients.remove("an-id")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
