@@ -28,6 +28,8 @@ class WebcamconsultError(AirflowException):
     """
 
     status_code: int | None  # type: ignore[assignment]  # Airflow's is the status that its own API returns
+    #: Whether an earlier attempt of the same request may have succeeded.
+    may_have_succeeded = False
 
     def __init__(
         self,
@@ -64,14 +66,15 @@ class WebcamconsultAuthenticationError(WebcamconsultRequestError):
 
 
 class WebcamconsultNotFoundError(WebcamconsultRequestError):
-    """The record or the path does not exist (404)."""
+    """The API responded that the record or the path does not exist (404)."""
 
 
 class WebcamconsultValidationError(WebcamconsultRequestError):
     """
     The service rejected the attributes (422).
 
-    :param errors: the service's messages by attribute, in the format of the API document.
+    :param errors: the service's messages by attribute, in the format of the API document. Only known messages
+        are included, because others may contain personal data.
     """
 
     def __init__(self, message: str, *, errors: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -92,7 +95,7 @@ class WebcamconsultConnectionError(WebcamconsultError):
 
 
 class WebcamconsultResponseError(WebcamconsultError):
-    """The response cannot be read. A retry is safe."""
+    """The response cannot be read, or did not come from the service. A retry is safe."""
 
 
 class WebcamconsultUnknownOutcomeError(WebcamconsultError):

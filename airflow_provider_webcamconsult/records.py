@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.attributes import check_attributes, check_id, serialize_attributes
@@ -13,7 +14,12 @@ from airflow_provider_webcamconsult.api.request import (
     update_request,
 )
 from airflow_provider_webcamconsult.api.resources import AttributesT, RecordT, Resource
-from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultError,
+    WebcamconsultInputError,
+    WebcamconsultNotFoundError,
+)
 from airflow_provider_webcamconsult.idempotent_create import (
     Checkpoint,
     IdempotentCreate,
@@ -152,10 +158,60 @@ class Records(Generic[AttributesT, RecordT]):
         Delete a record (API document, "Delete a …").
 
         :param record_id: id of the record.
-        :raises WebcamconsultNotFoundError: if the record does not exist.
+        :raises WebcamconsultNotFoundError: if the record does not exist. The list of all records confirms it,
+            because a wrong path returns 404 too.
+        :raises WebcamconsultConfigurationError: if the service returned 404, but the record still exists.
         """
         plural_paths = self.transport.settings.plural_paths
-        self.transport.send(delete_request(self.resource, record_id, plural_paths=plural_paths))
+        try:
+            self.transport.send(delete_request(self.resource, record_id, plural_paths=plural_paths))
+        except WebcamconsultError as error:
+            if error.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            not_found = error
+        else:
+            return
+        self._confirm_missing(record_id, not_found)
+        # An earlier attempt may have deleted the record, although its response was lost.
+        if not not_found.may_have_succeeded:
+            raise self._after(
+                not_found,
+                WebcamconsultNotFoundError,
+                f"The list confirms that {self.resource.name} {record_id} does not exist for this API token. "
+                "Check the id.",
+            )
+
+    def _confirm_missing(self, record_id: str, not_found: WebcamconsultError) -> None:
+        """Raise an error unless the list shows that a record does not exist."""
+        try:
+            is_listed = any(record["id"] == record_id for record in self.list())
+        except WebcamconsultNotFoundError:
+            raise self._after(
+                not_found,
+                WebcamconsultConfigurationError,
+                f"The list of {self.resource.plural} returned 404 too. The host does not have this path. "
+                "Check the connection's Host.",
+            ) from None
+        if is_listed:
+            remedy = "Check the connection's Host"
+            if self.resource.documented_detail != self.resource.plural:
+                remedy = "Change the connection's extra 'plural_paths', which is probably wrong"
+            raise self._after(
+                not_found,
+                WebcamconsultConfigurationError,
+                f"The list shows that {self.resource.name} {record_id} still exists. {remedy}.",
+            )
+
+    def _after(
+        self, not_found: WebcamconsultError, error_class: type[WebcamconsultError], explanation: str
+    ) -> WebcamconsultError:
+        return error_class(
+            f"{not_found.method} {not_found.path} returned {not_found.status_code}. {explanation}",
+            method=not_found.method,
+            path=not_found.path,
+            status_code=not_found.status_code,
+            reason=not_found.reason,
+        )
 
     def _serialize(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
         for warning in check_attributes(self.resource, attributes, record_id=record_id):

@@ -19,7 +19,6 @@ from airflow_provider_webcamconsult.api.response import Response, raise_unknown_
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConnectionError,
     WebcamconsultError,
-    WebcamconsultNotFoundError,
     WebcamconsultRateLimitError,
     WebcamconsultResponseError,
     WebcamconsultServerError,
@@ -148,19 +147,16 @@ class Transport:
         self.log.warning("%s Retrying in %.1f s.", state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr]
 
     def _attempt(self, pending: _PendingRequest) -> Any:
-        """Send the request once and read the response; earlier attempts can change what it means."""
+        """Send the request once and read the response."""
         if pending.before_attempt:
             pending.before_attempt()
         response = self._send(pending)
         try:
             return self._read(pending.request, response)
-        except WebcamconsultNotFoundError:
-            # An earlier attempt may have deleted the record, although its response was lost.
-            if pending.request.method == "DELETE" and pending.may_have_succeeded:
-                return None
-            raise
-        except WebcamconsultServerError:
-            pending.may_have_succeeded = True
+        except WebcamconsultError as error:
+            error.may_have_succeeded = pending.may_have_succeeded
+            if isinstance(error, WebcamconsultServerError):
+                pending.may_have_succeeded = True
             raise
 
     def _send(
@@ -239,7 +235,6 @@ class Transport:
             response.headers,
             response.content,
             now=datetime.now(timezone.utc),
-            token=self.settings.token,
         )
 
 

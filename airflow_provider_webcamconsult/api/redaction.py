@@ -3,19 +3,94 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T", re.ASCII)
+    from collections.abc import Collection, Mapping
 
 #: Replaces personal data.
 MASK = "***"
 
-#: Minimum length of a sent value to be masked inside of words too.
-MASK_INSIDE_WORDS_MIN_LENGTH = 4
+#: Maximum number of validation messages to show.
+MESSAGES_MAX = 20
+#: Maximum length of a validation message to show, in characters.
+MESSAGE_MAX_LENGTH = 100
+
+#: The validation messages that may be shown. ``#`` is a number of up to four digits, which is not a date of
+#: birth, a telephone number or the like.
+KNOWN_MESSAGES = frozenset(
+    (
+        # The API document, and Dutch defaults of Rails (errors.messages), in older versions too
+        "heeft onjuiste lengte (moet # teken lang zijn)",
+        "heeft onjuiste lengte (moet # tekens lang zijn)",
+        "is al in gebruik",
+        "is geen getal",
+        "is gereserveerd",
+        "is niet beschikbaar",
+        "is niet in de lijst opgenomen",
+        "is ongeldig",
+        "is te kort (minimaal # teken)",
+        "is te kort (minimaal # tekens)",
+        "is te lang (maximaal # teken)",
+        "is te lang (maximaal # tekens)",
+        "komt niet met de bevestiging overeen",
+        "moet anders zijn dan #",
+        "moet bestaan",
+        "moet een geheel getal zijn",
+        "moet even zijn",
+        "moet gelijk zijn aan #",
+        "moet groter dan of gelijk zijn aan #",
+        "moet groter zijn dan #",
+        "moet leeg zijn",
+        "moet minder dan of gelijk zijn aan #",
+        "moet minder zijn dan #",
+        "moet oneven zijn",
+        "moet opgegeven zijn",
+        "moet worden geaccepteerd",
+        # English defaults of Rails and Mongoid
+        "can't be blank",
+        "can't be empty",
+        "doesn't match confirmation",
+        "has already been taken",
+        "is already taken",
+        "is invalid",
+        "is not a number",
+        "is not included in the list",
+        "is reserved",
+        "is the wrong length (should be # character)",
+        "is the wrong length (should be # characters)",
+        "is too long",
+        "is too long (maximum is # character)",
+        "is too long (maximum is # characters)",
+        "is too short (minimum is # character)",
+        "is too short (minimum is # characters)",
+        "must be accepted",
+        "must be an integer",
+        "must be blank",
+        "must be equal to #",
+        "must be even",
+        "must be greater than #",
+        "must be greater than or equal to #",
+        "must be in #..#",
+        "must be less than #",
+        "must be less than or equal to #",
+        "must be odd",
+        "must be other than #",
+        "must exist",
+        # The sandbox
+        "does not exist: the clock goes forward at that hour in Amsterdam",
+        "is not a date",
+        "is not a list of strings",
+        "is not a state name",
+        "is not a string",
+        "is not a whole number",
+        "is unknown",
+    )
+)
+_NUMBER = re.compile(r"-?[0-9]{1,4}")
+
+# Rails' name for messages that concern no single attribute.
+_WHOLE_RECORD = "base"
 
 
 class Record(dict[str, Any]):
@@ -25,67 +100,59 @@ class Record(dict[str, Any]):
         return f"<Record {self.get('id')}>"
 
 
-def mask_sent_values(messages: Any, sent: Any, *, names: Collection[str]) -> Any:
+def select_known_messages(
+    errors: Mapping[str, Any], names: Collection[str]
+) -> tuple[dict[str, list[str]], int]:
     """
-    Mask sent values that the service repeats in its messages, because the messages are logged.
+    Select the validation messages that cannot contain personal data.
 
-    :param messages: JSON from the service.
-    :param sent: JSON that was sent to the service.
-    :param names: names of attributes, which stay readable as keys.
-    :return: the messages with :data:`MASK` instead of the values.
+    :param errors: the service's messages by attribute.
+    :param names: names of attributes that may be shown.
+    :return: the messages that may be shown, by attribute, and the number of the other messages.
     """
-    return _mask(messages, _pattern(sent), names)
+    known: dict[str, list[str]] = {}
+    shown = withheld = 0
+    for name, messages in errors.items():
+        is_name_known = name in names or name == _WHOLE_RECORD
+        for message in messages if isinstance(messages, list) else [messages]:
+            if is_name_known and shown < MESSAGES_MAX and _is_known(message):
+                known.setdefault(name, []).append(message)
+                shown += 1
+            else:
+                withheld += 1
+    return known, withheld
 
 
-def _mask(messages: Any, sent: re.Pattern[str], names: Collection[str]) -> Any:
-    if isinstance(messages, dict):
-        return {
-            name if name in names else sent.sub(MASK, name): _mask(item, sent, names)
-            for name, item in messages.items()
-        }
-    if isinstance(messages, list):
-        return [_mask(item, sent, names) for item in messages]
-    if messages is None or isinstance(messages, bool):
-        return messages
-    return sent.sub(MASK, str(messages))
+def _is_known(message: Any) -> bool:
+    if not isinstance(message, str) or len(message) > MESSAGE_MAX_LENGTH:
+        return False
+    return _NUMBER.sub("#", message) in KNOWN_MESSAGES
 
 
-def _pattern(sent: Any) -> re.Pattern[str]:
-    texts = {value.strip() for value in _leaves(sent)} - {""}
-    texts |= {text.partition("T")[0] for text in texts if _DATE_AND_TIME.match(text)}
-    # Longest first, because one value can start with another. A short value could be part of any word.
-    patterns = (
-        re.escape(text) if len(text) >= MASK_INSIDE_WORDS_MIN_LENGTH else rf"(?<!\w){re.escape(text)}(?!\w)"
-        for text in sorted(texts, key=len, reverse=True)
-    )
-    return re.compile("|".join(patterns) or r"(?!)", re.IGNORECASE)
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaves(item)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
-
-
-def without_credentials(credentials: Collection[str], value: Any) -> Any:
+def without_credentials(credentials: Collection[str], value: Any, *, max_depth: int) -> Any:
     """
     Remove credentials from JSON at any depth.
 
     :param credentials: names of the credentials.
     :param value: a dict or a list.
+    :param max_depth: maximum number of nested dicts and lists, including ``value``.
     :return: a copy without the credentials.
+    :raises ValueError: if the value is nested deeper.
     """
+    if not max_depth:
+        raise ValueError("nested too deeply")
     # Recurse only into containers: lists have thousands of records, and most attributes are text.
     if isinstance(value, dict):
         return {
-            name: without_credentials(credentials, item) if isinstance(item, (dict, list)) else item
+            name: without_credentials(credentials, item, max_depth=max_depth - 1)
+            if isinstance(item, (dict, list))
+            else item
             for name, item in value.items()
             if name not in credentials
         }
     return [
-        without_credentials(credentials, item) if isinstance(item, (dict, list)) else item for item in value
+        without_credentials(credentials, item, max_depth=max_depth - 1)
+        if isinstance(item, (dict, list))
+        else item
+        for item in value
     ]

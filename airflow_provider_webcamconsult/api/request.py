@@ -26,6 +26,7 @@ class Request:
     :param is_list: whether the response is a list of records.
     :param only: ids of the records to return from a list. By default, all records.
     :param fields: names of the attributes to return besides the id. By default, all attributes.
+    :param record_id: id that the returned record must have. By default, any id.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Request:
     is_list: bool = False
     only: Collection[str] | None = None
     fields: Collection[str] | None = None
+    record_id: str | None = None
 
     @property
     def is_create(self) -> bool:
@@ -68,7 +70,8 @@ def get_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: b
     :param plural_paths: whether the path starts with the plural.
     :raises WebcamconsultInputError: if the id is invalid.
     """
-    return Request("GET", _detail_path(resource, record_id, plural_paths), resource)
+    path = _detail_path(resource, record_id, plural_paths)
+    return Request("GET", path, resource, record_id=record_id)
 
 
 def create_request(resource: Resource[Any, Any], attributes: Mapping[str, Any]) -> Request:
@@ -94,7 +97,7 @@ def update_request(
     :raises WebcamconsultInputError: if the id is invalid.
     """
     path = _detail_path(resource, record_id, plural_paths)
-    return Request("PUT", path, resource, {resource.name: attributes})
+    return Request("PUT", path, resource, {resource.name: attributes}, record_id=record_id)
 
 
 def delete_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:

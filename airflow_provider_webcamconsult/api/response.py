@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.api.redaction import (
     Record,
-    mask_sent_values,
+    select_known_messages,
     without_credentials,
 )
 from airflow_provider_webcamconsult.exceptions import (
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.api.request import Request
     from airflow_provider_webcamconsult.api.resources import Resource
 
+#: Maximum depth of JSON, counted in nested objects and arrays. Rails refuses deeper JSON too.
+JSON_MAX_DEPTH = 100
+#: Maximum length of an id in a response, in characters. Known ids have 24.
+ID_MAX_LENGTH = 64
+#: Maximum length of a host name in a message, in characters; the maximum of the DNS.
+HOST_MAX_LENGTH = 253
+
+# Other text may be something else than an id, and ids are logged.
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_MAX_LENGTH}}}")
+_HOST = re.compile(rf"[a-z0-9.-]{{1,{HOST_MAX_LENGTH}}}")
 _HTML = re.compile(rb"\s*<", re.ASCII)
 
 _LIST_BEGIN, _LIST_COMMA, _LIST_END = (
@@ -59,7 +70,6 @@ def read_response(
     content: bytes,
     *,
     now: datetime.datetime | None = None,
-    token: str = "",
 ) -> Any:
     """
     Return the records of a response, or raise its error.
@@ -69,7 +79,6 @@ def read_response(
     :param headers: headers, as a case-insensitive mapping.
     :param content: body.
     :param now: the current time, for a ``Retry-After`` that is a date.
-    :param token: API token that was sent; masked in errors.
     :return: a record, a list of records, or None for a delete.
     :raises WebcamconsultError: if the request failed.
     """
@@ -83,12 +92,14 @@ def read_response(
         raise_unknown_outcome(request, f"{_returned(request, status_code)}.", status_code=status_code)
     details = _details(request, status_code)
     if status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
-        _raise_validation(request, content, token, details)
+        _raise_validation(request, content, details)
     if status_code == HTTPStatus.TOO_MANY_REQUESTS or status_code >= 500:
         details["retry_after"] = _retry_after(headers, now)
     if status_code >= 500:
         error_class, explanation = _SERVER_ERROR
     elif status_code == HTTPStatus.NOT_FOUND:
+        if not isinstance(_parse_json(content), dict):
+            _raise_foreign_not_found(request, details)
         error_class, explanation = exceptions.WebcamconsultNotFoundError, _explain_not_found(request)
     else:
         error_class, explanation = _CLIENT_ERRORS.get(status_code, _OTHER_CLIENT_ERROR)
@@ -136,6 +147,21 @@ def _explain_not_found(request: Request) -> str:
     return explanation
 
 
+def _raise_foreign_not_found(request: Request, details: dict[str, Any]) -> NoReturn:
+    """Raise the error of a 404 from a gateway or another host, which proves nothing about the record."""
+    returned = _returned(request, HTTPStatus.NOT_FOUND)
+    cause = f"{returned}, but the response did not come from the Webcamconsult API"
+    if request.is_create:
+        raise_unknown_outcome(
+            request, f"{cause}. The connection's Host may be wrong.", status_code=HTTPStatus.NOT_FOUND
+        )
+    if not request.is_list:
+        cause += f", so the {request.resource.name} may exist"
+    raise exceptions.WebcamconsultResponseError(
+        f"{cause}. Try again; if the error persists, check the connection's Host.", **details
+    )
+
+
 def raise_unknown_outcome(request: Request, cause: str, *, status_code: int | None = None) -> NoReturn:
     """
     Raise the error of a create request that may have succeeded.
@@ -174,8 +200,12 @@ def _returned(request: Request, status_code: int) -> str:
 def _raise_redirect(request: Request, status_code: int, location: str) -> NoReturn:
     try:
         target = urlsplit(location)
+        if target.netloc and not (
+            target.scheme in ("http", "https") and _HOST.fullmatch(target.hostname or "")
+        ):
+            raise ValueError("not a web address")
         # Without the query, which can contain the token.
-        address = f"{target.scheme}://{target.hostname or ''}{f':{target.port}' if target.port else ''}"
+        address = f"{target.scheme}://{target.hostname}{f':{target.port}' if target.port else ''}"
         description = address if target.netloc else "another path"
     except ValueError:
         description = "an invalid address"
@@ -186,25 +216,28 @@ def _raise_redirect(request: Request, status_code: int, location: str) -> NoRetu
     )
 
 
-def _raise_validation(request: Request, content: bytes, token: str, details: dict[str, Any]) -> NoReturn:
+def _raise_validation(request: Request, content: bytes, details: dict[str, Any]) -> NoReturn:
     data = _parse_json(content)
     errors = data.get("errors") if isinstance(data, dict) else None
-    known = request.resource.known
-    errors = mask_sent_values(errors, [request.body, token], names=known) if isinstance(errors, dict) else {}
-    reasons = "; ".join(
-        f"{name}: {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
-        for name, messages in errors.items()
+    known, withheld = select_known_messages(
+        errors if isinstance(errors, dict) else {}, request.resource.known
     )
-    explanation = (
-        f"Correct these attributes: {reasons}."
-        if reasons
-        else "The response contains no reason. Compare the attributes with the API document."
-    )
-    raise WebcamconsultValidationError(
-        f"{_returned(request, details['status_code'])}. Webcamconsult rejected the attributes. {explanation}",
-        errors=errors,
-        **details,
-    )
+    reasons = "; ".join(f"{name}: {', '.join(messages)}" for name, messages in known.items())
+    sentences = [f"{_returned(request, details['status_code'])}. Webcamconsult rejected the attributes."]
+    if reasons:
+        sentences.append(f"Correct these attributes: {reasons}.")
+    if withheld:
+        subject = (
+            "1 message is withheld because it"
+            if withheld == 1
+            else f"{withheld} messages are withheld because they"
+        )
+        sentences.append(f"{subject} may contain personal data.")
+    if not reasons:
+        if not withheld:
+            sentences.append("The response contains no reason.")
+        sentences.append("Compare the attributes with the API document.")
+    raise WebcamconsultValidationError(" ".join(sentences), errors=known, **details)
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime.datetime | None) -> float | None:
@@ -226,16 +259,24 @@ def _parse_json(content: bytes) -> Any:
 
 
 def _read_records(request: Request, status_code: int, content: bytes) -> Any:
+    details = _details(request, status_code)
+    returned = _returned(request, status_code)
     if request.is_list:
         records = _read_list(request, content)
         if records is not None:
             return records
     elif isinstance(data := _parse_json(content), dict):
         item = data.get(request.resource.name)
-        if _id_of(request.resource, item):
-            return _to_record(request.resource, item)
-    details = _details(request, status_code)
-    returned = _returned(request, status_code)
+        record_id = _id_of(request.resource, item)
+        if record_id and request.record_id not in (None, record_id):
+            raise exceptions.WebcamconsultResponseError(
+                f"{returned} with another {request.resource.name} than the requested one. Check that the id "
+                "has the same upper and lower case as in Webcamconsult, and check the connection's Host.",
+                **details,
+            )
+        if record_id:
+            with suppress(ValueError):
+                return _to_record(request.resource, item)
     if _HTML.match(content):
         cause = f"{returned} with a web page instead of JSON."
         if request.is_create:
@@ -303,12 +344,17 @@ def _id_of(resource: Resource[Any, Any], item: Any) -> str | None:
     if "id" not in item:
         names = (alias for alias, name in resource.aliases.items() if name == "id")
         record_id = next((item[alias] for alias in names if alias in item), None)
-    return record_id if isinstance(record_id, str) and record_id else None
+    return record_id if isinstance(record_id, str) and _ID.fullmatch(record_id) else None
 
 
 def _to_record(resource: Resource[Any, Any], item: Any) -> Record:
-    """Return a record without credentials and with the documented attribute names."""
-    item = without_credentials(resource.credentials, item)
+    """
+    Return a record without credentials and with the documented attribute names.
+
+    :raises ValueError: if the JSON is nested too deeply.
+    """
+    # The record is inside of an object or an array.
+    item = without_credentials(resource.credentials, item, max_depth=JSON_MAX_DEPTH - 1)
     for alias, name in resource.aliases.items():
         if alias in item:
             value = item.pop(alias)

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 CONN_ID = "webcamconsult_default"
 TOKEN = "token-of-the-scripted-server"
+NOT_FOUND = {"status": 404, "error": "Not Found"}
 
 
 class Step(TypedDict, total=False):
-    """How the scripted server handles one request; by default, it returns 200 without a body."""
+    """How the scripted server handles one request; by default 200 without a body; a 404 is the API's."""
 
     status: int
     headers: dict[str, str]
@@ -144,7 +145,7 @@ class _ConnectionHandler(socketserver.StreamRequestHandler):
         self.server.requests.append(Received(method, target, headers, body))
 
     def build_response(self, step: Step) -> bytes:
-        body = step.get("body", b"")
+        body = step.get("body", NOT_FOUND if step.get("status") == 404 else b"")
         if isinstance(body, str):
             body = body.encode()
         elif not isinstance(body, bytes):

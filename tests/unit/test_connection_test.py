@@ -157,7 +157,8 @@ def test_connect_timeout_is_reported(full_port: int, connect: Connect, log: Log)
         ),
         (
             {"status": 404, "body": "<h1>Not Found</h1>"},
-            "GET /users.json returned 404. The host does not have this path. Check the connection's Host.",
+            "GET /users.json returned 404, but the response did not come from the Webcamconsult API. Try "
+            "again; if the error persists, check the connection's Host.",
         ),
         (
             {"status": 301, "headers": {"Location": "https://www.example.com/login?token=s3cret"}},

@@ -65,6 +65,7 @@ class Fault(NamedTuple):
     :param remedy: what the message tells the user to do; alternatives are separated by a vertical bar.
     :param create_error: the class of the error of a create if it is different; the create is then sent once.
     :param delete_succeeds: whether a delete succeeds with this response.
+    :param delete_error: the class of the error of a delete if it is different; the list is then requested.
     """
 
     step: Step
@@ -73,6 +74,7 @@ class Fault(NamedTuple):
     remedy: str
     create_error: type[WebcamconsultError] | None = None
     delete_succeeds: bool = False
+    delete_error: type[WebcamconsultError] | None = None
 
 
 UNKNOWN = WebcamconsultUnknownOutcomeError
@@ -160,7 +162,8 @@ FAULTS = {
         404,
         WebcamconsultNotFoundError,
         "Check the id and the connection's Host|The host does not have this path",
-    ),
+        {"status": 404, "error": "s3cret-body"},
+    )._replace(delete_error=WebcamconsultConfigurationError),
     "418": _rejected(418, WebcamconsultRequestError, "rejected the request and would reject a retry"),
     "422": _rejected(
         422,
@@ -215,6 +218,8 @@ def test_fault_determines_error_and_number_of_attempts(
     expected, times = fault.error, fault.times
     if method == "POST" and fault.create_error:
         expected, times = fault.create_error, 1
+    if method == "DELETE" and fault.delete_error:
+        expected, times = fault.delete_error, fault.times + 1
     if method == "DELETE" and fault.delete_succeeds:
         assert (error, len(server.requests)) == (None, 1)
         return
@@ -393,16 +398,17 @@ def test_create_is_not_lost_on_a_connection_closed_while_idle(connect: Connect, 
     ids=str,
 )
 def test_retried_delete_succeeds_when_record_is_missing(fault: Step, connect: Connect, serve: Serve) -> None:
-    server = serve(fault, {"status": 404})
+    server = serve(fault, {"status": 404}, {"body": []})
     assert call("DELETE", connect(server.url, timeout=0.25)) is None
-    assert len(server.requests) == 2
+    assert [request.method for request in server.requests] == ["DELETE", "DELETE", "GET"]
 
 
 @pytest.mark.parametrize("steps", [[{"status": 404}], [{"status": 429}, {"status": 404}]], ids=str)
 def test_delete_fails_on_404_when_no_earlier_attempt_can_have_deleted(
     steps: list[Step], connect: Connect, serve: Serve
 ) -> None:
-    assert type(call("DELETE", connect(serve(*steps).url))) is WebcamconsultNotFoundError
+    server = serve(*steps, {"body": []})
+    assert type(call("DELETE", connect(server.url))) is WebcamconsultNotFoundError
 
 
 def test_retried_update_fails_on_404(connect: Connect, serve: Serve) -> None:
@@ -509,11 +515,11 @@ def test_redirect_on_same_host_is_reported_as_other_path(
 
 
 def test_validation_error_has_reasons_for_each_attribute(connect: Connect, serve: Serve) -> None:
-    errors = {"email": ["is al in gebruik", "is te lang"], "base": "kan niet"}
+    errors = {"email": ["is al in gebruik", "is ongeldig"], "base": "is invalid"}
     error = call("POST", connect(serve({"status": 422, "body": {"errors": errors}}).url))
     assert isinstance(error, WebcamconsultValidationError)
-    assert error.errors == errors
-    assert "email: is al in gebruik, is te lang; base: kan niet." in str(error)
+    assert error.errors == {"email": ["is al in gebruik", "is ongeldig"], "base": ["is invalid"]}
+    assert "email: is al in gebruik, is ongeldig; base: is invalid." in str(error)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         fake_service.concurrent_max = max(fake_service.concurrent_max, fake_service.concurrent)
         time.sleep(fake_service.delays.get(self.path, 0))
         status, headers, body = fake_service.respond(self.path, self.headers)
+        if status == 404:
+            body = {"status": 404, "error": "Not Found"}
         content = b"" if status == 304 or body is None else json.dumps(body).encode()
         fake_service.requests.append((started, self.path, status))
         fake_service.concurrent -= 1
