@@ -1,5 +1,5 @@
 # Needs make, a shell and Python >= 3.10. Everything else is installed into virtual environments in this folder,
-# at the versions in constraints/.
+# with the versions in constraints/.
 
 PYTHON ?= python3
 UV ?= uv
@@ -16,10 +16,10 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo ui ui-2 unit unit-3 unit-2 test screenshots chromium matrix chaos bench bench-waits check docs constraints clean environment environment-2 python
 
-# Whatever imports Airflow here makes its files here, and not in the person's own Airflow.
+# Keeps the files of Airflow in this folder, away from the user's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
 
-help: ## list these targets
+help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
 	@echo
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -27,16 +27,16 @@ help: ## list these targets
 demo: environment ## run the example DAG "booking" on a real Airflow against the sandbox
 	@$(VENV)/bin/python scripts/demo.py
 
-ui: environment ## keep a real Airflow with its UI running, against the sandbox
+ui: environment ## run a real Airflow with its UI against the sandbox, until Ctrl-C
 	@$(VENV)/bin/python scripts/ui.py
 
 ui-2: environment-2 ## the same with Airflow 2.11
 	@$(VENV)/bin/python scripts/ui.py $(VENV_2)/bin/python
 
-# The run on Airflow 2 prints to a file, which is shown at the end. Either can fail the target.
+# The run on Airflow 2 prints to a file, which is shown at the end.
 UNIT_2_OUTPUT := .airflow/unit-airflow-$(AIRFLOW_2).log
 
-unit: environment environment-2 ## run the tests that start no Airflow, on both Airflows side by side
+unit: environment environment-2 ## run the unit tests, on both Airflow versions in parallel
 	@if $(PYTHON) -c '$(SUPPORTS_2)'; then unit_2=unit-2; else echo "$(SKIPPED_2)"; fi; \
 	status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 unit-3 $$unit_2 || status=$$?; \
 	if [ "$$unit_2" ]; then cat $(UNIT_2_OUTPUT); fi; \
@@ -52,7 +52,7 @@ unit-2:
 	@$(VENV_2)/bin/python -m pytest -m "not airflow_run" -o cache_dir=.pytest_cache/airflow-2 $(PYTEST_ARGS) \
 		>>$(UNIT_2_OUTPUT) 2>&1
 
-test: environment environment-2 chromium ## run all tests, on both Airflows
+test: environment environment-2 chromium ## run all tests, on both Airflow versions
 	@status=0; python_2=; \
 	if $(PYTHON) -c '$(SUPPORTS_2)'; then \
 		python_2="$(CURDIR)/$(VENV_2)/bin/python"; \
@@ -61,52 +61,52 @@ test: environment environment-2 chromium ## run all tests, on both Airflows
 	else \
 		echo "$(SKIPPED_2)"; \
 	fi; \
-	echo "== Tests on Airflow $(AIRFLOW), and with real schedulers of both"; \
+	echo "== Tests on Airflow $(AIRFLOW), and system tests on both versions"; \
 	AIRFLOW_2_11_PYTHON="$$python_2" $(VENV)/bin/python -m pytest $(if $(PYTEST_ARGS),,--cov $${python_2:+--cov-append}) $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
 
-screenshots: environment chromium ## take the pictures of the README anew
+screenshots: environment chromium ## retake the screenshots of the README
 	@SCREENSHOTS=1 $(VENV)/bin/python -m pytest tests/system/browser -k airflow-3 $(PYTEST_ARGS)
 
-# For the tests in a browser, which tell what is missing where this could not help.
+# For the browser tests. If this fails, they report what is missing.
 chromium:
 	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		echo "Installing Chromium for the tests in a browser"; \
+		echo "Installing Chromium for the browser tests"; \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
-			-o DPkg::Lock::Timeout=300 chromium >/dev/null || echo "Chromium could not be installed."; \
+			-o DPkg::Lock::Timeout=300 chromium >/dev/null || echo "Could not install Chromium."; \
 	fi
 
-matrix: environment ## run all tests on each Airflow and Python, and on the lowest dependencies (hours)
+matrix: environment ## run all tests on all supported Airflow and Python versions, and with the lowest dependencies (hours)
 	@$(VENV)/bin/nox -s tests lowest wheel docs -- $(PYTEST_ARGS)
 
-chaos: environment environment-2 ## kill workers while they create, lose answers, and count what is left
+chaos: environment environment-2 ## kill workers during creates, lose responses, and count the records
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python scripts/chaos.py $(CHAOS_ARGS) $(VENV)/bin/python $$python_2
 
-bench-waits: environment environment-2 ## measure what a thousand deferred waits cost, against the HTTP provider's
+bench-waits: environment environment-2 ## benchmark a thousand deferred waits against the HTTP provider
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python benchmarks/waits.py $(VENV)/bin/python $$python_2 $(BENCH_ARGS)
 
-bench: environment environment-2 ## measure calls, lists, parsing, waits and creates against the HTTP provider (an hour or two)
+bench: environment environment-2 ## run all benchmarks against the HTTP provider (an hour or two)
 	@$(VENV)/bin/python benchmarks/calls.py
 	@$(VENV)/bin/python benchmarks/imports.py
 	@$(MAKE) --no-print-directory bench-waits
 	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 30 --lost 20'
 
-check: environment docs ## lint, check the format, the spelling, the types and the documents
+check: environment docs ## check lint, format, spelling, types and the documentation
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/codespell
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/basedpyright
-	@echo "All is well."
+	@echo "All checks passed."
 
-docs: environment ## build the documents into build/docs; a warning is an error
+docs: environment ## build the documentation into build/docs; warnings are errors
 	@$(VENV)/bin/python -m sphinx -W --keep-going -q docs build/docs
 
-# An Airflow breaks on packages that are much newer than it is: each has those of its own time, but none older than the
-# first common-compat that will do. "lowest" has the oldest releases that pyproject.toml allows.
-constraints: ## pin anew what is installed, from pyproject.toml (needs uv)
+# An Airflow breaks on packages that are much newer than itself, so each gets those of its own time, but none older than
+# the first usable common-compat. "lowest" has the oldest releases that pyproject.toml allows.
+constraints: ## update the pinned versions in constraints/ from pyproject.toml (needs uv)
 	@compile() { \
 		$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate --no-header \
 			--no-emit-index-url --no-emit-find-links --extra sandbox pyproject.toml "$$@"; \
@@ -123,18 +123,18 @@ constraints: ## pin anew what is installed, from pyproject.toml (needs uv)
 	compile --resolution lowest-direct --exclude-newer 2026-02-01 >"$$lowest" && \
 	compile --group test --constraint "$$lowest" --exclude-newer 2026-02-01 --output-file constraints/lowest.txt
 
-clean: ## remove the virtual environments and everything else that was made
+clean: ## remove the virtual environments and all generated files
 	rm -rf $(VENV) $(VENV_2) .airflow .coverage htmlcov .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, and $(PYTHON) is %d.%d: name another with PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("$(PYTHON) is Python %d.%d, but 3.10 or newer is needed. Choose another with PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 
 environment: python
 	@$(PYTHON) scripts/make_environment.py $(VENV) $(AIRFLOW)
 
 SUPPORTS_2 := import sys; sys.exit(sys.version_info >= (3, 13))
-SKIPPED_2 := == Tests on Airflow $(AIRFLOW_2) are skipped: it supports Python 3.10 to 3.12, and $(PYTHON) is newer.
+SKIPPED_2 := == Skipping the tests on Airflow $(AIRFLOW_2): it supports Python 3.10 to 3.12, and $(PYTHON) is newer.
 
 environment-2: environment
 	@if $(PYTHON) -c '$(SUPPORTS_2)'; then $(PYTHON) scripts/make_environment.py $(VENV_2) $(AIRFLOW_2); fi

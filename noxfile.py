@@ -1,8 +1,8 @@
 """
-What one environment cannot show: other versions of Airflow and Python, the lowest dependencies, the wheel.
+Sessions for other versions of Airflow and Python, the lowest dependencies, and the wheel.
 
-``nox`` lists the sessions, ``nox -s wheel`` runs those of that name, and what follows ``--`` goes to pytest:
-``nox -s tests -- -m "not airflow_run"``.
+``nox`` lists the sessions, and ``nox -s wheel`` runs those with that name. Arguments after ``--`` go to
+pytest: ``nox -s tests -- -m "not airflow_run"``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import nox
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = []
 
-#: Each version of both at least once: oldest with oldest, newest with newest, and crosswise. The tagged one
-#: is run for every change: what fits in an hour with ``make test``, which has the oldest and the newest.
+#: Each version at least once: oldest with oldest, newest with newest, and crosswise. CI runs only the tagged
+#: one, to end within an hour, since ``make test`` already covers the oldest and the newest Airflow.
 AIRFLOW_AND_PYTHON: list[tuple[str, str, list[str]]] = [
     ("2.11.2", "3.10", []),
     ("2.11.2", "3.12", []),
@@ -28,7 +28,7 @@ AIRFLOW_AND_PYTHON: list[tuple[str, str, list[str]]] = [
 
 
 def install(session: nox.Session, constraints: str, *packages: str) -> None:
-    """Install with pins, also for what builds packages from source."""
+    """Install packages with pinned versions, also those of build dependencies."""
     file = f"constraints/{constraints}.txt"
     session.install("--constraint", file, "--build-constraint", file, *packages)
 
@@ -59,7 +59,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session(tags=["ci"])
 @nox.parametrize(["airflow", "python"], [("2.11.2", "3.10"), ("3.3.2", "3.13")])
 def wheel(session: nox.Session, airflow: str) -> None:
-    """Install the wheel into a bare environment, and run the README's first DAG there."""
+    """Install the wheel into an empty environment, and run the README's first DAG there."""
     folder = session.create_tmp()
     session.run("uv", "build", "--quiet", "--wheel", "--clear", f"--out-dir={folder}")
     extra = "[sandbox]" if airflow.startswith("2.") else ""
@@ -70,6 +70,6 @@ def wheel(session: nox.Session, airflow: str) -> None:
 
 @nox.session(python="3.13")
 def docs(session: nox.Session) -> None:
-    """Build the documents on the newest Python."""
+    """Build the documentation on the newest Python."""
     install(session, "airflow-3.3.2", "apache-airflow==3.3.2", "--group=docs", ".")
     session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", session.create_tmp())

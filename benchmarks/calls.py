@@ -1,10 +1,10 @@
 """
-Measure what a call costs, against the HTTP provider's hook and against requests alone.
+Benchmark calls against the HTTP provider's hook and plain requests.
 
-The same reads, of one record and of a list of 100,000, by three callers: this provider's hook,
-``HttpHook.run``, and one ``requests.Session``, with plain HTTP and over TLS. The service is a process of its
-own that answers from memory. The callers take turns, so that a machine that speeds up or slows down does so
-for all; each list is read in a process of its own, for its peak of memory::
+Three callers read one record and a list of 100,000: this provider's hook, ``HttpHook.run``, and one
+``requests.Session``, over HTTP and over TLS. The service is a separate process that responds from memory. The
+callers take turns, so that changes in the machine's speed affect all of them. Each list is read in a separate
+process, to measure its peak memory::
 
     python benchmarks/calls.py
 """
@@ -75,7 +75,7 @@ RECORD_PATH = f"/client/{ID}.json"
 LIST_PATH = "/appointments.json"
 
 LIST_RUNS = 5
-"""How often each caller reads the list."""
+"""Number of times that each caller reads the list."""
 
 MEBIBYTE = 2**20
 
@@ -85,18 +85,18 @@ MEBIBYTE = 2**20
 
 def serve(pipe: Connection, appointments: int, certificate: str | None) -> None:
     """
-    Answer from memory until the end of the process.
+    Respond from memory until the process ends.
 
-    :param pipe: gets the port.
+    :param pipe: receives the port.
     :param appointments: length of the list.
-    :param certificate: PEM file, to speak TLS.
+    :param certificate: PEM file to use TLS with.
     """
     list_body = json.dumps([{**APPOINTMENT, "id": f"{number:024x}"} for number in range(appointments)])
-    answers = {RECORD_PATH: json.dumps({"client": CLIENT}), LIST_PATH: list_body}
+    bodies = {RECORD_PATH: json.dumps({"client": CLIENT}), LIST_PATH: list_body}
     head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    ready = {path.encode(): (head % len(body) + body).encode() for path, body in answers.items()}
+    responses = {path.encode(): (head % len(body) + body).encode() for path, body in bodies.items()}
 
-    class Answers(asyncio.Protocol):
+    class Responder(asyncio.Protocol):
         def connection_made(self, transport: Any) -> None:
             self.transport = transport
             self.received = b""
@@ -105,14 +105,14 @@ def serve(pipe: Connection, appointments: int, certificate: str | None) -> None:
             self.received += data
             while b"\r\n\r\n" in self.received:
                 request, _, self.received = self.received.partition(b"\r\n\r\n")
-                self.transport.write(ready[request.split(b" ", 2)[1]])
+                self.transport.write(responses[request.split(b" ", 2)[1]])
 
     async def run() -> None:
         context = None
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
-        server = await asyncio.get_running_loop().create_server(Answers, ADDRESS, 0, ssl=context)
+        server = await asyncio.get_running_loop().create_server(Responder, ADDRESS, 0, ssl=context)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -121,10 +121,10 @@ def serve(pipe: Connection, appointments: int, certificate: str | None) -> None:
 
 class LocalService:
     """
-    The service, for callers in this process and in those that it starts.
+    The service, for callers in this process and its child processes.
 
-    :param appointments: length of its list.
-    :param certificate: PEM file, to speak TLS.
+    :param appointments: length of the list.
+    :param certificate: PEM file to use TLS with.
     """
 
     def __init__(self, appointments: int, certificate: Path | None = None) -> None:
@@ -162,9 +162,9 @@ class LocalService:
 
 def reads(caller: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """
-    Return what reads one record, and what reads the list; each returns the value, not the text.
+    Return two functions that read one record and the list. Both return parsed values.
 
-    :param caller: which of the three.
+    :param caller: one of :data:`CALLERS`.
     """
     if caller == OURS:
         from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
@@ -193,16 +193,16 @@ def reads(caller: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 def measure_list(caller: str) -> None:
     """
-    Print seconds and bytes that reading the list takes, and how long it is; in a process of its own.
+    Read the list, and print the seconds and bytes that it took, and its length. Run in a separate process.
 
-    :param caller: which of the three.
+    :param caller: one of :data:`CALLERS`.
     """
     read_record, read_list = reads(caller)
     read_record()
     before = _peak()
-    began = time.perf_counter()
+    start = time.perf_counter()
     found = read_list()
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     print(json.dumps([seconds, _peak() - before, len(found)]))
 
 
@@ -215,10 +215,10 @@ def _peak() -> int:
 
 def single_reads(rounds: int, calls: int) -> Iterator[str]:
     """
-    Measure reads of one record, and give the table's rows.
+    Measure reads of one record, and yield the table's rows.
 
-    :param rounds: how often each caller has its turn.
-    :param calls: how many calls are a turn.
+    :param rounds: number of turns of each caller.
+    :param calls: number of calls in a turn.
     """
     with tempfile.TemporaryDirectory() as folder:
         certificate = Path(folder) / "certificate.pem"
@@ -231,10 +231,10 @@ def single_reads(rounds: int, calls: int) -> Iterator[str]:
                     read()
                 for _ in range(rounds):
                     for caller, read in callers.items():
-                        began = time.perf_counter()
+                        start = time.perf_counter()
                         for _ in range(calls):
                             read()
-                        rates[caller].append(calls / (time.perf_counter() - began))
+                        rates[caller].append(calls / (time.perf_counter() - start))
                 for caller in CALLERS:
                     ratios = (_ratio(rates[caller], rates[peer]) for peer in (THEIRS, BARE))
                     yield _row(
@@ -247,9 +247,9 @@ def single_reads(rounds: int, calls: int) -> Iterator[str]:
 
 def lists(appointments: int) -> Iterator[str]:
     """
-    Measure reads of the list, and give the table's rows.
+    Measure reads of the list, and yield the table's rows.
 
-    :param appointments: its length.
+    :param appointments: length of the list.
     """
     seconds: dict[str, list[float]] = {caller: [] for caller in CALLERS}
     peaks: dict[str, list[float]] = {caller: [] for caller in CALLERS}
@@ -258,10 +258,10 @@ def lists(appointments: int) -> Iterator[str]:
             for caller in CALLERS:
                 command = [sys.executable, __file__, "--list-by", caller]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-                taken, peak, count = json.loads(done.stdout.splitlines()[-1])
+                duration, peak, count = json.loads(done.stdout.splitlines()[-1])
                 if count != appointments:
-                    raise RuntimeError(f"{caller} found {count} of {appointments} appointments.")
-                seconds[caller].append(taken)
+                    raise RuntimeError(f"{caller} returned {count} of {appointments} appointments.")
+                seconds[caller].append(duration)
                 peaks[caller].append(peak)
     for caller in CALLERS:
         yield _row(
@@ -284,14 +284,16 @@ def _row(*cells: str) -> str:
 
 
 def main() -> None:
-    """Measure, and print the tables."""
+    """Run the benchmark, and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="turns of each caller (default: %(default)s)")
     parser.add_argument("--calls", type=int, default=200, help="calls in a turn (default: %(default)s)")
-    parser.add_argument("--appointments", type=int, default=100_000, help="in the list (default: 100000)")
+    parser.add_argument(
+        "--appointments", type=int, default=100_000, help="length of the list (default: 100000)"
+    )
     parser.add_argument("--list-by", choices=CALLERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    # The lines that the callers log are not what is measured.
+    # Keeps the callers' log lines out of the measurement.
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
     if arguments.list_by:
         measure_list(arguments.list_by)

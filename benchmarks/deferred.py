@@ -1,8 +1,8 @@
 """
-A DAG of waits, and what Airflow's database holds once all of them are deferred.
+A DAG of waits, and a script that writes the rows of its deferred tasks to Airflow's database.
 
-For ``waits.py``, which puts this file into a DAGs folder, and runs it with the interpreter of the Airflow
-that is measured: to let a scheduler defer thousands of tasks would take an hour.
+``waits.py`` copies this file into a DAGs folder, and runs it with the interpreter of the measured Airflow. A
+scheduler would need an hour to defer thousands of tasks.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ RUN_ID = "deferred"
 OURS = "WebcamconsultAppointmentStateTrigger"
 THEIRS = "HttpSensorTrigger"
 SLEEPING = "DateTimeTrigger"
-"""Only sleeps: what it takes is what Airflow itself takes for a trigger."""
+"""Only sleeps, so its cost is Airflow's own cost of a trigger."""
 
-LASTS = timedelta(days=1)
+LIFETIME = timedelta(days=1)
 
 
 @dag(dag_id=DAG_ID, schedule=None, catchup=False)
@@ -41,7 +41,7 @@ def waits() -> None:
     def ids() -> list[str]:
         return []
 
-    # Which operator deferred it is all the same to a triggerer.
+    # Any operator will do, since only the triggerer runs.
     @task(task_id=TASK_ID)
     def wait(appointment_id: str) -> None:
         pass
@@ -53,21 +53,21 @@ waits()
 
 
 class Timed:
-    """Goes before a trigger's class; its event then says when it left, in nanoseconds since the epoch."""
+    """Mixin for triggers. Its event has the time at which it was fired, in nanoseconds since the epoch."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments that make this trigger again."""
+        """Return the class path and the arguments of this trigger."""
         return f"{Path(__file__).stem}.{type(self).__name__}", super().serialize()[1]  # type: ignore[misc]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Do what the trigger does."""
+        """Run the trigger, and replace the payload of its events."""
         async for event in super().run():  # type: ignore[misc]
-            event.payload = {"left_at": time.time_ns()}
+            event.payload = {"fired_at": time.time_ns()}
             yield event
 
 
 def __getattr__(name: str) -> type[BaseTrigger]:
-    """Make a class when Airflow asks for it: what one imports does not count as the other's."""
+    """Create the class that Airflow imports. Imports of the other one must not add to its memory."""
     if name == f"Timed{OURS}":
         from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
 
@@ -83,11 +83,11 @@ def make_trigger(name: str, appointment_id: str, poke_interval: float) -> BaseTr
     """
     Return the trigger of a wait for one appointment.
 
-    :param name: of its class.
+    :param name: class name of the trigger.
     :param appointment_id: id of the appointment.
-    :param poke_interval: seconds between two looks.
+    :param poke_interval: seconds between two polls.
     """
-    end = datetime.now(timezone.utc) + LASTS
+    end = datetime.now(timezone.utc) + LIFETIME
     if name == SLEEPING:
         try:
             from airflow.providers.standard.triggers.temporal import DateTimeTrigger
@@ -116,11 +116,11 @@ def make_trigger(name: str, appointment_id: str, poke_interval: float) -> BaseTr
 
 def write_rows(name: str, ids: list[str], poke_interval: float) -> None:
     """
-    Write a run of the DAG with one deferred task instance for each appointment, as Airflow does.
+    Write a run of the DAG with one deferred task instance for each appointment, as Airflow would.
 
-    :param name: of the trigger's class.
-    :param ids: of the appointments.
-    :param poke_interval: seconds between two looks.
+    :param name: class name of the trigger.
+    :param ids: ids of the appointments.
+    :param poke_interval: seconds between two polls.
     """
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.models.taskinstance import TaskInstance
@@ -150,7 +150,7 @@ def write_rows(name: str, ids: list[str], poke_interval: float) -> None:
             run |= {"execution_date": now}
         dag_run = model.dag.create_dagrun(**run)
         session.flush()
-        # As when Airflow expands a mapped task: what stood for all is the first.
+        # As when Airflow expands a mapped task: the unexpanded instance becomes the first one.
         first: Any = dag_run.get_task_instance(TASK_ID, session=session)
         first.map_index = 0
         upstream: Any = dag_run.get_task_instance("ids", session=session)
@@ -167,7 +167,7 @@ def write_rows(name: str, ids: list[str], poke_interval: float) -> None:
             instance.try_number = 1
             instance.start_date = now
             instance.trigger_id = trigger.id
-            instance.trigger_timeout = now + LASTS
+            instance.trigger_timeout = now + LIFETIME
             instance.next_method = "execute_complete"
             instance.next_kwargs = {}
             session.add(instance)

@@ -1,8 +1,9 @@
 """
-Measure what importing the operators and parsing a DAG of them costs, against the HTTP provider's.
+Benchmark importing the operators and parsing a DAG with them against the HTTP provider.
 
-Each runs in a fresh process, as Airflow parses each file in one, on top of ``airflow.sdk``, which any DAG
-file loads; the two in turn, so that a machine that speeds up or slows down does so for both::
+Each measurement runs in a new process, as Airflow parses each file in one, and starts after the import of
+``airflow.sdk``, which every DAG file needs. The two take turns, so that changes in the machine's speed affect
+both::
 
     python benchmarks/imports.py
 """
@@ -57,7 +58,7 @@ many()
 
 _MEASURE = """
 import importlib, json, sys, time
-from airflow.sdk import BaseOperator, BaseHook  # airflow.sdk is lazy: what any DAG file loads
+from airflow.sdk import BaseOperator, BaseHook  # airflow.sdk is lazy: load what every DAG file needs
 names, source = json.load(sys.stdin)
 code = compile(source, "many.py", "exec")
 before = set(sys.modules)
@@ -90,10 +91,11 @@ RUNS = 15
 
 def measure(modules: tuple[str, ...], source: str) -> dict[str, float]:
     """
-    Import and parse in a fresh process; return seconds, and what was loaded.
+    Import modules and parse a DAG in a new process.
 
-    :param modules: what is imported.
-    :param source: a DAG file.
+    :param modules: the modules to import.
+    :param source: source of a DAG file.
+    :return: seconds, and the loaded modules.
     """
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-c", _MEASURE],
@@ -107,8 +109,8 @@ def measure(modules: tuple[str, ...], source: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure in turn, and print medians and ratios."""
-    measure(OURS, OUR_DAG), measure(THEIRS, THEIR_DAG)  # warms the file cache
+    """Run the benchmark, and print medians and ratios."""
+    measure(OURS, OUR_DAG), measure(THEIRS, THEIR_DAG)  # warm up the file cache
     pairs = [(measure(OURS, OUR_DAG), measure(THEIRS, THEIR_DAG)) for _ in range(RUNS)]
     print(f"## Parsing: Airflow {version('apache-airflow')}, Python {platform.python_version()}\n")
     print("| | this provider, ms | HTTP provider, ms | ratio |")

@@ -1,12 +1,13 @@
 """
-Measure what deferred waits cost a real triggerer and the service, against the HTTP provider's trigger.
+Benchmark the cost of deferred waits, for a real triggerer and for the service, against the HTTP provider.
 
-For each interpreter that is given, and so for each version of Airflow, and for each kind of wait, a triggerer
-is started on a database of its own. What it takes without a trigger is measured, then the rows of the
-deferred tasks are written, and what it takes with them is measured over some intervals. Then all appointments
-change their state at once, right after the service has answered a look, which is the worst moment; each
-wait's log tells when its event left the trigger. The service runs in a process of its own, and one
-appointment that nobody waits for changes each second, so that no list is like the one before::
+Each given interpreter (that is, each version of Airflow) and each kind of wait gets a triggerer with its own
+database. The triggerer is measured without triggers. Then the rows of the deferred tasks are written, and the
+triggerer is measured over some intervals. Then all appointments change their state at once, right after a
+poll, which is the worst time. The log of each wait shows when its event was fired.
+
+The service runs in a separate process. An appointment that no task waits for changes each second, so that no
+two lists are the same::
 
     python benchmarks/waits.py .venv/bin/python .venv-airflow-2.11/bin/python
 """
@@ -67,10 +68,10 @@ SAMPLE_INTERVAL = 0.5
 START_TIMEOUT = 600.0
 END_TIMEOUT = 600.0
 COMMIT_POLL_INTERVAL = 0.2
-LOOK_POLL_INTERVAL = 0.01
+REQUEST_POLL_INTERVAL = 0.01
 
 SETTLING_INTERVALS = 3
-"""How many intervals pass between the start of the last trigger and the first measurement."""
+"""Number of intervals between the start of the last trigger and the first measurement."""
 
 MEBIBYTE = 2**20
 OPEN_FILES_PER_WAIT = 4
@@ -79,11 +80,11 @@ OPEN_FILES_PER_WAIT = 4
 @dataclass(frozen=True)
 class Case:
     """
-    What is measured.
+    One case of the benchmark.
 
-    :param trigger: name of the trigger's class.
-    :param waits: how many there are.
-    :param appointments: how many the service has at least.
+    :param trigger: class name of the trigger.
+    :param waits: number of waits.
+    :param appointments: minimum number of appointments that the service has.
     """
 
     trigger: str
@@ -96,23 +97,23 @@ class Case:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the service has seen by now; `looked_at` is how many appointments were looked at alone."""
+    """The service's counters. `polled` is the number of appointments that were requested on their own."""
 
     requests: int
     lists: int
     connections: int
-    looked_at: int
+    polled: int
     time: float
 
 
 class CountedService:
     """
-    The sandbox in a process of its own, which counts.
+    The sandbox in a separate process that counts requests.
 
-    `HttpSensorTrigger` waits for as long as it is answered with 404. For the waits of it, appointments
-    that are waited for do not exist until they change their state.
+    `HttpSensorTrigger` waits as long as the response is 404. In its cases, the appointments that it waits for
+    do not exist until they change their state.
 
-    :param case: what is measured.
+    :param case: the case.
     """
 
     def __init__(self, case: Case) -> None:
@@ -126,21 +127,21 @@ class CountedService:
         self.url, self.ids = self._pipe.recv()
 
     def counts(self) -> Counts:
-        """Return what was counted since the start."""
-        return Counts(**self._ask("counts"), time=time.monotonic())
+        """Return the counters since the start."""
+        return Counts(**self._request("counts"), time=time.monotonic())
 
-    def has_looked_at_all(self) -> bool:
-        """Tell whether each appointment was looked at, alone or in a list."""
+    def has_polled_all(self) -> bool:
+        """Whether each appointment was polled, on its own or in a list."""
         counts = self.counts()
-        return counts.lists > 0 or counts.looked_at >= len(self.ids)
+        return counts.lists > 0 or counts.polled >= len(self.ids)
 
     def change(self) -> float:
-        """Change the state of all appointments that are waited for, and return when that began."""
-        began: float = self._ask("change")
-        return began
+        """Change the state of all appointments that tasks wait for, and return when that started."""
+        start: float = self._request("change")
+        return start
 
-    def _ask(self, what: str) -> Any:
-        self._pipe.send(what)
+    def _request(self, name: str) -> Any:
+        self._pipe.send(name)
         return self._pipe.recv()
 
     def __enter__(self) -> CountedService:
@@ -152,24 +153,24 @@ class CountedService:
 
 
 def _serve(pipe: Connection, case: Case) -> None:
-    """Serve until the end of the process."""
+    """Serve until the process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     service = Service([TOKEN], "idle", None)
-    # One more than is waited for, to change.
+    # One more than there are waits: the one that changes each second.
     ids = [_create(service) for _ in range(max(case.waits + 1, case.appointments))]
     waited, other = ids[: case.waits], ids[case.waits]
     hidden = set(waited) if case.trigger == THEIRS else set()
     counter: Counter[str] = Counter()
-    looked_at: set[str] = set()
+    polled: set[str] = set()
 
-    def note(method: str, path: str, _status: int) -> None:
+    def count(method: str, path: str, _status: int) -> None:
         counter["requests"] += 1
         counter["lists"] += path == "/appointments.json"
 
-    sandbox = build_app(service, plural_paths=False, note=note)
+    sandbox = build_app(service, plural_paths=False, note=count)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        looked_at.add(scope["path"])
+        polled.add(scope["path"])
         for appointment_id in hidden & {Path(scope["path"]).stem}:
             scope["path"] = scope["path"].replace(appointment_id, NO_SUCH_APPOINTMENT)
         await sandbox(scope, receive, send)
@@ -199,24 +200,24 @@ def _serve(pipe: Connection, case: Case) -> None:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     pipe.send((f"http://{HOST}:{port}", waited))
-    threading.Thread(target=_change_now_and_then, args=(service, other), daemon=True).start()
+    threading.Thread(target=_change_repeatedly, args=(service, other), daemon=True).start()
     with contextlib.suppress(EOFError):
         while True:
             if pipe.recv() == "counts":
                 names = ("requests", "lists", "connections")
-                pipe.send({**{name: counter[name] for name in names}, "looked_at": len(looked_at)})
+                pipe.send({**{name: counter[name] for name in names}, "polled": len(polled)})
             else:
-                began = time.time()
+                start = time.time()
                 for appointment_id in waited:
                     service.set_state(APPOINTMENTS, TOKEN, appointment_id, {"state": "finished"})
                 hidden.clear()
-                pipe.send(began)
+                pipe.send(start)
 
 
 def _create(service: Service) -> str:
-    """Make an appointment that has what the document's example has."""
+    """Create an appointment with the attributes of the API document's example."""
     some_id = "1234567890abcdef12345678"
-    answer = service.create(
+    response = service.create(
         APPOINTMENTS,
         TOKEN,
         "",
@@ -233,10 +234,10 @@ def _create(service: Service) -> str:
             }
         },
     )
-    return str(answer["appointment"]["id"])
+    return str(response["appointment"]["id"])
 
 
-def _change_now_and_then(service: Service, appointment_id: str) -> None:
+def _change_repeatedly(service: Service, appointment_id: str) -> None:
     for duration in itertools.count(1):
         service.update(APPOINTMENTS, TOKEN, appointment_id, {"appointment": {"duration": duration}})
         time.sleep(CHANGE_INTERVAL)
@@ -246,15 +247,15 @@ def _change_now_and_then(service: Service, appointment_id: str) -> None:
 
 
 class Triggerer(LocalAirflow):
-    """An Airflow that has a triggerer, and nothing else."""
+    """An Airflow that runs only a triggerer."""
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """The triggerer."""
+        """Only the triggerer."""
         return tuple(component for component in super().components if component.name == "triggerer")
 
     def read_dags(self) -> None:
-        """Put the DAGs into the database."""
+        """Write the DAGs to the database."""
         self.command("dags", "reserialize")
 
     def defer(self, case: Case, ids: Sequence[str], interval: float) -> None:
@@ -271,26 +272,26 @@ class Triggerer(LocalAirflow):
         )
 
     def deferred(self) -> int:
-        """Return how many tasks have not got their event yet."""
+        """Return the number of tasks without an event yet."""
         rows = self._query("SELECT COUNT(*) FROM task_instance WHERE state = 'deferred'")
         return int(rows[0][0])
 
     def trigger_logs(self) -> list[Path]:
-        """Return the log of each trigger that has begun."""
+        """Return the logs of the triggers that have started."""
         return list(self.logs.glob("dag_id=*/run_id=*/task_id=*/map_index=*/attempt=1.log.trigger.*"))
 
     def output(self) -> str:
-        """Return what the triggerer printed."""
+        """Return the output of the triggerer."""
         return (self.logs / "components" / "triggerer.log").read_text(errors="replace")
 
-    def wait_until(self, is_so: Any, timeout: float, what: str) -> None:
-        """Wait, for as long as the triggerer lives."""
-        self._poll(is_so, timeout, lambda: self._describe("triggerer", what))
+    def wait_until(self, condition: Any, timeout: float, what: str) -> None:
+        """Wait until a condition holds. Raise if that takes too long, or if the triggerer exits."""
+        self._poll(condition, timeout, lambda: self._describe("triggerer", what))
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the triggerer's processes have taken by now: seconds of CPU, and bytes of memory (PSS)."""
+    """The usage of the triggerer's processes: seconds of CPU so far, and bytes of memory (PSS)."""
 
     cpu: float
     memory: int
@@ -299,9 +300,9 @@ class Usage:
 
 def usage(session_id: int) -> Usage:
     """
-    Read it from /proc.
+    Read the usage from /proc.
 
-    :param session_id: the session of the processes.
+    :param session_id: session of the processes.
     """
     cpu, memory = 0.0, 0
     ticks = os.sysconf("SC_CLK_TCK")
@@ -317,18 +318,18 @@ def usage(session_id: int) -> Usage:
 
 def watch(session_id: int, seconds: float) -> tuple[Usage, Usage, int]:
     """
-    Return the usage now and after some time, and the most memory meanwhile.
+    Return the usage now and after some time, and the peak memory in between.
 
-    :param session_id: the session of the processes.
-    :param seconds: for how long.
+    :param session_id: session of the processes.
+    :param seconds: how long to measure.
     """
     first = last = usage(session_id)
-    most = first.memory
+    peak = first.memory
     while (remaining := first.time + seconds - time.monotonic()) > 0:
         time.sleep(min(SAMPLE_INTERVAL, remaining))
         last = usage(session_id)
-        most = max(most, last.memory)
-    return first, last, most
+        peak = max(peak, last.memory)
+    return first, last, peak
 
 
 # -- Measuring -----------------------------------------------------------------------------------------------
@@ -337,20 +338,24 @@ def watch(session_id: int, seconds: float) -> tuple[Usage, Usage, int]:
 @dataclass(frozen=True)
 class Result:
     """
-    What one case showed.
+    The result of one case.
 
-    :param idle_cpu: seconds of CPU per interval before there was a trigger.
-    :param begun: seconds after which all waits had begun, and each appointment had been looked at.
-    :param memory: bytes that came with the triggers.
-    :param peak: the same at the moment with the most.
+    :param idle_cpu: seconds of CPU per interval without triggers.
+    :param startup: seconds until all waits had started, and each appointment had been polled.
+    :param requests: requests per interval.
+    :param lists: requests for the list per interval.
+    :param connections: new connections per interval.
+    :param cpu: seconds of CPU per interval with the triggers.
+    :param memory: bytes of memory that the triggers added.
+    :param peak: bytes of memory that they added at the peak.
     :param delays: seconds from the change to the event, for each wait; sorted.
-    :param committed: seconds from the change until Airflow had written the last event down.
-    :param blocked: the longest that Airflow found the event loop blocked, in seconds, while it was measured.
+    :param committed: seconds from the change until Airflow had stored the last event.
+    :param blocked: longest block of the event loop that Airflow reported, in seconds.
     """
 
     case: Case
     idle_cpu: float
-    begun: float
+    startup: float
     requests: float
     lists: float
     connections: float
@@ -362,13 +367,13 @@ class Result:
     blocked: float
 
     def row(self, interval: float) -> str:
-        """Return it as a row of :data:`HEADINGS`."""
+        """Return the row of the table, with the columns of :data:`HEADINGS`."""
         polls = self.case.trigger != SLEEPING
         cells = [
             self.case.trigger,
             f"{self.case.waits:,}",
             f"{max(self.case.waits + 1, self.case.appointments):,}" if polls else "",
-            f"{self.begun:.0f}",
+            f"{self.startup:.0f}",
             f"{self.requests:.1f}" if polls else "",
             f"{self.lists:.1f}" if polls else "",
             f"{self.connections:.1f}" if polls else "",
@@ -413,38 +418,38 @@ def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
     """
     Return the median, the 95th percentile and the maximum.
 
-    :param values: sorted.
+    :param values: sorted values.
     """
     return statistics.median(values), values[math.ceil(len(values) * 0.95) - 1], values[-1]
 
 
-def left_at(logs: Iterable[str]) -> list[float]:
+def fired_at(logs: Iterable[str]) -> list[float]:
     """
-    Return when events left their triggers, in seconds since the epoch.
+    Return when events were fired, in seconds since the epoch.
 
-    :param logs: of the triggers, and of the triggerer, where Airflow writes what comes late.
+    :param logs: logs of the triggers and the triggerer, which has late lines of the triggers.
     """
-    found = {int(moment) for log in logs for moment in re.findall(r"left_at\W+(\d+)", log)}
-    return [moment / 1e9 for moment in found]
+    found = {int(nanoseconds) for log in logs for nanoseconds in re.findall(r"fired_at\W+(\d+)", log)}
+    return [nanoseconds / 1e9 for nanoseconds in found]
 
 
 def longest_block(output: str) -> float:
     """
-    Return the longest that Airflow found its event loop blocked; 0 where it did not.
+    Return the longest block of the event loop that Airflow reported; 0 if there was none.
 
-    :param output: of the triggerer.
+    :param output: output of the triggerer.
     """
     return max(map(float, re.findall(r"thread was blocked for ([\d.]+) seconds", output)), default=0.0)
 
 
 def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
     """
-    Measure one case in a triggerer of its own.
+    Measure one case in a separate triggerer.
 
-    :param python: interpreter of the virtual environment that has Airflow.
-    :param case: what is measured.
-    :param interval: seconds between two looks.
-    :param intervals: over how many of them it is measured.
+    :param python: interpreter of the virtual environment with Airflow.
+    :param case: the case.
+    :param interval: seconds between two polls.
+    :param intervals: number of intervals to measure.
     """
     with tempfile.TemporaryDirectory(prefix="waits-") as home, CountedService(case) as service:
         dags = Path(home) / "dags"
@@ -466,7 +471,7 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
                 **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
                 "PYTHONPATH": str(dags),
             },
-            # Two names of the same, that of Airflow 2 last.
+            # Airflow 3 and Airflow 2 name the same setting differently.
             config={"triggerer": dict.fromkeys(("capacity", "default_capacity"), str(case.waits + 1))},
         )
         with airflow:
@@ -478,50 +483,52 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
             airflow.wait_until(
                 lambda: (
                     len(airflow.trigger_logs()) == case.waits
-                    and (case.trigger == SLEEPING or service.has_looked_at_all())
+                    and (case.trigger == SLEEPING or service.has_polled_all())
                 ),
                 START_TIMEOUT,
-                "has not looked at all",
+                "has not polled all appointments",
             )
-            begun = time.monotonic() - written
+            startup = time.monotonic() - written
             time.sleep(interval * SETTLING_INTERVALS)
             printed = len(airflow.output())
             counts = service.counts()
-            begin, end, most = watch(session_id, interval * intervals)
+            begin, end, peak = watch(session_id, interval * intervals)
             later = service.counts()
             passed = (later.time - counts.time) / interval
             blocked = longest_block(airflow.output()[printed:])
             delays: list[float] = []
             committed = 0.0
             if case.trigger != SLEEPING:
-                looks = service.counts().requests
-                while service.counts().requests == looks:
-                    time.sleep(LOOK_POLL_INTERVAL)
+                requests = service.counts().requests
+                while service.counts().requests == requests:
+                    time.sleep(REQUEST_POLL_INTERVAL)
                 changed = service.change()
                 while airflow.deferred():
                     airflow.check_alive()
                     if time.time() > changed + END_TIMEOUT:
-                        raise TimeoutError(f"{airflow.deferred()} waits have not ended:\n{airflow.output()}")
+                        raise TimeoutError(
+                            f"{airflow.deferred()} waits have not ended. Output:\n{airflow.output()}"
+                        )
                     time.sleep(COMMIT_POLL_INTERVAL)
                 committed = time.time() - changed
-                left: list[float] = []
-                # Airflow 3 may write a log down after the event.
-                while len(left) < case.waits:
+                fired: list[float] = []
+                # Airflow 3 may write a log after it stored the event.
+                while len(fired) < case.waits:
                     if time.time() > changed + END_TIMEOUT:
-                        raise TimeoutError(f"{case.waits - len(left)} waits have no event in the logs.")
+                        raise TimeoutError(f"The logs of {case.waits - len(fired)} waits have no event.")
                     time.sleep(COMMIT_POLL_INTERVAL)
-                    left = left_at([*(log.read_text() for log in airflow.trigger_logs()), airflow.output()])
-                delays = sorted(when - changed for when in left)
+                    fired = fired_at([*(log.read_text() for log in airflow.trigger_logs()), airflow.output()])
+                delays = sorted(seconds - changed for seconds in fired)
             return Result(
                 case,
                 (idle.cpu - before.cpu) / (idle.time - before.time) * interval,
-                begun,
+                startup,
                 (later.requests - counts.requests) / passed,
                 (later.lists - counts.lists) / passed,
                 (later.connections - counts.connections) / passed,
                 (end.cpu - begin.cpu) / (end.time - begin.time) * interval,
                 end.memory - idle.memory,
-                most - idle.memory,
+                peak - idle.memory,
                 delays,
                 committed,
                 blocked,
@@ -530,11 +537,11 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
 
 def report(version: str, results: Sequence[Result], interval: float) -> Iterator[str]:
     """
-    Return the results on one Airflow as Markdown.
+    Yield the results on one Airflow as lines of Markdown.
 
-    :param version: of Airflow.
-    :param results: all of them.
-    :param interval: seconds between two looks.
+    :param version: version of Airflow.
+    :param results: results of all cases.
+    :param interval: seconds between two polls.
     """
     yield f"## Airflow {version}, per interval of {interval:g} s"
     yield ""
@@ -558,21 +565,28 @@ def report(version: str, results: Sequence[Result], interval: float) -> Iterator
 
 
 def main() -> None:
-    """Measure on each Airflow, and print the tables."""
+    """Run the benchmark on each Airflow, and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "pythons", nargs="*", default=[sys.executable], help="interpreters, each with an Airflow"
+        "pythons", nargs="*", default=[sys.executable], help="interpreters of environments with Airflow"
     )
-    parser.add_argument("--interval", type=float, default=5.0, help="seconds (default: %(default)s)")
     parser.add_argument(
-        "--intervals", type=int, default=6, help="how many of them are measured (default: %(default)s)"
+        "--interval", type=float, default=5.0, help="seconds between two polls (default: %(default)s)"
     )
-    parser.add_argument("--waits", type=int, default=1000, help="how many (default: %(default)s)")
-    parser.add_argument("--many", type=int, default=4000, help="waits in the case of many (default: 4000)")
     parser.add_argument(
-        "--appointments", type=int, default=100_000, help="in the cases of a long list (default: 100000)"
+        "--intervals", type=int, default=6, help="number of intervals to measure (default: %(default)s)"
     )
-    parser.add_argument("--only", type=int, nargs="+", help="numbers of the cases to measure, from 0")
+    parser.add_argument("--waits", type=int, default=1000, help="number of waits (default: %(default)s)")
+    parser.add_argument(
+        "--many", type=int, default=4000, help="number of waits in the larger cases (default: 4000)"
+    )
+    parser.add_argument(
+        "--appointments",
+        type=int,
+        default=100_000,
+        help="appointments in the cases with a long list (default: 100000)",
+    )
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of the cases to run, from 0")
     arguments = parser.parse_args()
     cases = [
         Case(SLEEPING, arguments.waits),

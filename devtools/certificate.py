@@ -1,4 +1,4 @@
-"""A TLS certificate for this machine's loopback address, for tests and measurements."""
+"""A self-signed TLS certificate for the loopback address, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ADDRESS = "127.0.0.1"
-LASTS = datetime.timedelta(days=1)
+VALIDITY = datetime.timedelta(days=1)
 
 
 def write_certificate(file: Path) -> None:
     """
-    Write a certificate that no authority signed, and its key.
+    Write a self-signed certificate and its key.
 
-    :param file: PEM file to write; it also serves as the authority that one has to know.
+    :param file: PEM file to write. It also serves as the CA bundle of clients.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -32,8 +32,8 @@ def write_certificate(file: Path) -> None:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - LASTS)
-        .not_valid_after(now + LASTS)
+        .not_valid_before(now - VALIDITY)
+        .not_valid_after(now + VALIDITY)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(ADDRESS))]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())

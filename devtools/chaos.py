@@ -1,9 +1,9 @@
 """
-Kill workers of a real Airflow around the request that creates, lose answers, and count what exists then.
+Kill workers of a real Airflow while they create records, lose responses, and count the records that result.
 
-Tasks that create an appointment are killed with SIGKILL at chosen and at random moments, and Airflow retries
-them. Then answers are lost, of this provider's operator and of `HttpOperator` of
-apache-airflow-providers-http alike.
+Tasks that create an appointment are killed with SIGKILL at chosen and at random times, and Airflow retries
+them. Then responses are lost, to this provider's operator and to `HttpOperator` of
+apache-airflow-providers-http.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from devtools import ROOT
-from devtools.fault_proxy import FAULTS, Exchange, Proxy, make_answer, part_of
+from devtools.fault_proxy import FAULTS, ProxiedRequest, Proxy, make_response, truncate
 from devtools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
@@ -36,60 +36,61 @@ DAG_FILE = Path(__file__).parent / "dags" / "chaos.py"
 
 # All in seconds.
 CONNECTION_TIMEOUT = 2.0
-"""The `timeout` of the connection; a retry waits as long for a request that may still be under way."""
-RANDOM_SPAN = 0.3
-"""From when a task begins to create until it has the answer, as a rule."""
-NOTING_SPAN = 0.1
-CARRIED_OUT_AFTER_DEATH = 0.3
+"""The connection's `timeout`. A retry waits as long for a request that may still be in flight."""
+CREATE_SPAN = 0.3
+"""How long a create usually takes, until its response."""
+STORE_SPAN = 0.1
+"""How long a task usually takes to store the id."""
+PROCESSING_DELAY = 0.3
 DEATH_TIMEOUT = 30.0
 ZOMBIE_INTERVAL = 20.0
-"""How often Airflow 2 looks for dead tasks: after it has dealt with those that it found the last time."""
+"""How often Airflow 2 looks for dead tasks: long enough to handle those that it found before."""
 RUN_TIMEOUT = 3600.0
 
-BEFORE_INTENT = "before the intent is noted"
-INTENT_NOTED = "intent noted, not sent"
-NEVER_CARRIED_OUT = "sent, never carried out"
-CARRIED_OUT_LATER = "sent, carried out after its death"
-NOT_ANSWERED = "carried out, not answered"
-HALF_ANSWERED = "carried out, half answered"
-ANSWERED = "answered, id not noted"
-NOTING = "while the id is noted, or after"
-ANY_TIME = "any moment"
+BEFORE_INTENT = "before the intent is stored"
+INTENT_STORED = "intent stored, not sent"
+NEVER_PROCESSED = "sent, never processed"
+PROCESSED_LATER = "sent, processed after the worker's death"
+NO_RESPONSE = "processed, no response"
+PARTIAL_RESPONSE = "processed, partial response"
+RESPONSE_RECEIVED = "response received, id not stored"
+STORING_ID = "while the id is stored, or after"
+ANY_TIME = "any time"
 
-#: When a worker is killed.
-MOMENTS = (
+#: When workers are killed.
+KILL_POINTS = (
     BEFORE_INTENT,
-    INTENT_NOTED,
-    NEVER_CARRIED_OUT,
-    CARRIED_OUT_LATER,
-    NOT_ANSWERED,
-    HALF_ANSWERED,
-    ANSWERED,
-    NOTING,
+    INTENT_STORED,
+    NEVER_PROCESSED,
+    PROCESSED_LATER,
+    NO_RESPONSE,
+    PARTIAL_RESPONSE,
+    RESPONSE_RECEIVED,
+    STORING_ID,
     ANY_TIME,
 )
 
-#: How an answer is lost, once the create was carried out; names of faults of the proxy.
-LOST = (
-    "cut before the answer",
-    "cut in the body of the answer",
-    "reset before the answer",
-    "no answer in time",
-    "502 after it was carried out",
-    "504 after it was carried out",
+#: How responses are lost after the create was processed: names of the proxy's faults.
+RESPONSE_FAULTS = (
+    "closed before the response",
+    "closed within the response body",
+    "reset before the response",
+    "no response in time",
+    "502 after processing",
+    "504 after processing",
 )
 
 IF_EXISTS = ("create", "create", "reuse", "update", "fail")
-"""The default twice as often."""
+"""The values of `if_exists` that the tasks use in turn. The default is there twice."""
 
 
 class ChaosProxy(Proxy):
     """
-    A proxy that kills each task of a plan once, and loses the first answer to each other task.
+    A proxy that kills each task of a plan once, and loses the first response to each other task.
 
-    :param url: the service behind it.
-    :param plan: the moment at which each task is killed, by the number in its `client_id`.
-    :param other_token: the token by which the requests of the other operator are known.
+    :param url: URL of the service.
+    :param plan: when to kill each task, by the number in its `client_id`.
+    :param other_token: the token that identifies requests of the other operator.
     """
 
     def __init__(self, url: str, plan: dict[int, str], other_token: str) -> None:
@@ -98,77 +99,77 @@ class ChaosProxy(Proxy):
         self._other_token = other_token.encode()
         self.killed: Counter[int] = Counter()
         self.lost: Counter[str] = Counter()
-        self._lost_already: set[tuple[str, int]] = set()
+        self._already_lost: set[tuple[str, int]] = set()
         self._workers: dict[int, _Worker] = {}
         self._lock = threading.Lock()
 
-    def meet(self, exchange: Exchange) -> None:
-        """Kill, lose, or pass on."""
-        if exchange.path.startswith("/chaos/"):
-            _, _, task, stage, pid = exchange.path.split("/")
-            self._told(exchange, int(task), stage, int(pid))
-        elif exchange.method == "POST":
-            head, _, body = exchange.read().partition(b"\r\n\r\n")
+    def handle(self, request: ProxiedRequest) -> None:
+        """Kill the worker, lose the response, or forward the request."""
+        if request.path.startswith("/chaos/"):
+            _, _, task, stage, pid = request.path.split("/")
+            self._handle_report(request, int(task), stage, int(pid))
+        elif request.method == "POST":
+            head, _, body = request.read().partition(b"\r\n\r\n")
             number = int(json.loads(body)["appointment"]["client_id"].removeprefix("c"))
             if number in self.plan:
-                self._create(exchange, number)
+                self._handle_create(request, number)
             else:
-                self._lose_once(exchange, number, head)
+                self._lose_first_response(request, number, head)
         else:
-            super().meet(exchange)
+            super().handle(request)
 
-    def _told(self, exchange: Exchange, number: int, stage: str, pid: int) -> None:
-        self._workers[number] = _Worker(pid, _start_of(pid))
-        moment = self._moment(number)
-        if (stage, moment) in (("started", BEFORE_INTENT), ("noted", INTENT_NOTED)):
+    def _handle_report(self, request: ProxiedRequest, number: int, stage: str, pid: int) -> None:
+        self._workers[number] = _Worker(pid, _start_time(pid))
+        kill_point = self._kill_point(number)
+        if (stage, kill_point) in (("started", BEFORE_INTENT), ("stored", INTENT_STORED)):
             self._kill(number)
             return
-        if stage == "started" and moment == ANY_TIME:
-            self._kill_after(random.uniform(0, RANDOM_SPAN), number)  # noqa: S311
-        exchange.answer(make_answer(200))
+        if stage == "started" and kill_point == ANY_TIME:
+            self._kill_after(random.uniform(0, CREATE_SPAN), number)  # noqa: S311
+        request.respond(make_response(200))
 
-    def _create(self, exchange: Exchange, number: int) -> None:
-        moment = self._moment(number)
-        if moment == NEVER_CARRIED_OUT:
+    def _handle_create(self, request: ProxiedRequest, number: int) -> None:
+        kill_point = self._kill_point(number)
+        if kill_point == NEVER_PROCESSED:
             self._kill(number)
-        elif moment == CARRIED_OUT_LATER:
+        elif kill_point == PROCESSED_LATER:
             self._kill(number)
-            time.sleep(CARRIED_OUT_AFTER_DEATH)
-            exchange.pass_on()
-        elif moment == NOT_ANSWERED:
-            exchange.pass_on()
+            time.sleep(PROCESSING_DELAY)
+            request.forward()
+        elif kill_point == NO_RESPONSE:
+            request.forward()
             self._kill(number)
-        elif moment == HALF_ANSWERED:
-            exchange.answer(part_of(exchange.pass_on(), "half the body"))
+        elif kill_point == PARTIAL_RESPONSE:
+            request.respond(truncate(request.forward(), "half the body"))
             self._kill(number)
-        elif moment == ANSWERED:
-            exchange.answer(exchange.pass_on())
+        elif kill_point == RESPONSE_RECEIVED:
+            request.respond(request.forward())
             self._kill(number)
-        elif moment == NOTING:
-            exchange.answer(exchange.pass_on())
-            self._kill_after(random.uniform(0, NOTING_SPAN), number)  # noqa: S311
+        elif kill_point == STORING_ID:
+            request.respond(request.forward())
+            self._kill_after(random.uniform(0, STORE_SPAN), number)  # noqa: S311
         else:
-            exchange.answer(exchange.pass_on())
+            request.respond(request.forward())
 
-    def _lose_once(self, exchange: Exchange, number: int, head: bytes) -> None:
+    def _lose_first_response(self, request: ProxiedRequest, number: int, head: bytes) -> None:
         whose = "theirs" if self._other_token in head else "ours"
-        answer = exchange.pass_on()
+        response = request.forward()
         with self._lock:
-            is_first = (whose, number) not in self._lost_already
-            self._lost_already.add((whose, number))
+            is_first = (whose, number) not in self._already_lost
+            self._already_lost.add((whose, number))
         if not is_first:
-            exchange.answer(answer)
+            request.respond(response)
             return
         self.lost[whose] += 1
-        fault = FAULTS[LOST[number % len(LOST)]]
+        fault = FAULTS[RESPONSE_FAULTS[number % len(RESPONSE_FAULTS)]]
         if fault.kind == "hold":
-            exchange.wait_until_client_leaves()
+            request.wait_for_disconnect()
             return
-        exchange.answer(fault.replacement or part_of(answer, fault.part))
+        request.respond(fault.replacement or truncate(response, fault.part))
         if fault.kind == "reset":
-            exchange.reset()
+            request.reset()
 
-    def _moment(self, number: int) -> str | None:
+    def _kill_point(self, number: int) -> str | None:
         return None if self.killed[number] else self.plan[number]
 
     def _kill_after(self, seconds: float, number: int) -> None:
@@ -182,22 +183,22 @@ class ChaosProxy(Proxy):
 
 @dataclass(frozen=True)
 class _Worker:
-    """The process of a task; its start tells it from a later one with the same id."""
+    """The process of a task. Its start time distinguishes it from a later process with the same id."""
 
     pid: int
     start: str | None
 
     def kill(self) -> None:
-        """Kill it, and return once it is dead."""
+        """Kill the process, and return once it is dead."""
         deadline = time.monotonic() + DEATH_TIMEOUT
-        while self.start is not None and _start_of(self.pid) == self.start and time.monotonic() < deadline:
+        while self.start is not None and _start_time(self.pid) == self.start and time.monotonic() < deadline:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             time.sleep(0.001)
 
 
-def _start_of(pid: int) -> str | None:
-    """Return when a process was started, in the kernel's own time; None for one that is dead."""
+def _start_time(pid: int) -> str | None:
+    """Return when a process was started, in clock ticks since boot; None if it is dead."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -208,29 +209,31 @@ def _start_of(pid: int) -> str | None:
 @dataclass(frozen=True)
 class Kills:
     """
-    What became of the tasks that were killed at one moment.
+    The results of the tasks that were killed at one point.
 
-    :param tasks: how many there were.
-    :param retried: how many of them the kill hit before they had ended, so that Airflow retried them.
-    :param twice: how many created two records or more.
-    :param missing: how many created none, or did not end well, or returned another id.
+    :param kill_point: one of :data:`KILL_POINTS`.
+    :param tasks: number of tasks.
+    :param retried: number of tasks that were killed before they ended, so that Airflow retried them.
+    :param duplicated: number of tasks that created two or more records.
+    :param missing: number of tasks that created no record, did not succeed, or returned a different id.
     """
 
-    moment: str
+    kill_point: str
     tasks: int
     retried: int
-    twice: int
+    duplicated: int
     missing: int
 
 
 @dataclass(frozen=True)
 class Losses:
     """
-    What became of the tasks whose first answer was lost.
+    The results of the tasks whose first response was lost.
 
-    :param lost: how many answers were lost.
-    :param duplicates: how many records there are that should not be.
-    :param missing: how many tasks created none.
+    :param operator: class name of their operator.
+    :param lost: number of lost responses.
+    :param duplicates: number of records beyond the first of each task.
+    :param missing: number of tasks that created no record.
     """
 
     operator: str
@@ -241,7 +244,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Result:
-    """What one version of Airflow showed."""
+    """The results on one version of Airflow."""
 
     version: str
     kills: list[Kills]
@@ -249,44 +252,46 @@ class Result:
     seconds: float
 
     @property
-    def is_good(self) -> bool:
-        """Whether this provider's operator left one record of everything."""
+    def passed(self) -> bool:
+        """Whether this provider's operator left exactly one record for each task."""
         ours = self.losses[:1]
-        return not any(kill.twice or kill.missing for kill in self.kills) and not any(
+        return not any(kill.duplicated or kill.missing for kill in self.kills) and not any(
             loss.duplicates or loss.missing for loss in ours
         )
 
-    def lines(self) -> Iterator[str]:
-        """Return it as Markdown."""
+    def markdown_lines(self) -> Iterator[str]:
+        """Return the tables as lines of Markdown."""
         yield f"## Airflow {self.version}, in {self.seconds:.0f} s"
         if self.kills:
             yield ""
-            yield "| a worker is killed | tasks | killed in time, and retried | two records | none |"
+            yield "| killed | tasks | killed in time, and retried | two records | no record |"
             yield "| --- | --- | --- | --- | --- |"
             for kill in self.kills:
-                yield f"| {kill.moment} | {kill.tasks} | {kill.retried} | {kill.twice} | {kill.missing} |"
+                cells = (kill.kill_point, kill.tasks, kill.retried, kill.duplicated, kill.missing)
+                yield f"| {' | '.join(map(str, cells))} |"
             sums = [
                 sum(getattr(kill, name) for kill in self.kills)
-                for name in ("tasks", "retried", "twice", "missing")
+                for name in ("tasks", "retried", "duplicated", "missing")
             ]
             yield f"| all | {' | '.join(map(str, sums))} |"
         if self.losses:
             yield ""
-            yield "| operator | answers lost | duplicates | duplicates per 100 lost answers | none |"
+            yield "| operator | responses lost | duplicates | duplicates per 100 lost responses | no record |"
             yield "| --- | --- | --- | --- | --- |"
             for loss in self.losses:
                 rate = 100 * loss.duplicates / loss.lost if loss.lost else 0
                 yield f"| {loss.operator} | {loss.lost} | {loss.duplicates} | {rate:.0f} | {loss.missing} |"
 
 
-def prepare(folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequence[int] = ()) -> list[Path]:
+def install_dags(folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequence[int] = ()) -> list[Path]:
     """
-    Put the DAGs into a DAGs folder, and return the files.
+    Copy the DAGs and their plan into a DAGs folder.
 
-    :param folder: the folder.
+    :param folder: the DAGs folder.
     :param sandbox: the service, with two organisations.
-    :param proxy: what the DAGs speak to.
-    :param lost: the numbers of the tasks whose answers are lost.
+    :param proxy: the host of the DAGs' connections.
+    :param lost: numbers of the tasks whose responses are lost.
+    :return: the files.
     """
     plan = {
         "url": proxy.url,
@@ -304,19 +309,20 @@ def prepare(folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequence[in
 
 def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> list[Kills]:
     """
-    Run the DAG whose tasks are killed as the proxy plans it, and count what is left.
+    Run the DAG whose tasks are killed as the proxy's plan says, and count the records.
 
-    :param airflow: has the DAGs of :func:`prepare`.
+    :param airflow: an Airflow with the DAGs of :func:`install_dags`.
     :param sandbox: the service.
-    :param proxy: what the DAGs speak to.
+    :param proxy: the host of the DAGs' connections.
+    :return: the results for each kill point.
     """
     run_id = airflow.trigger("chaos_kills")
     airflow.wait("chaos_kills", run_id, RUN_TIMEOUT)
     states = {state.task_id: state for state in airflow.task_states("chaos_kills", run_id)}
     records = _records_by_number(sandbox, sandbox.tokens[0])
     kills = []
-    for moment in MOMENTS:
-        numbers = [number for number, planned in proxy.plan.items() if planned == moment]
+    for kill_point in KILL_POINTS:
+        numbers = [number for number, planned in proxy.plan.items() if planned == kill_point]
         if not numbers:
             continue
         missing = 0
@@ -326,10 +332,10 @@ def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> 
             if state.state != "success" or returned not in found:
                 missing += 1
                 log = airflow.task_log("chaos_kills", run_id, state.task_id, -1, state.try_number)
-                print(f"{state} returned {returned}, and there are {found}:\n{log}", file=sys.stderr)
+                print(f"{state} returned {returned}; sandbox has {found}. Log:\n{log}", file=sys.stderr)
         kills.append(
             Kills(
-                moment,
+                kill_point,
                 len(numbers),
                 sum(states[f"create_{number}"].try_number > 1 for number in numbers),
                 sum(len(records.get(number, [])) > 1 for number in numbers),
@@ -339,17 +345,17 @@ def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> 
     return kills
 
 
-def lose_answers(
+def lose_responses(
     airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequence[int]
 ) -> list[Losses]:
     """
-    Run the DAG whose tasks lose their first answer, and count what is left.
+    Run the DAG whose tasks lose their first response, and count the records.
 
-    :param airflow: has the DAGs of :func:`prepare`.
+    :param airflow: an Airflow with the DAGs of :func:`install_dags`.
     :param sandbox: the service.
-    :param proxy: what the DAGs speak to.
-    :param lost: the numbers of the tasks.
-    :return: of this provider's operator, and of the other.
+    :param proxy: the host of the DAGs' connections.
+    :param lost: numbers of the tasks.
+    :return: the results of this provider's operator, then those of the other.
     """
     run_id = airflow.trigger("chaos_lost")
     airflow.wait("chaos_lost", run_id, RUN_TIMEOUT)
@@ -374,20 +380,20 @@ def _records_by_number(sandbox: Sandbox, token: str) -> dict[int, list[str]]:
 
 def make_plan(kills: int) -> dict[int, str]:
     """
-    Say at which moment each task is killed: at each equally often.
+    Assign a kill point to each task, all equally often.
 
-    :param kills: the number of tasks.
+    :param kills: number of tasks.
     """
-    return {number: MOMENTS[number % len(MOMENTS)] for number in range(kills)}
+    return {number: KILL_POINTS[number % len(KILL_POINTS)] for number in range(kills)}
 
 
 def run(python: str, kills: int, lost: int) -> Result:
     """
-    Show all of it on one Airflow.
+    Kill workers and lose responses on one Airflow.
 
-    :param python: interpreter of the virtual environment that has it.
-    :param kills: how many tasks are killed.
-    :param lost: how many answers of each operator are lost.
+    :param python: interpreter of the virtual environment with that Airflow.
+    :param kills: number of tasks to kill.
+    :param lost: number of responses to lose for each operator.
     """
     begin = time.monotonic()
     numbers = range(kills, kills + lost)
@@ -398,14 +404,14 @@ def run(python: str, kills: int, lost: int) -> Result:
     ):
         dags = Path(home) / "dags"
         dags.mkdir()
-        prepare(dags, sandbox, proxy, numbers)
+        install_dags(dags, sandbox, proxy, numbers)
         with LocalAirflow(
             Path(home),
             dags,
             python=python,
             env={
                 "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-                # Airflow 2 refuses more than one task at a time on SQLite, unless it is told not to look.
+                # Airflow 2 refuses to run tasks in parallel on SQLite unless this check is skipped.
                 "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
             },
             config={
@@ -414,5 +420,5 @@ def run(python: str, kills: int, lost: int) -> Result:
             },
         ) as airflow:
             killed = kill_workers(airflow, sandbox, proxy) if kills else []
-            losses = lose_answers(airflow, sandbox, proxy, numbers) if lost else []
+            losses = lose_responses(airflow, sandbox, proxy, numbers) if lost else []
             return Result(airflow.version, killed, losses, time.monotonic() - begin)

@@ -1,4 +1,4 @@
-"""A proxy on loopback that does to a request what networks, gateways and crashes do, at a chosen moment."""
+"""A proxy on loopback that injects faults of networks, gateways and crashing servers into requests."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 
-PATIENCE_SECONDS = 60.0
-"""How long the proxy waits for anything at the most: it only bounds how long a failure takes."""
+TIMEOUT_SECONDS = 60.0
+"""Upper limit for every wait of the proxy. Only a failing test reaches it."""
 
 
-class Seen(NamedTuple):
+class LoggedRequest(NamedTuple):
     """A request that reached the proxy."""
 
     method: str
@@ -34,40 +34,40 @@ class Seen(NamedTuple):
 ProxyT = TypeVar("ProxyT", bound="Proxy")
 
 
-class Exchange:
+class ProxiedRequest:
     """
-    One request of one client, on a connection of its own.
+    One request, on its own client connection.
 
-    :param proxy: the proxy that accepted it.
+    :param proxy: the proxy that accepted the connection.
     :param client: the connection.
     """
 
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self.proxy = proxy
         self.client = client
-        client.settimeout(PATIENCE_SECONDS)
-        # Looked at without being read: a connection that is closed on what it has not read is reset.
-        self.method, target, _ = self._look_ahead().split(b"\r\n")[0].decode().split()
+        client.settimeout(TIMEOUT_SECONDS)
+        # Peek, not read: closing a socket with unread data resets the connection, which some faults need.
+        self.method, target, _ = self._peek().split(b"\r\n")[0].decode().split()
         self.path = urlsplit(target).path
         self._request = b""
 
     @property
     def client_port(self) -> int:
-        """The client's end of the connection, by which its process can be found."""
+        """The client's port, which identifies its process."""
         return int(self.client.getpeername()[1])
 
-    def _look_ahead(self) -> bytes:
+    def _peek(self) -> bytes:
         size = 0
         while True:
             start = self.client.recv(1 << 16, socket.MSG_PEEK)
             if b"\r\n" in start:
                 return start
             if len(start) == size:
-                raise ConnectionAbortedError("the client left")
+                raise ConnectionAbortedError("The client closed the connection.")
             size = len(start)
 
     def read(self) -> bytes:
-        """Read the whole request, once."""
+        """Return the whole request. Read it from the connection on the first call."""
         while b"\r\n\r\n" not in self._request:
             self._receive()
         head, _, body = self._request.partition(b"\r\n\r\n")
@@ -80,65 +80,65 @@ class Exchange:
     def _receive(self) -> int:
         received = self.client.recv(1 << 16)
         if not received:
-            raise ConnectionAbortedError("the client left")
+            raise ConnectionAbortedError("The client closed the connection.")
         self._request += received
         return len(received)
 
-    def pass_on(self) -> bytes:
-        """Let the service carry the request out, and return its whole answer."""
+    def forward(self) -> bytes:
+        """Send the request to the service, and return the whole response."""
         head, _, body = self.read().partition(b"\r\n\r\n")
         head = re.sub(rb"(?im)^connection:.*\r\n", b"", head + b"\r\n") + b"Connection: close\r\n\r\n"
-        with socket.create_connection(self.proxy.service, PATIENCE_SECONDS) as service:
+        with socket.create_connection(self.proxy.service, TIMEOUT_SECONDS) as service:
             service.sendall(head + body)
-            with service.makefile("rb") as answer:
-                return answer.read()
+            with service.makefile("rb") as response:
+                return response.read()
 
-    def answer(self, answer: bytes) -> None:
-        """Send an answer, or the part of it that is given."""
-        self.client.sendall(answer)
+    def respond(self, response: bytes) -> None:
+        """Send a response, or a part of one, to the client."""
+        self.client.sendall(response)
 
     def reset(self) -> None:
-        """End the connection with RST, not FIN."""
+        """Make closing the connection send RST instead of FIN."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    def leave(self) -> None:
-        """Lose the client; its request can still be passed on."""
+    def disconnect(self) -> None:
+        """Shut down the client connection. The request can still be forwarded."""
         self.client.shutdown(socket.SHUT_RDWR)
 
     def replace(self, old: bytes, new: bytes) -> None:
-        """Change the request before it is passed on, where both are of the same length or not in its body."""
+        """Replace bytes of the request before it is forwarded. In the body, only by as many bytes."""
         self._request = self.read().replace(old, new)
 
-    def wait_until_client_leaves(self) -> None:
-        """Wait until the client has given up, or has died."""
-        select.select([self.client], [], [], PATIENCE_SECONDS)
+    def wait_for_disconnect(self) -> None:
+        """Wait until the client closes the connection or dies."""
+        select.select([self.client], [], [], TIMEOUT_SECONDS)
 
 
 class Proxy:
     """
-    A proxy that passes everything on and notes it; a subclass says in :meth:`meet` what else it does.
+    A proxy that logs and forwards every request. Subclasses override :meth:`handle`.
 
-    Every request has a connection of its own, so that each meets what a connection can meet.
+    Every request has its own connection, so connection faults can affect each of them.
 
-    :param url: the service behind it.
+    :param url: URL of the service.
     """
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self.service = (address.hostname or HOST, address.port or 80)
-        self.requests: list[Seen] = []
+        self.requests: list[LoggedRequest] = []
         self._listener = self._bind(0)
         self.port = int(self._listener.getsockname()[1])
         self.url = f"http://{HOST}:{self.port}"
         self._ended = False
 
     def count(self, method: str) -> int:
-        """Return how many requests with a method reached the proxy."""
-        return sum(seen.method == method for seen in self.requests)
+        """Return the number of requests with this method that reached the proxy."""
+        return sum(request.method == method for request in self.requests)
 
-    def meet(self, exchange: Exchange) -> None:
-        """Treat one request."""
-        exchange.answer(exchange.pass_on())
+    def handle(self, request: ProxiedRequest) -> None:
+        """Handle one request."""
+        request.respond(request.forward())
 
     def __enter__(self: ProxyT) -> ProxyT:
         self.listen()
@@ -152,13 +152,13 @@ class Proxy:
         self._listener.close()
 
     def listen(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         self._listener.listen(128)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def refuse(self) -> None:
-        """Refuse connections, with the port still taken."""
-        with contextlib.suppress(OSError):  # wakes the thread that accepts
+        """Refuse connections, but keep the port bound."""
+        with contextlib.suppress(OSError):  # wakes the accepting thread
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         if not self._ended:
@@ -176,24 +176,24 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._converse, args=(client,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _converse(self, client: socket.socket) -> None:
-        # A client that leaves at any moment is what this is for.
+    def _serve(self, client: socket.socket) -> None:
+        # Clients are expected to disconnect at any time.
         with client, contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            exchange = Exchange(self, client)
-            self.requests.append(Seen(exchange.method, exchange.path))
-            self.meet(exchange)
+            request = ProxiedRequest(self, client)
+            self.requests.append(LoggedRequest(request.method, request.path))
+            self.handle(request)
 
 
-def make_answer(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
+def make_response(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
     """
-    Write an answer as it goes over the wire.
+    Serialize a response.
 
-    :param status: its status.
-    :param body: its body.
-    :param headers: more headers.
+    :param status: HTTP status.
+    :param body: response body.
+    :param headers: additional headers.
     """
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -203,41 +203,41 @@ def make_answer(status: int, body: bytes = b"", headers: Mapping[str, str] | Non
 LOGIN_PAGE = b"<!DOCTYPE html>\n<title>Log in</title>\n<form action='/login'></form>\n"
 OTHER_SHAPE = json.dumps({"status": "queued", "data": [1, 2]}).encode()
 
-Kind = Literal["refuse", "cut unread", "cut", "reset", "hold", "late", "late, told when", "answer"]
+Kind = Literal["refuse", "close unread", "close", "reset", "hold", "delay", "delay until healed", "respond"]
 Part = Literal["nothing", "half the headers", "half the body"]
 
 
 @dataclass(frozen=True)
 class Fault:
     """
-    What happens to one request.
+    A fault that hits one request.
 
-    :param name: as the table shows it.
-    :param kind: what is done.
-    :param carried_out: whether the service carries the request out.
-    :param part: how much of the service's answer the client still gets.
-    :param replacement: what the client gets in place of the service's answer.
+    :param name: name in the fault table.
+    :param kind: what the proxy does.
+    :param processed: whether the service processes the request.
+    :param part: how much of the service's response the client receives.
+    :param replacement: what the client receives instead of the service's response.
     """
 
     name: str
     kind: Kind
-    carried_out: bool = False
+    processed: bool = False
     part: Part = "nothing"
     replacement: bytes = b""
 
 
-def _answers() -> dict[str, bytes]:
+def _responses() -> dict[str, bytes]:
     def with_header(status: int, name: str, value: str) -> bytes:
-        return make_answer(status, headers={name: value})
+        return make_response(status, headers={name: value})
 
     return {
-        "429": make_answer(429),
-        "429, Retry-After in seconds": with_header(429, "Retry-After", "30"),
-        "429, Retry-After as a date": with_header(429, "Retry-After", "Wed, 21 Oct 2099 07:28:00 GMT"),
-        **{str(status): make_answer(status, LOGIN_PAGE) for status in (500, 502, 503, 504)},
-        "login page with 200": make_answer(200, LOGIN_PAGE, {"Content-Type": "text/html"}),
-        "empty 200": make_answer(200),
-        "other JSON with 200": make_answer(200, OTHER_SHAPE, {"Content-Type": "application/json"}),
+        "429": make_response(429),
+        "429 (Retry-After in seconds)": with_header(429, "Retry-After", "30"),
+        "429 (Retry-After as a date)": with_header(429, "Retry-After", "Wed, 21 Oct 2099 07:28:00 GMT"),
+        **{str(status): make_response(status, LOGIN_PAGE) for status in (500, 502, 503, 504)},
+        "login page with 200": make_response(200, LOGIN_PAGE, {"Content-Type": "text/html"}),
+        "empty 200": make_response(200),
+        "other JSON with 200": make_response(200, OTHER_SHAPE, {"Content-Type": "application/json"}),
         **{
             f"redirect {status}": with_header(status, "Location", "https://elsewhere.example.com/users.json")
             for status in (301, 302, 307, 308)
@@ -246,48 +246,51 @@ def _answers() -> dict[str, bytes]:
 
 
 def _faults() -> list[Fault]:
-    answers = _answers()
+    responses = _responses()
     before = [
         Fault("connection refused", "refuse"),
-        Fault("cut before it was read", "cut unread"),
-        Fault("cut before it was passed on", "cut"),
-        Fault("reset before it was passed on", "reset"),
-        *(Fault(f"{name} instead", "answer", replacement=answer) for name, answer in answers.items()),
+        Fault("closed before reading", "close unread"),
+        Fault("closed without processing", "close"),
+        Fault("reset without processing", "reset"),
+        *(
+            Fault(f"{name} without processing", "respond", replacement=response)
+            for name, response in responses.items()
+        ),
     ]
     after = [
-        Fault("carried out once the client gave up", "late", carried_out=True),
-        Fault("carried out long after the client gave up", "late, told when", carried_out=True),
-        Fault("cut before the answer", "cut", carried_out=True),
-        Fault("cut in the headers of the answer", "cut", carried_out=True, part="half the headers"),
-        Fault("cut in the body of the answer", "cut", carried_out=True, part="half the body"),
-        Fault("reset before the answer", "reset", carried_out=True),
-        Fault("reset in the body of the answer", "reset", carried_out=True, part="half the body"),
-        Fault("no answer in time", "hold", carried_out=True),
-        # 429 is left out: it says that nothing was carried out, and no client can know better.
+        Fault("processed as soon as the client gave up", "delay", processed=True),
+        Fault("processed long after the client gave up", "delay until healed", processed=True),
+        Fault("closed before the response", "close", processed=True),
+        Fault("closed within the response headers", "close", processed=True, part="half the headers"),
+        Fault("closed within the response body", "close", processed=True, part="half the body"),
+        Fault("reset before the response", "reset", processed=True),
+        Fault("reset within the response body", "reset", processed=True, part="half the body"),
+        Fault("no response in time", "hold", processed=True),
+        # Without 429, which means that nothing was processed. No client can know better.
         *(
-            Fault(f"{name} after it was carried out", "answer", carried_out=True, replacement=answer)
-            for name, answer in answers.items()
+            Fault(f"{name} after processing", "respond", processed=True, replacement=response)
+            for name, response in responses.items()
             if not name.startswith("429")
         ),
     ]
     return before + after
 
 
-#: Every fault, by its name.
+#: All faults by name.
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in _faults()}
 
 
 class FaultProxy(Proxy):
     """
-    A proxy that plays one fault on one request, and passes all others on.
+    A proxy that injects one fault into one request, and forwards all others.
 
-    A refused connection lasts until :meth:`mend`: nobody counts what a closed port refuses.
+    Refused connections cannot be counted, so the proxy refuses them until :meth:`heal`.
 
-    :param url: the service behind it.
-    :param fault: the fault; None for none.
-    :param method: the method of the requests among which the one is counted.
-    :param nth: which of them it is.
-    :param preceding: how many other requests come before a connection that is refused.
+    :param url: URL of the service.
+    :param fault: the fault; None for no fault.
+    :param method: method of the request that the fault hits.
+    :param nth: number of that request among those with this method, from 1.
+    :param preceding: number of requests to forward before connections are refused.
     """
 
     def __init__(
@@ -298,68 +301,68 @@ class FaultProxy(Proxy):
         self._method = method
         self._nth = nth
         self._preceding = preceding if fault and fault.kind == "refuse" else -1
-        self._told = threading.Event()
-        self._nothing_late = threading.Event()
-        self._nothing_late.set()
+        self._healed = threading.Event()
+        self._none_delayed = threading.Event()
+        self._none_delayed.set()
 
     def listen(self) -> None:
-        """Take connections, unless the first one is to be refused."""
+        """Accept connections, unless the first one is to be refused."""
         if self._preceding != 0:
             super().listen()
 
-    def mend(self) -> None:
-        """Be transparent from now on, once what was late has been carried out."""
+    def heal(self) -> None:
+        """Process a delayed request, then forward everything."""
         if self._preceding >= 0:
             self._preceding = -1
             self.listen()
-        self._told.set()
-        if not self._nothing_late.wait(PATIENCE_SECONDS):
-            raise TimeoutError("what was late was never carried out")
+        self._healed.set()
+        if not self._none_delayed.wait(TIMEOUT_SECONDS):
+            raise TimeoutError(f"The delayed request was not processed within {TIMEOUT_SECONDS:.0f} s.")
 
-    def meet(self, exchange: Exchange) -> None:
-        """Play the fault, or pass the request on."""
-        is_it = exchange.method == self._method and self.count(self._method) == self._nth
-        if self.fault is not None and is_it and self.fault.kind != "refuse":
-            self._play(self.fault, exchange)
+    def handle(self, request: ProxiedRequest) -> None:
+        """Inject the fault, or forward the request."""
+        is_hit = request.method == self._method and self.count(self._method) == self._nth
+        if self.fault is not None and is_hit and self.fault.kind != "refuse":
+            self._inject(self.fault, request)
             return
-        if not self._is_told_when():
-            self._nothing_late.wait(PATIENCE_SECONDS)
-        answer = exchange.pass_on()
+        if not self._delays_until_healed():
+            self._none_delayed.wait(TIMEOUT_SECONDS)
+        response = request.forward()
         if len(self.requests) == self._preceding:
             self.refuse()
-        exchange.answer(answer)
+        request.respond(response)
 
-    def _is_told_when(self) -> bool:
-        return self.fault is not None and self.fault.kind == "late, told when"
+    def _delays_until_healed(self) -> bool:
+        return self.fault is not None and self.fault.kind == "delay until healed"
 
-    def _play(self, fault: Fault, exchange: Exchange) -> None:
-        if fault.kind == "cut unread":
+    def _inject(self, fault: Fault, request: ProxiedRequest) -> None:
+        if fault.kind == "close unread":
             return
-        exchange.read()
-        if fault.kind in ("late", "late, told when"):
-            self._be_late(exchange)
+        request.read()
+        if fault.kind in ("delay", "delay until healed"):
+            self._delay(request)
             return
-        answer = exchange.pass_on() if fault.carried_out else b""
+        response = request.forward() if fault.processed else b""
         if fault.kind == "hold":
-            exchange.wait_until_client_leaves()
+            request.wait_for_disconnect()
             return
-        exchange.answer(fault.replacement or part_of(answer, fault.part))
+        request.respond(fault.replacement or truncate(response, fault.part))
         if fault.kind == "reset":
-            exchange.reset()
+            request.reset()
 
-    def _be_late(self, exchange: Exchange) -> None:
-        # What the client asks next is answered after this was carried out, or before: never by chance.
-        self._nothing_late.clear()
-        exchange.wait_until_client_leaves()
-        if self._is_told_when():
-            self._told.wait(PATIENCE_SECONDS)
-        exchange.pass_on()
-        self._nothing_late.set()
+    def _delay(self, request: ProxiedRequest) -> None:
+        # The event fixes the order of this request and the client's next one; otherwise they would race.
+        self._none_delayed.clear()
+        request.wait_for_disconnect()
+        if self._delays_until_healed():
+            self._healed.wait(TIMEOUT_SECONDS)
+        request.forward()
+        self._none_delayed.set()
 
 
-def part_of(answer: bytes, part: Part) -> bytes:
-    """Return the beginning of an answer."""
-    head, separator, body = answer.partition(b"\r\n\r\n")
+def truncate(response: bytes, part: Part) -> bytes:
+    """Return the first part of a response."""
+    head, separator, body = response.partition(b"\r\n\r\n")
     if part == "half the headers":
         return head[: len(head) // 2]
     if part == "half the body":

@@ -1,15 +1,16 @@
-"""Run a real Airflow for a while, in a folder of its own: to show it, and for tests.
+"""
+Run a real Airflow in its own folder, for demos and tests.
 
-Uses the standard library alone, so that the Airflow may live in another virtual environment than the caller::
+Uses only the standard library, so the Airflow may be in a different virtual environment than the caller::
 
     with LocalAirflow(Path("/tmp/home"), Path("example_dags")) as airflow:
         run_id = airflow.trigger("booking")
         assert airflow.wait("booking", run_id) == "success"
 
-What happened is read from Airflow's SQLite database: the tables that are read have the same columns in
-Airflow 2.11 and 3.3, and a query takes a millisecond, where the command line takes seconds. Runs are started
-with the REST API of Airflow 3, whose server must run for the workers anyway; Airflow 2.11 runs without a web
-server unless its UI is asked for, and is told on its command line.
+States and results are read from Airflow's SQLite database. A query takes a millisecond, while the command
+line takes seconds, and the tables have the same columns in Airflow 2.11 and 3.3. Runs are started through
+Airflow 3's REST API, whose server the workers need anyway. Airflow 2.11 has no web server unless its UI is
+requested, so runs are started on its command line.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 TEMPLATES = ROOT / ".airflow" / "templates"
-"""Where migrated empty databases are kept, one for each version: copying one takes no time, migrating 5 s."""
+"""Migrated empty databases, one for each version. Copying one is instant; migrating a new one takes 5 s."""
 
-# Limits in seconds, generous: they only bound how long a failure takes on a slow machine.
+# Timeouts in seconds. They are generous: only failures reach them, even on a slow machine.
 MIGRATE_TIMEOUT = 300.0
 START_TIMEOUT = 300.0
 COMMAND_TIMEOUT = 120.0
@@ -54,20 +55,20 @@ DAG_TIMEOUT = 120.0
 RUN_TIMEOUT = 600.0
 
 STOP_TIMEOUT = 5.0
-"""Then what is left is killed, which loses nothing; Airflow 3's triggerer takes 10 s if it had a trigger."""
+"""Processes that are left then are killed, which is safe. Airflow 3's triggerer would take up to 10 s."""
 
 KILL_TIMEOUT = 30.0
 
-# Other rhythms in seconds.
+# Intervals in seconds.
 POLL_INTERVAL = 0.2
-CENSUS_INTERVAL = 1.0
+TRACK_INTERVAL = 1.0
 IMPORT_ERROR_GRACE = 5.0
-"""For how long a DAG may still come from another file than the one that could not be imported."""
+"""How long to wait for a DAG after an import error, which may be in a different file."""
 DATABASE_BUSY_TIMEOUT = 30.0
 HEALTH_TIMEOUT = 5.0
 
 LOG_LINES = 40
-"""How much of a log an error shows."""
+"""Number of log lines that an error message shows."""
 
 LOG_NOISE = {
     "logger",
@@ -80,28 +81,28 @@ LOG_NOISE = {
     "map_index",
     "try_number",
 }
-"""What Airflow 3 adds to each line of a task's log, and who reads a task's log knows."""
+"""Fields of each log line on Airflow 3 that a reader of a task's log does not need."""
 
 TASK_STATE = "task_id, map_index, state, try_number, start_date, end_date"
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, `kill`, and the end of the terminal."""
+"""Ctrl-C, `kill`, and a closed terminal."""
 
 END_STATES = ("success", "failed")
 
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Reaches this machine, whatever the environment says about proxies."""
+"""Connects to this machine directly, even if the environment configures a proxy."""
 
 T = TypeVar("T")
 
 
 class LocalAirflowError(RuntimeError):
-    """Airflow did not do what was asked; the message shows the log that tells why."""
+    """Airflow failed. The message ends with the relevant log."""
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """A task instance, as it is now."""
+    """The current state of a task instance."""
 
     task_id: str
     map_index: int
@@ -113,7 +114,7 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Component:
-    """A long-running part of Airflow and how to see that it is up."""
+    """A long-running component of Airflow, and the type of its job if it has one."""
 
     name: str
     arguments: tuple[str, ...]
@@ -122,7 +123,7 @@ class Component:
 
 @dataclass(frozen=True)
 class _Process:
-    """A row of `ps`; the start time tells a process from a later one with the same id."""
+    """A row of `ps`. The start time distinguishes a process from a later one with the same id."""
 
     pid: int
     parent: int
@@ -134,15 +135,15 @@ class LocalAirflow:
     """
     A running Airflow: `with LocalAirflow(...) as airflow:`.
 
-    :param home: the AIRFLOW_HOME; made if missing, and kept at the end. Its `logs/components` holds what
-        the components printed.
+    :param home: the AIRFLOW_HOME. It is created if missing, and is not deleted. The output of the components
+        is in its `logs/components`.
     :param dags: the DAGs folder.
-    :param python: interpreter of the virtual environment that has the Airflow to run.
-    :param env: variables for all components, such as `AIRFLOW_CONN_…`; None takes a variable away.
-    :param component_env: the same for one component: `{"triggerer": {"X": "1"}}`.
-    :param config: settings over those made here: `{"core": {"parallelism": "2"}}`.
-    :param ui: whether to serve the UI with Airflow 2.11 too. Whoever opens it is its administrator.
-    :param port: where to serve, if it is free.
+    :param python: interpreter of the virtual environment with the Airflow to run.
+    :param env: environment variables of all components, such as `AIRFLOW_CONN_…`; None removes a variable.
+    :param component_env: environment variables of single components: `{"triggerer": {"X": "1"}}`.
+    :param config: settings that override the defaults: `{"core": {"parallelism": "2"}}`.
+    :param ui: whether to serve the UI on Airflow 2.11 too. Every visitor is an administrator.
+    :param port: preferred port; a free port is used if it is taken.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class LocalAirflow:
     ) -> None:
         self.home = home.absolute()
         self.dags = dags.absolute()
-        # Not resolved: the link in a virtual environment is what makes it that environment's interpreter.
+        # Not resolved: Python finds its virtual environment by the path of this symbolic link.
         self.python = Path(python).absolute()
         self.env = dict(env or {})
         self.component_env = {name: dict(values) for name, values in (component_env or {}).items()}
@@ -170,14 +171,14 @@ class LocalAirflow:
         self.ui = ui or self.is_airflow_3
         self.port = _free_port(port)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._seen: dict[int, _Process] = {}
-        self._next_census = 0.0
+        self._descendants: dict[int, _Process] = {}
+        self._next_track = 0.0
         self._started = datetime.now(timezone.utc)
         self._old_sigterm: Any = None
 
     @property
     def url(self) -> str:
-        """Address of the UI, and of Airflow 3's API."""
+        """URL of the UI, and of Airflow 3's API."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -187,7 +188,7 @@ class LocalAirflow:
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """What this version needs to run DAGs."""
+        """The components that this version needs to run DAGs."""
         scheduler = Component("scheduler", ("scheduler", "--skip-serve-logs"), "SchedulerJob")
         triggerer = Component("triggerer", ("triggerer", "--skip-serve-logs"), "TriggererJob")
         address: tuple[str, ...] = ("--port", str(self.port))
@@ -195,7 +196,7 @@ class LocalAirflow:
         if not self.is_airflow_3:
             server = (Component("webserver", ("webserver", *address), None),) if self.ui else ()
             return *server, scheduler, triggerer
-        # More than one worker, Airflow 3.0's default, are killed and started anew where the machine is busy.
+        # By default, Airflow 3.0 starts several workers, and kills and restarts them on a busy machine.
         address += ("--workers", "1")
         return (
             Component("api-server", ("api-server", *address), None),
@@ -237,12 +238,12 @@ class LocalAirflow:
             _copy_database(self._template(), self.database)
 
     def _settings(self) -> dict[str, dict[str, str]]:
-        """Return airflow.cfg; a file, so that `AIRFLOW_HOME=… airflow …` sees the same afterwards."""
+        """Return the content of airflow.cfg. A file, so that later commands can use it too."""
         settings = {
             "core": {
                 "dags_folder": str(self.dags),
                 "load_examples": "False",
-                # SQLite allows Airflow 2 one task at a time.
+                # On SQLite, Airflow 2 runs one task at a time.
                 "executor": "LocalExecutor" if self.is_airflow_3 else "SequentialExecutor",
                 "parallelism": "4",
                 "dags_are_paused_at_creation": "False",
@@ -251,14 +252,14 @@ class LocalAirflow:
             "database": {"load_default_connections": "False"},
             "logging": {"colored_console_log": "False"},
             "scheduler": {
-                # Nothing runs but what is triggered here.
+                # Only triggered runs.
                 "use_job_schedule": "False",
                 "scheduler_heartbeat_sec": "1",
                 "scheduler_idle_sleep_time": "0.2",
                 "trigger_timeout_check_interval": "1",
             },
             "triggerer": {"job_heartbeat_sec": "1"},
-            # For how long a worker stays with a task that has ended (Airflow 3).
+            # How long a worker of Airflow 3 may take to notice that its task ended.
             "workers": {"min_heartbeat_interval": "1"},
         }
         parsing = {"min_file_process_interval": "10", "parsing_processes": "1"}
@@ -266,7 +267,7 @@ class LocalAirflow:
             settings["core"]["execution_api_server_url"] = f"{self.url}/execution/"
             settings["core"]["simple_auth_manager_all_admins"] = "True"
             settings["api"] = {"base_url": self.url, "secret_key": secrets.token_hex(32)}
-            # Without an issuer, Airflow 3.0 stumbles over the pyjwt of today.
+            # Airflow 3.0 with a current pyjwt fails without an issuer.
             settings["api_auth"] = {"jwt_secret": secrets.token_hex(32), "jwt_issuer": "local-airflow"}
             settings["dag_processor"] = {
                 **parsing,
@@ -285,7 +286,7 @@ class LocalAirflow:
         return settings
 
     def _template(self) -> Path:
-        """Return a migrated, empty database of this version."""
+        """Return a migrated, empty database of this version. Create it if necessary."""
         template = TEMPLATES / f"airflow-{self.version}.db"
         if template.exists():
             return template
@@ -296,31 +297,31 @@ class LocalAirflow:
             env = {**self._environment(), "AIRFLOW_HOME": str(scratch)}
             self.command("db", "migrate", env=env, limit=MIGRATE_TIMEOUT)
             _copy_database(scratch / "airflow.db", scratch / "copy.db")
-            # Appears at once and complete, also for others who are about to do the same.
+            # Atomic, since other processes may create the same template.
             os.replace(scratch / "copy.db", template)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return template
 
     def _environment(self, component: str | None = None) -> dict[str, str]:
-        """Return a component's environment: what was asked for, and nothing of the person's own Airflow."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        """Return a component's environment variables, without those of the user's own Airflow."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         here = {
             "AIRFLOW_HOME": str(self.home),
-            "PATH": f"{self.python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
-            # Component logs are read while they grow.
+            "PATH": f"{self.python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}",
+            # The logs of the components are read while they are written.
             "PYTHONUNBUFFERED": "1",
         }
-        # Airflow's parts speak to each other, and to a sandbox, on this machine: never through a proxy.
+        # The components and the sandbox are on this machine: never connect to them through a proxy.
         for name in ("NO_PROXY", "no_proxy"):
-            here[name] = ",".join(filter(None, [kept.get(name), "127.0.0.1", "localhost"]))
-        wanted: dict[str, str | None] = {**kept, **here, **self.env}
+            here[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1", "localhost"]))
+        wanted: dict[str, str | None] = {**inherited, **here, **self.env}
         wanted.update(self.component_env.get(component or "", {}))
         return {name: value for name, value in wanted.items() if value is not None}
 
     def _start(self, component: Component) -> None:
         log = self.logs / "components" / f"{component.name}.log"
-        with log.open("wb") as output, held_signals():
+        with log.open("wb") as output, defer_signals():
             self._processes[component.name] = subprocess.Popen(
                 [str(self.python), "-m", "airflow", *component.arguments],
                 env=self._environment(component.name),
@@ -328,63 +329,63 @@ class LocalAirflow:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # A group of its own: it is signalled as a whole, and Ctrl-C in the terminal reaches only us.
+                # Its own process group, so that Ctrl-C in the terminal signals only this process.
                 start_new_session=True,
             )
 
     def _wait_until_up(self, component: Component) -> None:
         def is_up() -> bool:
             if component.job_type is None:
-                return _answers(f"{self.url}{'/api/v2/version' if self.is_airflow_3 else '/health'}")
-            # A home that is used again has rows of components that were killed.
+                return _responds(f"{self.url}{'/api/v2/version' if self.is_airflow_3 else '/health'}")
+            # A reused home has rows of components that were killed.
             query = "SELECT 1 FROM job WHERE job_type = ? AND state = 'running' AND latest_heartbeat >= ?"
             return bool(self._query(query, component.job_type, f"{self._started:%Y-%m-%d %H:%M:%S}"))
 
         self._poll(is_up, START_TIMEOUT, lambda: self._describe(component.name, "is not up"))
 
     def _stop(self) -> None:
-        """Stop every process that was started, and the children of each, wherever they moved."""
-        with _without_interrupts():
-            self._census()
+        """Stop the components and all their descendants, even those that left the process group."""
+        with _ignore_signals():
+            self._track_descendants()
             running = list(self._processes.values())
             for process in running:
                 process.terminate()
             deadline = time.monotonic() + STOP_TIMEOUT
             while any(process.poll() is None for process in running) and time.monotonic() < deadline:
                 time.sleep(POLL_INTERVAL)
-                self._census()
-            # Tasks have groups of their own, and may outlive the component that started them.
-            self._kill_what_is_left()
+                self._track_descendants()
+            # Tasks have their own process groups, and may outlive the component that started them.
+            self._kill_descendants()
             for process in running:
                 process.wait()
             self._processes.clear()
-            self._seen.clear()
+            self._descendants.clear()
         if self._old_sigterm is not None:
             signal.signal(signal.SIGTERM, self._old_sigterm)
             self._old_sigterm = None
 
-    def _kill_what_is_left(self) -> None:
+    def _kill_descendants(self) -> None:
         deadline = time.monotonic() + KILL_TIMEOUT
         while True:
-            self._census()
-            if not self._seen:
+            self._track_descendants()
+            if not self._descendants:
                 return
             if time.monotonic() > deadline:
-                raise LocalAirflowError(f"These processes could not be killed: {sorted(self._seen)}")
-            for pid in self._seen:
+                raise LocalAirflowError(f"Could not kill these processes: {sorted(self._descendants)}.")
+            for pid in self._descendants:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(POLL_INTERVAL)
 
-    def _census(self) -> None:
+    def _track_descendants(self) -> None:
         """
-        Remember the descendants of the components, while they can still be told to be ours.
+        Record the descendants of the components while their ancestry is still known.
 
-        Both executors give tasks a process group or session of their own, and a task whose parent dies
-        becomes a child of init: neither the group nor the parent alone finds them all at the end.
+        Both executors run tasks in their own process groups or sessions, and a task whose parent dies becomes
+        a child of init. At the end, neither the group nor the parent would find all of them.
         """
         rows = _processes()
-        ours = {process.pid for process in self._processes.values()} | set(self._seen)
+        ours = {process.pid for process in self._processes.values()} | set(self._descendants)
         found = True
         while found:
             found = False
@@ -394,32 +395,34 @@ class LocalAirflow:
                     found = True
         for row in rows:
             if row.pid in ours:
-                self._seen.setdefault(row.pid, row)
-        # An id that is gone may come back as somebody else's.
+                self._descendants.setdefault(row.pid, row)
+        # A process id may be reused.
         alive = {row.pid: row.started for row in rows}
-        self._seen = {pid: row for pid, row in self._seen.items() if alive.get(pid) == row.started}
-        self._next_census = time.monotonic() + CENSUS_INTERVAL
+        self._descendants = {
+            pid: row for pid, row in self._descendants.items() if alive.get(pid) == row.started
+        }
+        self._next_track = time.monotonic() + TRACK_INTERVAL
 
     def _catch_sigterm(self) -> None:
-        """Make SIGTERM end the `with` block as an exception does; Ctrl-C does so by itself."""
+        """Make SIGTERM leave the `with` block with an exception, as Ctrl-C does."""
         if threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_signal)
 
     def pid(self, component: str) -> int:
-        """Return the process id of a component, also the id of its process group."""
+        """Return the process id of a component, which is also the id of its process group."""
         return self._processes[component].pid
 
     def kill(self, component: str) -> None:
-        """End a component and its children at once, as a machine that fails does."""
-        self._census()
+        """Kill a component and its children, as a machine that fails does."""
+        self._track_descendants()
         process = self._processes.pop(component)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def start_triggerer(self, name: str) -> None:
-        """Start a triggerer, again or beside another; its name is the one of its log."""
+        """Start a triggerer, again or in addition to another. Its log is named after it."""
         old = self._query("SELECT max(id) FROM job")[0][0]
         (triggerer,) = (component for component in self.components if component.name == "triggerer")
         self._start(replace(triggerer, name=name))
@@ -430,11 +433,11 @@ class LocalAirflow:
         )
 
     def triggers_of_triggerers(self) -> Counter[int | None]:
-        """Return how many triggers each triggerer has, by its job's id; None has those of nobody."""
+        """Return the number of triggers of each triggerer by job id; None counts the unassigned ones."""
         return Counter(row[0] for row in self._query("SELECT triggerer_id FROM trigger"))
 
     def set_connection(self, connection_id: str, connection: Mapping[str, Any]) -> None:
-        """Write a connection into Airflow's database, over one with the same id."""
+        """Write a connection to Airflow's database, and replace one with the same id."""
         file = self.home / "connection.json"
         file.write_text(json.dumps({connection_id: connection}))
         try:
@@ -447,7 +450,7 @@ class LocalAirflow:
     def trigger(
         self, dag_id: str, conf: Mapping[str, Any] | None = None, logical_date: datetime | None = None
     ) -> str:
-        """Start a run of a DAG (as soon as Airflow has read its file) and return its run id."""
+        """Wait for a DAG, start a run of it, and return the run id."""
         self.wait_for_dag(dag_id)
         run_id = f"local__{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"
         date = logical_date.isoformat() if logical_date else None
@@ -461,12 +464,12 @@ class LocalAirflow:
         return run_id
 
     def wait_for_dag(self, dag_id: str, timeout: float = DAG_TIMEOUT) -> None:
-        """Wait until Airflow has read the DAG; an import error is raised with its file and traceback."""
+        """Wait until Airflow has parsed the DAG. Raise an import error with its file and traceback."""
         first_error: float | None = None
 
         def is_there() -> bool:
             nonlocal first_error
-            # Two tables, written one after the other; both are needed to start a run.
+            # A run needs both tables, which Airflow writes one after the other.
             if self._query("SELECT 1 FROM dag JOIN serialized_dag USING (dag_id) WHERE dag_id = ?", dag_id):
                 return True
             if self.import_errors():
@@ -478,17 +481,17 @@ class LocalAirflow:
         self._poll(is_there, timeout, lambda: self._describe_dag(dag_id))
 
     def wait(self, dag_id: str, run_id: str, timeout: float = RUN_TIMEOUT) -> str:
-        """Wait for the end of a run and return its state, `success` or `failed`."""
+        """Wait until a run has ended, and return its state: `success` or `failed`."""
         return self._poll(
             lambda: state if (state := self.run_state(dag_id, run_id)) in END_STATES else None,
             timeout,
-            lambda: f"The run {run_id} of {dag_id} is not at its end:\n{self.describe_run(dag_id, run_id)}",
+            lambda: f"Run {run_id} of {dag_id} has not ended:\n{self.describe_run(dag_id, run_id)}",
         )
 
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, state: str, timeout: float = RUN_TIMEOUT
     ) -> None:
-        """Wait until a task that is not mapped is in a state, however short."""
+        """Wait until a task (not a mapped one) is in the given state."""
 
         def is_there() -> bool:
             tasks = self.task_states(dag_id, run_id)
@@ -499,7 +502,7 @@ class LocalAirflow:
         )
 
     def test_dag(self, dag_id: str) -> tuple[str, str]:
-        """Run a DAG as `dag.test()` does, where nothing else runs; return its run id and what it printed."""
+        """Run a DAG with `dag.test()`, without any component; return the run id and the output."""
         self._prepare_home()
         command = [str(self.python), "-m", "airflow", "dags", "test", dag_id]
         ended = subprocess.run(
@@ -514,16 +517,18 @@ class LocalAirflow:
         )
         rows = self._query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id DESC", dag_id)
         if not rows:
-            raise LocalAirflowError(f"There was no run of {dag_id}:\n{_last_lines(ended.stdout)}")
+            raise LocalAirflowError(
+                f"`airflow dags test {dag_id}` created no run:\n{_last_lines(ended.stdout)}"
+            )
         return str(rows[0][0]), ended.stdout
 
     def run_state(self, dag_id: str, run_id: str) -> str | None:
-        """Return the state of a run; None where there is no such run."""
+        """Return the state of a run; None if the run does not exist."""
         rows = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)
         return str(rows[0][0]) if rows else None
 
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """Return the task instances of a run, first started first."""
+        """Return the task instances of a run, in the order of their starts."""
         rows = self._query(
             f"SELECT {TASK_STATE} FROM task_instance"  # noqa: S608
             " WHERE dag_id = ? AND run_id = ? ORDER BY start_date IS NULL, start_date, task_id, map_index",
@@ -533,7 +538,7 @@ class LocalAirflow:
         return [_task_state(*row) for row in rows]
 
     def earlier_tries(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """Return how those tries of a run's tasks ended that were followed by another."""
+        """Return the tries of a run's tasks that were followed by another try."""
         rows = self._query(
             f"SELECT {TASK_STATE} FROM task_instance_history WHERE dag_id = ? AND run_id = ?",  # noqa: S608
             dag_id,
@@ -544,18 +549,18 @@ class LocalAirflow:
     def task_log(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int = 1
     ) -> str:
-        """Return what one try of a task logged, on the worker and then in the triggerer; empty if nothing."""
+        """Return the log of one try of a task: that of the worker, then that of the triggerer."""
         folder = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
         if map_index >= 0:
             folder /= f"map_index={map_index}"
         files = [folder / f"attempt={try_number}.log", *folder.glob(f"attempt={try_number}.log.trigger.*")]
         texts = [file.read_text(errors="replace") for file in files if file.exists()]
-        return "".join(_readable(line) for text in texts for line in text.splitlines())
+        return "".join(_format_log_line(line) for text in texts for line in text.splitlines())
 
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
     ) -> Any:
-        """Return what a task returned, as the JSON that is stored; None where it returned nothing."""
+        """Return an XCom of a task as stored in JSON; None if there is none."""
         rows = self._query(
             "SELECT value FROM xcom"
             " WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ? AND key = ?",
@@ -568,18 +573,18 @@ class LocalAirflow:
         if not rows or rows[0][0] is None:
             return None
         value = rows[0][0]
-        # SQLite takes JSON that is a number, in a column of Airflow 3's type, for the number.
+        # SQLite converts JSON that is a number, because of the column's type on Airflow 3.
         return json.loads(value) if isinstance(value, str | bytes) else value
 
     def import_errors(self) -> dict[str, str]:
-        """Return the DAG files that could not be imported, each with its traceback."""
+        """Return the DAG files that Airflow failed to import, with their tracebacks."""
         return {
             str(filename): str(stacktrace).strip()
             for filename, stacktrace in self._query("SELECT filename, stacktrace FROM import_error")
         }
 
     def describe_run(self, dag_id: str, run_id: str) -> str:
-        """Return the states of a run's tasks and the end of the log of each that failed, to read."""
+        """Return a text with the state of each task, and the end of the log of each failed task."""
         lines = []
         for task in self.task_states(dag_id, run_id):
             mapped = f"[{task.map_index}]" if task.map_index >= 0 else ""
@@ -589,7 +594,7 @@ class LocalAirflow:
                 lines.append(_last_lines(log))
         return "\n".join(lines)
 
-    # -- Below -----------------------------------------------------------------------------------------------
+    # -- Internals -------------------------------------------------------------------------------------------
 
     def _read_version(self) -> str:
         command = [
@@ -602,13 +607,15 @@ class LocalAirflow:
                 command, check=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT
             )
         except (OSError, subprocess.CalledProcessError) as error:
-            raise LocalAirflowError(f"{self.python} has no Airflow: {error}") from error
+            raise LocalAirflowError(
+                f"Found no Airflow in the environment of {self.python}: {error}"
+            ) from error
         return found.stdout.strip()
 
     def command(
         self, *arguments: str, env: dict[str, str] | None = None, limit: float = COMMAND_TIMEOUT
     ) -> str:
-        """Run `airflow …` and return what it printed."""
+        """Run `airflow …` and return its output."""
         name = f"airflow {' '.join(arguments)}"
         try:
             result = subprocess.run(
@@ -622,14 +629,14 @@ class LocalAirflow:
                 timeout=limit,
             )
         except subprocess.TimeoutExpired as error:
-            raise LocalAirflowError(f"`{name}` took more than {limit:.0f} s.") from error
+            raise LocalAirflowError(f"`{name}` timed out after {limit:.0f} s.") from error
         if result.returncode:
             output = _last_lines(result.stdout)
-            raise LocalAirflowError(f"`{name}` ended with exit status {result.returncode}:\n{output}")
+            raise LocalAirflowError(f"`{name}` exited with status {result.returncode}:\n{output}")
         return result.stdout
 
     def _api(self, method: str, path: str, body: object = None, token: str = "") -> Any:
-        """Ask Airflow 3's API server."""
+        """Send a request to Airflow 3's API server."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)  # noqa: S310
@@ -638,37 +645,37 @@ class LocalAirflow:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
-            raise LocalAirflowError(f"{method} {path} was answered with {error.code}: {text}") from error
+            raise LocalAirflowError(f"{method} {path} returned {error.code}: {text}") from error
         except OSError as error:
-            what = f"did not answer {method} {path} ({error})"
+            what = f"did not respond to {method} {path} ({error})"
             raise LocalAirflowError(self._describe("api-server", what)) from error
 
     def _query(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Read from the database; it cannot be written through this connection."""
+        """Read from the database through a read-only connection."""
         address = f"{self.database.as_uri()}?mode=ro"
         database = sqlite3.connect(address, timeout=DATABASE_BUSY_TIMEOUT, uri=True)
         with contextlib.closing(database) as connection:
             return connection.execute(query, values).fetchall()
 
-    def _poll(self, look: Callable[[], T | None], timeout: float, describe: Callable[[], str]) -> T:
-        """Look again and again until something is there, all components alive meanwhile."""
+    def _poll(self, check: Callable[[], T | None], timeout: float, describe: Callable[[], str]) -> T:
+        """Call `check` until it returns something. Raise if that takes too long, or if a component exits."""
         deadline = time.monotonic() + timeout
         while True:
-            found = look()
+            found = check()
             if found:
                 return found
             self.check_alive()
             if time.monotonic() > deadline:
-                raise LocalAirflowError(f"After {timeout:.0f} s: {describe()}")
+                raise LocalAirflowError(f"Timed out after {timeout:.0f} s. {describe()}")
             time.sleep(POLL_INTERVAL)
 
     def check_alive(self) -> None:
-        """Raise where a component ended by itself."""
-        if time.monotonic() >= self._next_census:
-            self._census()
+        """Raise if a component has exited."""
+        if time.monotonic() >= self._next_track:
+            self._track_descendants()
         for name, process in self._processes.items():
             if process.poll() is not None:
-                raise LocalAirflowError(self._describe(name, f"ended with exit status {process.returncode}"))
+                raise LocalAirflowError(self._describe(name, f"exited with status {process.returncode}"))
 
     def _describe(self, name: str, what: str) -> str:
         log = self.logs / "components" / f"{name}.log"
@@ -677,61 +684,65 @@ class LocalAirflow:
     def _describe_dag(self, dag_id: str) -> str:
         errors = "".join(f"\n{filename}:\n{error}" for filename, error in self.import_errors().items())
         found = ", ".join(sorted(row[0] for row in self._query("SELECT dag_id FROM serialized_dag")))
-        return f"There is no DAG {dag_id} in {self.dags}; found: {found or 'none'}.{errors}"
+        return f"Found no DAG {dag_id} in {self.dags}. DAGs there: {found or 'none'}.{errors}"
 
 
 @contextlib.contextmanager
 def new_home(home: Path) -> Iterator[None]:
-    """Give a script the Airflow home that is named after it, empty; refuse while it is running already."""
+    """Create the empty Airflow home of a script. Raise if the script is already running."""
     home.parent.mkdir(parents=True, exist_ok=True)
     with home.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LocalAirflowError(f"Another `make {home.name}` is running in this checkout.") from None
+            raise LocalAirflowError(
+                f"Another `make {home.name}` is running in this checkout. Stop it first."
+            ) from None
         shutil.rmtree(home, ignore_errors=True)
         (home / "logs" / "components").mkdir(parents=True)
         yield
 
 
 def stop_on_signals() -> None:
-    """Make what ends a script an exception, which stops what was started on its way; say so at once."""
+    """Make the signals that stop a script print a message and raise an exception, so that it cleans up."""
 
     def stop(number: int, _: FrameType | None) -> None:
         for other in STOP_SIGNALS:
             signal.signal(other, signal.SIG_IGN)
-        with contextlib.suppress(OSError):  # a terminal that was closed
+        with contextlib.suppress(OSError):  # the terminal was closed
             os.write(sys.stdout.fileno(), "\nStopping …\n".encode())
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    # Ctrl-C too: where a script is started in the background, Python leaves it ignored.
+    # SIGINT too, because Python ignores it if the script was started in the background.
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
 
 
 @contextlib.contextmanager
-def held_signals() -> Iterator[None]:
-    """Let what would end the script wait until a process that is started can be found again."""
+def defer_signals() -> Iterator[None]:
+    """Defer signals that would stop the script, until a process that is being started is registered."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
-    # Not blocked: what is started would inherit that, and a handler it does not.
-    old = {number: signal.signal(number, lambda number, _: held.append(number)) for number in STOP_SIGNALS}
+    deferred: list[int] = []
+    # A handler, not a blocked signal: the new process would inherit the block, but not the handler.
+    old = {
+        number: signal.signal(number, lambda number, _: deferred.append(number)) for number in STOP_SIGNALS
+    }
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-        for signalled in held:
-            os.kill(os.getpid(), signalled)
+        for deferred_number in deferred:
+            os.kill(os.getpid(), deferred_number)
 
 
 def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
-        # Where connections of an earlier server are still closing, a new one may listen all the same.
+        # As servers do: connections of an earlier server may still be closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
@@ -741,7 +752,7 @@ def _free_port(wanted: int) -> int:
         return port
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
         with _NO_PROXY.open(url, timeout=HEALTH_TIMEOUT):
             return True
@@ -758,7 +769,7 @@ def _write_config(file: Path, settings: Mapping[str, Mapping[str, str]]) -> None
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """Copy with SQLite's own means, which see to what is still in its journal."""
+    """Copy a database with SQLite's backup, which includes its journal."""
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
         contextlib.closing(sqlite3.connect(target)) as new,
@@ -767,7 +778,7 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _processes() -> list[_Process]:
-    """Return all processes of this machine, but those that have ended and wait for their parent to notice."""
+    """Return all processes of this machine, without zombies."""
     command = ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart="]
     environment = {**os.environ, "LC_ALL": "C"}
     listing = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -784,8 +795,8 @@ def _exit_on_signal(number: int, _: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Let an impatient second Ctrl-C not leave processes behind."""
+def _ignore_signals() -> Iterator[None]:
+    """Ignore signals, so that a second Ctrl-C leaves no processes behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -800,15 +811,15 @@ def _without_interrupts() -> Iterator[None]:
 def _task_state(
     task_id: str, map_index: int, state: str | None, try_number: int, start: str | None, end: str | None
 ) -> TaskState:
-    return TaskState(task_id, map_index, state, try_number, _instant(start), _instant(end))
+    return TaskState(task_id, map_index, state, try_number, _parse_datetime(start), _parse_datetime(end))
 
 
-def _instant(value: str | None) -> datetime | None:
+def _parse_datetime(value: str | None) -> datetime | None:
     return datetime.fromisoformat(value).replace(tzinfo=timezone.utc) if value else None
 
 
-def _readable(line: str) -> str:
-    """Return a line of a task's log as text: Airflow 3 writes one JSON object for each."""
+def _format_log_line(line: str) -> str:
+    """Return a line of a task's log as text. Airflow 3 writes a JSON object on each line."""
     try:
         entry = json.loads(line)
         text = f"{entry.pop('timestamp', '')} {entry.pop('level', ''):8} {entry.pop('event')}"

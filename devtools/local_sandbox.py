@@ -1,4 +1,4 @@
-"""Run the sandbox for a while, as a process of its own: to show the provider on a real Airflow."""
+"""Run the sandbox in its own process, for a real Airflow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from devtools import ROOT
-from devtools.local_airflow import held_signals
+from devtools.local_airflow import defer_signals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STATES = "idle:5s,started:5s,finished"
 CONNECTION = "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT"
 
-# Limits in seconds, generous: they only bound how long a failure takes on a slow machine.
+# Timeouts in seconds. They are generous: only failures reach them, even on a slow machine.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 5.0
 REQUEST_TIMEOUT = 10.0
@@ -28,35 +28,35 @@ POLL_INTERVAL = 0.2  # seconds
 
 
 class LocalSandboxError(RuntimeError):
-    """The sandbox did not start; the message shows what it said."""
+    """The sandbox did not start. The message ends with its output."""
 
 
 class LocalSandbox:
     """
     A running sandbox: `with LocalSandbox(log) as sandbox:`.
 
-    :param log: file for what it prints.
+    :param log: file for its output.
     """
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self.connection: dict[str, Any] = {}
-        """The Airflow connection to it."""
+        """The Airflow connection to the sandbox."""
         self.variable = ""
-        """The same as the value of the variable CONNECTION."""
+        """The same connection, as the value of the environment variable :data:`CONNECTION`."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> LocalSandbox:
         command = [sys.executable, "-m", "airflow_provider_webcamconsult.sandbox", "--port", "0"]
         try:
-            with self.log.open("wb") as output, held_signals():
+            with self.log.open("wb") as output, defer_signals():
                 self._process = subprocess.Popen(
                     [*command, "--states", STATES],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     cwd=ROOT,
-                    # Ctrl-C in the terminal reaches only the script, which stops the others in order.
+                    # Ctrl-C in the terminal signals only the script, which then stops its processes in order.
                     start_new_session=True,
                 )
             self.variable = self._wait_for_connection(self._process)
@@ -70,12 +70,12 @@ class LocalSandbox:
         self._stop()
 
     def describe(self) -> str:
-        """Say where it is and what it does by itself."""
-        stays = STATES.replace(":", " for ").replace(",", ", then ")
-        return f"{self.connection['host']}; a new appointment is {stays}"
+        """Return a text with the URL, and with the states that appointments go through."""
+        states = STATES.replace(":", " for ").replace(",", ", then ")
+        return f"{self.connection['host']} (new appointments are {states})"
 
     def records(self, resource: str) -> list[dict[str, Any]]:
-        """Ask for all users, clients or appointments."""
+        """Return all users, clients or appointments."""
         headers = {"Authorization": f"Token token={self.connection['password']}"}
         request = urllib.request.Request(f"{self.connection['host']}/{resource}.json", headers=headers)  # noqa: S310
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -84,7 +84,7 @@ class LocalSandbox:
         return records
 
     def _wait_for_connection(self, process: subprocess.Popen[bytes]) -> str:
-        """Wait for the line with the Airflow connection, and return its JSON."""
+        """Wait until the sandbox prints the Airflow connection, and return its JSON."""
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             text = self.log.read_text()

@@ -1,7 +1,8 @@
-"""Run the example DAG `booking` on a real Airflow against the sandbox, and tell what happens.
+"""
+Run the example DAG `booking` on a real Airflow against the sandbox, and print each step.
 
-Run by `make demo`. Everything that is made is in `.airflow/demo`, which is made anew each time and kept at
-the end; everything that is started is stopped.
+Run by `make demo`. All files are in `.airflow/demo`, which each run empties first. All processes are stopped
+at the end.
 """
 
 from __future__ import annotations
@@ -27,42 +28,47 @@ DAG_ID = "booking"
 DAGS = ROOT / "example_dags"
 HOME = ROOT / ".airflow" / "demo"
 
-# In seconds, generous: it only bounds how long a failure takes on a slow machine.
-RUN_TIMEOUT = 300.0
+RUN_TIMEOUT = 300.0  # seconds; generous, only a failure reaches it
 
 POLL_INTERVAL = 0.2  # seconds
 
 BEGIN = time.monotonic()
 
-DOES = {
-    "ensure_professional": "looks for the professional among the users; makes one if there is none",
-    "ensure_client": "looks for the client by reference code; makes one if there is none",
+START_TEXTS = {
+    "ensure_professional": "finds the professional, or creates a user",
+    "ensure_client": "finds the client by reference code, or creates one",
     "book_consult": "creates the appointment",
-    "wait_until_over": "looks at the appointment",
-    "follow_up": "goes on with what comes after a consult",
+    "wait_until_over": "checks the state of the appointment",
+    "follow_up": "runs after the consult",
 }
-"""What each task of the DAG does, in plain words; a task that is not named here is shown without."""
+"""The text for the start of a task; other tasks have none."""
 
-DID = {
-    "ensure_professional": "the professional is user {}",
-    "ensure_client": "the client is client {}",
-    "book_consult": "the consult is appointment {}",
+SUCCESS_TEXTS = {
+    "ensure_professional": "user {}",
+    "ensure_client": "client {}",
+    "book_consult": "appointment {}",
     "wait_until_over": "the appointment is '{}'",
 }
-"""The same for what a task returned."""
+"""The text for the success of a task, with the value that it returned."""
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo failed. The message says why."""
 
 
-def say(what: str, state: str = "", text: str = "") -> None:
-    """Print one step: after how many seconds, what, in which state, in plain words."""
-    print(f"{time.monotonic() - BEGIN:6.1f} s  {what:26} {state:9} {text}".rstrip(), flush=True)
+def print_step(subject: str, state: str = "", text: str = "") -> None:
+    """Print one step, after the seconds since the start."""
+    print(f"{time.monotonic() - BEGIN:6.1f} s  {subject:26} {state:9} {text}".rstrip(), flush=True)
 
 
-class Story:
-    """Tells what changes, once for each change."""
+class RunFollower:
+    """
+    Prints the state changes of the tasks and the appointments.
+
+    :param airflow: the Airflow of the run.
+    :param sandbox: the sandbox with the appointments.
+    :param run_id: the run.
+    """
 
     def __init__(self, airflow: LocalAirflow, sandbox: LocalSandbox, run_id: str) -> None:
         self.airflow = airflow
@@ -73,51 +79,51 @@ class Story:
         self._appointments: dict[str, str] = {}
 
     def follow(self) -> str:
-        """Tell until the run is at its end, and return its state."""
+        """Print changes until the run has ended, and return its state."""
         deadline = time.monotonic() + RUN_TIMEOUT
         while True:
-            # Asked first, so that what happens until then is told too.
+            # Read first, so that the last changes are printed too.
             state = self.airflow.run_state(DAG_ID, self.run_id)
-            self._tell_appointments()
+            self._print_appointments()
             for task in self.airflow.task_states(DAG_ID, self.run_id):
-                self._tell_task(task)
+                self._print_task(task)
             if state in END_STATES:
                 return str(state)
             self.airflow.check_alive()
             if time.monotonic() > deadline:
-                raise DemoError(f"The run is not at its end after {RUN_TIMEOUT:.0f} s.")
+                raise DemoError(f"The run has not ended after {RUN_TIMEOUT:.0f} s.")
             time.sleep(POLL_INTERVAL)
 
-    def _tell_task(self, task: TaskState) -> None:
+    def _print_task(self, task: TaskState) -> None:
         key = (task.task_id, task.map_index)
         before, now = self._states.get(key), task.state
         self._states[key] = now
         if now == before:
             return
         if before == "deferred":
-            say(task.task_id, "fired", "the trigger saw what it waited for: back to a worker")
+            print_step(task.task_id, "fired", "the trigger ended the wait; the task returns to a worker")
         if now == "running" and key not in self._deferred:
-            say(task.task_id, "running", DOES.get(task.task_id, ""))
+            print_step(task.task_id, "running", START_TEXTS.get(task.task_id, ""))
         elif now == "deferred":
             self._deferred.add(key)
-            say(task.task_id, "deferred", "waiting, no worker slot is used")
+            print_step(task.task_id, "deferred", "waiting in the triggerer, without a worker slot")
         elif now == "success":
             result = self.airflow.xcom(DAG_ID, self.run_id, task.task_id, task.map_index)
-            said = DID.get(task.task_id, "") if result is not None else ""
-            say(task.task_id, "success", said.format(result))
+            text = SUCCESS_TEXTS.get(task.task_id, "") if result is not None else ""
+            print_step(task.task_id, "success", text.format(result))
         elif now in ("failed", "up_for_retry", "upstream_failed", "skipped"):
-            say(task.task_id, now.replace("_", " "), f"(try {task.try_number})")
+            print_step(task.task_id, now.replace("_", " "), f"(try {task.try_number})")
 
-    def _tell_appointments(self) -> None:
+    def _print_appointments(self) -> None:
         for appointment in self.sandbox.records("appointments"):
-            name, state = str(appointment["id"]), str(appointment["state"])
-            if self._appointments.get(name) != state:
-                self._appointments[name] = state
-                say("  in the sandbox", "", f"appointment {name} is '{state}'")
+            appointment_id, state = str(appointment["id"]), str(appointment["state"])
+            if self._appointments.get(appointment_id) != state:
+                self._appointments[appointment_id] = state
+                print_step("  sandbox", "", f"appointment {appointment_id} is '{state}'")
 
 
 def describe(record: dict[str, Any]) -> str:
-    """Return a line about a record; the people of the example are made up."""
+    """Return a summary of a record. The people of the example are made up."""
     if "date" in record and "duration" in record:
         who = f"user {record['user_id']} and client {record['client_id']}"
         return f"{who}, {record['date']}, {record['duration']} minutes, '{record['state']}'"
@@ -125,54 +131,54 @@ def describe(record: dict[str, Any]) -> str:
     return " ".join(str(record[name]) for name in names if record.get(name))
 
 
-def tell_the_end(airflow: LocalAirflow, sandbox: LocalSandbox, run_id: str) -> None:
-    """Print what there is now, and where to look next."""
-    print("\nIn the sandbox there is now:")
+def print_summary(airflow: LocalAirflow, sandbox: LocalSandbox, run_id: str) -> None:
+    """Print the records in the sandbox, and the next steps."""
+    print("\nThe sandbox now has:")
     for resource in ("users", "clients", "appointments"):
         for record in sandbox.records(resource):
             print(f"  {resource[:-1]:12} {record['id']}  {describe(record)}")
     logs = (airflow.logs / f"dag_id={DAG_ID}" / f"run_id={run_id}").relative_to(ROOT)
-    print("\nWhere to go from here:")
-    print(f"  the DAG                       {(DAGS / f'{DAG_ID}.py').relative_to(ROOT)}")
-    print(f"  what its tasks logged         {logs}")
-    print("  into your own Airflow         README.md, from 'Install' on")
-    print("  the sandbox alone             .venv/bin/python -m airflow_provider_webcamconsult.sandbox")
+    print("\nNext steps:")
+    print(f"  read the DAG                  {(DAGS / f'{DAG_ID}.py').relative_to(ROOT)}")
+    print(f"  read the task logs            {logs}")
+    print("  use it in your own Airflow    README.md, section 'Install'")
+    print("  run the sandbox               .venv/bin/python -m airflow_provider_webcamconsult.sandbox")
 
 
 def run() -> None:
-    """Run the demo from beginning to end."""
+    """Run the whole demo."""
     print("Setting up:", flush=True)
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: say("Stopped", "", "nothing of the demo is left running"))
+        stack.callback(lambda: print_step("Stopped", "", "nothing is left running"))
         sandbox = stack.enter_context(LocalSandbox(HOME / "logs" / "components" / "sandbox.log"))
-        say("Sandbox", "up", sandbox.describe())
+        print_step("Sandbox", "up", sandbox.describe())
         airflow = LocalAirflow(HOME, DAGS, env={CONNECTION: sandbox.variable})
         names = ", ".join(component.name for component in airflow.components)
-        say(f"Airflow {airflow.version}", "starting", names)
+        print_step(f"Airflow {airflow.version}", "starting", names)
         stack.enter_context(airflow)
-        say(f"Airflow {airflow.version}", "up", f"{airflow.url}")
+        print_step(f"Airflow {airflow.version}", "up", airflow.url)
         run_id = airflow.trigger(DAG_ID)
-        say(f"DAG {DAG_ID}", "started", run_id)
+        print_step(f"DAG {DAG_ID}", "started", run_id)
         print("\nThe run:", flush=True)
-        state = Story(airflow, sandbox, run_id).follow()
+        state = RunFollower(airflow, sandbox, run_id).follow()
         if state != "success":
             raise DemoError(f"The run failed.\n{airflow.describe_run(DAG_ID, run_id)}")
-        say(f"DAG {DAG_ID}", "success", "all tasks are done")
-        tell_the_end(airflow, sandbox, run_id)
+        print_step(f"DAG {DAG_ID}", "success", "all tasks succeeded")
+        print_summary(airflow, sandbox, run_id)
         print("\nStopping:", flush=True)
 
 
 def main() -> int:
-    """Run the demo; 0 if the DAG ran to success, 1 if not, 130 after Ctrl-C."""
+    """Run the demo. Return 0 if the DAG succeeded, 1 if not, 130 after Ctrl-C."""
     stop_on_signals()
     try:
         with new_home(HOME):
             run()
     except KeyboardInterrupt:
-        print("\nInterrupted; everything is stopped.", file=sys.stderr)
+        print("\nInterrupted. Nothing is left running.", file=sys.stderr)
         return 130
     except (DemoError, LocalAirflowError, LocalSandboxError, OSError) as error:
-        print(f"\nThe demo failed. {error}\nThe logs are kept in {os.path.relpath(HOME)}.", file=sys.stderr)
+        print(f"\nThe demo failed. {error}\nThe logs are in {os.path.relpath(HOME)}.", file=sys.stderr)
         return 1
     return 0
 

@@ -1,8 +1,7 @@
 """
-Run the README's first DAG with the provider that is installed, as a newcomer would, and look what it did.
+Run the README's first DAG with the installed provider, as a newcomer would, and check the result.
 
-Run by ``nox -s wheel`` with the interpreter of an environment that has Airflow and the wheel, and nothing of
-this checkout.
+Run by ``nox -s wheel``, in an environment that has Airflow and the wheel, but not this checkout.
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from airflow_provider_webcamconsult.sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SECONDS = 180
-"""How long one command may take."""
+COMMAND_TIMEOUT = 180  # seconds
 
 
 def first_dag() -> str:
-    """Return the DAG; on Airflow 2.11 with the change that the README tells."""
+    """Return the README's DAG, changed for Airflow 2.11 as the README says."""
     section = (ROOT / "README.md").read_text().split("\n## Quick start\n")[1]
     dag = section.split("```python\n")[1].split("```")[0]
     if airflow.__version__.startswith("2."):
@@ -35,22 +33,22 @@ def first_dag() -> str:
 
 
 def run(*arguments: str, env: dict[str, str]) -> str:
-    """Run the ``airflow`` of this environment; end with all that it said if it fails."""
+    """Run this environment's ``airflow`` and return its output. If it fails, print that and exit."""
     command = [sys.executable, "-m", "airflow", *arguments]
     done = subprocess.run(
-        command, env=env, cwd=env["AIRFLOW_HOME"], capture_output=True, text=True, timeout=SECONDS
+        command, env=env, cwd=env["AIRFLOW_HOME"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT
     )
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
-        sys.exit(f"airflow {' '.join(arguments)}: exit status {done.returncode}")
+        sys.exit(f"`airflow {' '.join(arguments)}` exited with status {done.returncode}.")
     return done.stdout
 
 
 def main() -> None:
-    """Find the provider, run the DAG, look for the appointment."""
+    """Check that Airflow finds the provider, run the DAG, and check the appointment."""
     installed = Path(airflow_provider_webcamconsult.__file__)
     if ROOT / "airflow_provider_webcamconsult" in installed.parents:
-        sys.exit(f"{installed} is the checkout's: install the wheel")
+        sys.exit(f"{installed} belongs to the checkout. Install the wheel.")
     with TemporaryDirectory(prefix="airflow-home-") as home, Sandbox(states="finished") as sandbox:
         connection = {"conn_type": "webcamconsult", "host": sandbox.url, "password": sandbox.token}
         env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")} | {
@@ -69,7 +67,7 @@ def main() -> None:
         run("dags", "test", "my_first_consult", "--conf", ids, env=env)
         booked = [(record["client_id"], record["date"]) for record in sandbox.records("appointments")]
     if booked != [("a-client", "2030-03-01T09:30:00.000+01:00")]:
-        sys.exit(f"The DAG ended, but these appointments are there: {booked}")
+        sys.exit(f"The DAG ended, but booked these appointments: {booked}")
     print(f"On Airflow {airflow.__version__}, the README's first DAG booked one appointment.")
 
 

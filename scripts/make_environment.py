@@ -1,9 +1,10 @@
-"""Make a virtual environment with one Airflow and all that the tests need, or leave a good one as it is.
+"""
+Create or update a virtual environment with one Airflow and everything that the tests need.
 
 Usage: python make_environment.py FOLDER AIRFLOW_VERSION
 
-Run by the Makefile with the interpreter that the environment shall have. Everything that is installed is
-pinned by `constraints/airflow-AIRFLOW_VERSION.txt`.
+Run by the Makefile with the interpreter for the environment. `constraints/airflow-AIRFLOW_VERSION.txt` pins
+all packages.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 STAMP = ".installed"
-"""Written into the environment when it is complete; without it the next run begins again."""
+"""File that marks a complete environment. Without it, the next run starts over."""
 
 
 def digest(*parts: bytes) -> str:
-    """Return one digest of the parts, whatever their lengths."""
+    """Return one digest of all parts."""
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Keep two set-ups from writing into the same folder; a lock on the checkout itself needs no file."""
+    """Let one run at a time write to the environments. The lock is on the checkout's folder."""
     handle = os.open(ROOT, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -44,7 +45,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def install(python: Path, *arguments: str) -> None:
-    """Run the environment's own pip, which shows only errors."""
+    """Run the environment's pip, which prints only errors."""
     command = [
         str(python),
         "-m",
@@ -58,10 +59,10 @@ def install(python: Path, *arguments: str) -> None:
 
 
 def make_environment(folder: Path, airflow_version: str) -> None:
-    """Bring the environment up to date with its interpreter, the constraints and `pyproject.toml`."""
+    """Create the environment, or update it after a change of interpreter, constraints or `pyproject.toml`."""
     constraints = ROOT / "constraints" / f"airflow-{airflow_version}.txt"
-    # A change of the interpreter or the pins begins again, so that nothing of the old set stays behind;
-    # a change of pyproject.toml alone (a linter's rule, say) installs over what is there.
+    # A change of the interpreter or the pins recreates the environment, so that no old packages remain. A
+    # change of only pyproject.toml (a linter's rule, say) updates it.
     base = digest(sys.version.encode(), os.path.realpath(sys.executable).encode(), constraints.read_bytes())
     complete = digest((ROOT / "pyproject.toml").read_bytes(), Path(__file__).read_bytes())
     stamp = folder / STAMP
@@ -72,7 +73,7 @@ def make_environment(folder: Path, airflow_version: str) -> None:
     begin = time.monotonic()
     print(
         f"Installing Airflow {airflow_version} on Python {sys.version.split()[0]} into {folder.name} "
-        "(a few minutes the first time)",
+        "(takes a few minutes the first time)",
         flush=True,
     )
     stamp.unlink(missing_ok=True)
@@ -80,8 +81,8 @@ def make_environment(folder: Path, airflow_version: str) -> None:
     if found[:1] != [base]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     pins = f"--constraint={constraints}"
-    # In this order: the new pip reads dependency groups, and the group "build" stands in for build isolation,
-    # which would fetch without pins.
+    # In this order: only the new pip reads dependency groups, and the group "build" replaces build isolation,
+    # which would ignore the pins.
     install(python, pins, "--upgrade", "pip")
     install(python, pins, "--group=build")
     airflow = f"apache-airflow=={airflow_version}"
@@ -91,7 +92,7 @@ def make_environment(folder: Path, airflow_version: str) -> None:
 
 
 def main() -> int:
-    """Read the command line; say in one line what went wrong."""
+    """Run the command line, and print failures in one line."""
     if len(sys.argv) != 3:
         print(__doc__, file=sys.stderr)
         return 2
@@ -100,10 +101,10 @@ def main() -> int:
             make_environment(ROOT / sys.argv[1], sys.argv[2])
     except subprocess.CalledProcessError as error:
         command = " ".join(str(part) for part in error.cmd)
-        print(f"make_environment: exit status {error.returncode} of: {command}", file=sys.stderr)
+        print(f"make_environment: `{command}` exited with status {error.returncode}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("make_environment: interrupted; the next run begins again", file=sys.stderr)
+        print("make_environment: interrupted; the next run starts over", file=sys.stderr)
         return 130
     return 0
 

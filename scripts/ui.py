@@ -1,8 +1,8 @@
-"""Keep a real Airflow with its UI running, against the sandbox, until Ctrl-C.
+"""
+Run a real Airflow with its UI against the sandbox, until Ctrl-C.
 
-Run by `make ui`, and with the interpreter of another environment to show another Airflow: `ui.py PYTHON`.
-Everything that is made is in `.airflow/ui`, which is made anew each time and kept at the end; everything that
-is started is stopped.
+Run by `make ui`. `ui.py PYTHON` runs the Airflow of a different environment. All files are in `.airflow/ui`,
+which each run empties first. All processes are stopped at the end.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from devtools.ui import CONN_ID, DAGS, open_ui
 HOME = ROOT / ".airflow" / "ui"
 
 PORT = 8080
-"""Airflow's own; where it is taken, the UI is on a free one."""
+"""Airflow's default port. If it is taken, the UI uses a free one."""
 
-LOOK_INTERVAL = 1.0  # seconds
+CHECK_INTERVAL = 1.0  # seconds
 
 
 def run(python: str) -> None:
-    """Keep it running until an exception or a signal."""
+    """Run until an exception or a signal."""
     with open_ui(HOME, python, PORT) as (airflow, _):
         for dag in DAGS.glob("*.py"):
             airflow.wait_for_dag(dag.stem)
         connections = "connections" if airflow.is_airflow_3 else "connection/list/"
         print(
             f"""
-Airflow is at {airflow.url} (no login is needed). Look at
-  the connection {CONN_ID}: edit it, and press Test    {airflow.url}/{connections}
-  the DAG booking: trigger it                                  {airflow.url}/dags/booking
-Ctrl-C stops it.""",
+Airflow is running at {airflow.url} (no login needed). Try:
+  edit and test the connection {CONN_ID}    {airflow.url}/{connections}
+  trigger the DAG booking                               {airflow.url}/dags/booking
+Press Ctrl-C to stop.""",
             flush=True,
         )
         while True:
             airflow.check_alive()
-            time.sleep(LOOK_INTERVAL)
+            time.sleep(CHECK_INTERVAL)
 
 
 def main() -> int:
-    """Run until Ctrl-C; 1 if something failed."""
+    """Run until Ctrl-C. Return 1 if something failed."""
     stop_on_signals()
     try:
         with new_home(HOME):
@@ -52,7 +52,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Nothing is left running.")
     except (LocalAirflowError, LocalSandboxError, OSError) as error:
-        print(f"\n{error}\nThe logs are kept in {os.path.relpath(HOME)}.", file=sys.stderr)
+        print(f"\n{error}\nThe logs are in {os.path.relpath(HOME)}.", file=sys.stderr)
         return 1
     return 0
 

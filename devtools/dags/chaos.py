@@ -1,7 +1,7 @@
 """
-Creates that are killed, and creates whose answers are lost: for `make chaos` and the tests.
+Tasks that are killed while they create, and tasks whose responses are lost, for `make chaos` and the tests.
 
-What to make is in `chaos.json` beside this file.
+The plan is in `chaos.json` beside this file.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ os.environ["AIRFLOW_CONN_CHAOS"] = json.dumps(
 os.environ["AIRFLOW_CONN_CHAOS_HTTP"] = json.dumps({"conn_type": "http", "host": PLAN["url"]})
 
 
-def tell(number: int, stage: str) -> None:
-    """Tell which process does what now; it may be killed before an answer comes."""
+def report(number: int, stage: str) -> None:
+    """Report this process and its stage to the proxy, which may kill it before it responds."""
     connection = http.client.HTTPConnection(urlsplit(PLAN["url"]).netloc)
     connection.request("POST", f"/chaos/{number}/{stage}/{os.getpid()}")
     connection.getresponse().read()
 
 
-class Telling(dict[str, Any]):
-    """Tells that it is written as JSON for the second time: checked the first time, sent the second."""
+class ReportingDict(dict[str, Any]):
+    """Reports its second serialization, which is to send it. The first one is to validate it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number=number)
@@ -49,35 +49,37 @@ class Telling(dict[str, Any]):
         self.times = 0
 
     def items(self) -> Any:
-        """Return what is in it."""
+        """Return the items, and report the second call."""
         self.times += 1
         if self.times == 2:
-            tell(self.number, "noted")
+            report(self.number, "stored")
         return super().items()
 
 
 def consult(number: int) -> dict[str, Any]:
     """Return the attributes of one appointment."""
-    moment = START + datetime.timedelta(hours=number)
-    return {"user_id": "u1", "client_id": f"c{number}", "date": moment.isoformat(), "duration": 30}
+    start = START + datetime.timedelta(hours=number)
+    return {"user_id": "u1", "client_id": f"c{number}", "date": start.isoformat(), "duration": 30}
 
 
-def consult_that_tells(number: int, _context: Any) -> Any:
-    """Return the same, and tell how far its creation is."""
-    tell(number, "started")
-    return {**consult(number), "inloop_json": Telling(number)}
+def reporting_consult(number: int, _context: Any) -> Any:
+    """Return the same attributes, and report the progress of the create."""
+    report(number, "started")
+    return {**consult(number), "inloop_json": ReportingDict(number)}
 
 
-# Airflow 2 may find the same dead task several times, and takes a try from it each time.
+# Airflow 2 may find the same dead task several times, and each time uses up a try.
 ARGUMENTS: dict[str, Any] = {"retries": 10, "retry_delay": datetime.timedelta(0)}
-# There, a dead task takes a place until it is found.
-PLACES = 1000
+# On Airflow 2, a dead task counts as active until Airflow finds it.
+MAX_ACTIVE_TASKS = 1000
 
-with DAG("chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=PLACES):
+with DAG(
+    "chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=MAX_ACTIVE_TASKS
+):
     for number in PLAN["kills"]:
         WebcamconsultCreateAppointmentOperator(
             task_id=f"create_{number}",
-            attributes=functools.partial(consult_that_tells, number),
+            attributes=functools.partial(reporting_consult, number),
             if_exists=PLAN["if_exists"][number % len(PLAN["if_exists"])],
             webcamconsult_conn_id="chaos",
         )
@@ -85,7 +87,9 @@ with DAG("chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, ma
 if PLAN["lost"]:
     from airflow.providers.http.operators.http import HttpOperator
 
-    with DAG("chaos_lost", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=PLACES):
+    with DAG(
+        "chaos_lost", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=MAX_ACTIVE_TASKS
+    ):
         for number in PLAN["lost"]:
             WebcamconsultCreateAppointmentOperator(
                 task_id=f"ours_{number}",

@@ -1,4 +1,4 @@
-"""What the hook makes of connections, in the process of another Airflow."""
+"""Read connections with the hook, in a process of the tested Airflow."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ for conn_id in sys.argv[1:]:
 def read_connections(
     airflow: LocalAirflow, *conn_ids: str, env: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the settings of each connection, as a hook reads them with this Airflow."""
+    """Return the settings of each connection, as the hook reads them on this Airflow."""
     run = subprocess.run(
         [str(airflow.python), "-c", _READ, *conn_ids],
         env={
             **os.environ,
             "AIRFLOW_HOME": str(airflow.home),
-            # As Airflow 3's own server: a process that is none may not look into the database.
+            # Only server processes of Airflow 3 may read the database.
             "_AIRFLOW_PROCESS_CONTEXT": "server",
             **(env or {}),
         },

@@ -1,4 +1,4 @@
-"""Looks for values in all that an Airflow leaves behind, however they are written."""
+"""Search everything that an Airflow leaves behind for values, in all their encodings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Leak(NamedTuple):
-    """A value that was found."""
+    """A value that was found, in which encoding and where."""
 
     name: str
     form: str
@@ -30,7 +30,7 @@ def files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def tables(database: Path) -> Iterator[tuple[str, bytes]]:
-    """Read every table: the pages of the database's file can cut a value in two, its cells cannot."""
+    """Read every table. In the database's file, a value may be split between two pages."""
     with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (name,) in names:
@@ -41,10 +41,10 @@ def tables(database: Path) -> Iterator[tuple[str, bytes]]:
 
 def search(values: Mapping[str, str], places: Mapping[str, bytes]) -> list[Leak]:
     """
-    Find values in places.
+    Search places for values.
 
-    :param values: what to look for, by name.
-    :param places: what to look in, by name.
+    :param values: the values by name.
+    :param places: the contents of the places by name.
     """
     needles = [(name, form, text) for name, value in values.items() for form, text in _forms(value)]
     found = []
@@ -68,8 +68,8 @@ def _forms(value: str) -> Iterator[tuple[str, bytes]]:
     }
     for form, text in plain.items():
         yield form, text.lower().encode()
-    for offset in range(3):  # where it begins in what was encoded
+    for offset in range(3):  # position of the value in the encoded text, modulo 3
         whole = b"\0" * offset + value.encode()
         for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
-            # Without the characters that depend on what stands before and after.
+            # Without the characters that depend on the surrounding text.
             yield "base64", encode(whole)[-(-offset * 8 // 6) : len(whole) * 8 // 6]

@@ -1,4 +1,4 @@
-"""The processes that work in an Airflow home."""
+"""Find the processes of an Airflow home."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT = 180.0  # seconds, for what takes a few on a quiet machine
+TIMEOUT = 180.0  # seconds; generous for a busy machine
 POLL_INTERVAL = 0.1  # seconds
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, f"not within {LIMIT:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {TIMEOUT:.0f} s: {what}"
         time.sleep(POLL_INTERVAL)
 
 
 def processes_in(home: Path) -> dict[int, str]:
-    """Return the processes that work in an Airflow home, with command lines, whoever is their parent."""
+    """Return the command lines of all processes whose working directory is in an Airflow home, by id."""
     found = {}
     for link in Path("/proc").glob("[0-9]*/cwd"):
         try:
@@ -33,10 +33,10 @@ def processes_in(home: Path) -> dict[int, str]:
                     (link.parent / "cmdline").read_text().replace("\0", " ").strip()
                 )
         except OSError:
-            continue  # It has ended meanwhile.
+            continue  # The process has ended.
     return found
 
 
 needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc to look for what is left"
+    not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc to find processes"
 )

@@ -1,4 +1,4 @@
-"""A user's mistake is one clear error, which names cause and remedy, and is not tried again."""
+"""Users' mistakes fail with one clear error that names cause and remedy, and are not retried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISTAKES = {
     "none_output_id": "user_id is None. A template or an XCom probably had no value. Check the run's params",
     "id_with_slash": "user_id contains characters other than letters, digits",
     "id_with_question_mark": "appointment_id contains characters other than letters, digits",
-    "attributes_no_dict": "The attributes of a user must be a dict, not list",
+    "attributes_not_a_dict": "The attributes of a user must be a dict, not list",
     "attributes_empty": "The attributes of a user contain nothing that can be written. Set at least one of",
     "other_id": "The attributes have a different 'id' than client_id. Remove 'id' from the attributes",
     "misspelt": "Attribute 'refrence_code' of a client is not in the API document. "
@@ -31,7 +31,7 @@ MISTAKES = {
 }
 
 
-def test_each_mistake_is_one_clear_error_and_no_retry(local_airflow: LocalAirflow) -> None:
+def test_bad_input_fails_with_a_clear_error_and_no_retry(local_airflow: LocalAirflow) -> None:
     run_id = local_airflow.trigger("bad_input")
     assert local_airflow.wait("bad_input", run_id) == "failed"
 
@@ -39,9 +39,9 @@ def test_each_mistake_is_one_clear_error_and_no_retry(local_airflow: LocalAirflo
         state.task_id: (state.state, state.try_number)
         for state in local_airflow.task_states("bad_input", run_id)
     }
-    told = {
+    logged = {
         task_id: message in local_airflow.task_log("bad_input", run_id, task_id)
         for task_id, message in MISTAKES.items()
     }
     assert {task_id: ends[task_id] for task_id in MISTAKES} == dict.fromkeys(MISTAKES, ("failed", 1))
-    assert [task_id for task_id in MISTAKES if not told[task_id]] == []
+    assert [task_id for task_id in MISTAKES if not logged[task_id]] == []

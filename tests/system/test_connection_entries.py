@@ -1,4 +1,4 @@
-"""A connection reads the same however it was entered, and Airflow's own commands show the provider."""
+"""Connections read the same from every source, and Airflow's commands show the provider."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ DEFAULTS = {
 }
 
 
-def test_a_connection_reads_the_same_from_the_command_line_and_the_environment(
+def test_connection_reads_the_same_from_command_line_and_environment(
     local_airflow: LocalAirflow,
 ) -> None:
     local_airflow.command("connections", "add", "added_as_json", "--conn-json", JSON)
@@ -72,7 +72,7 @@ def test_a_connection_reads_the_same_from_the_command_line_and_the_environment(
     assert dict(zip(names, readings, strict=True)) == dict.fromkeys(names, READ)
 
 
-def test_what_is_left_out_has_its_default_wherever_it_was_left_out(local_airflow: LocalAirflow) -> None:
+def test_omitted_connection_fields_have_their_defaults(local_airflow: LocalAirflow) -> None:
     few = {"conn_type": "webcamconsult", "password": "a-token"}
     local_airflow.command("connections", "add", "few_as_json", "--conn-json", json.dumps(few))
     local_airflow.command("connections", "add", "few_as_uri", "--conn-uri", "webcamconsult://:a-token@")
@@ -100,16 +100,16 @@ def test_what_is_left_out_has_its_default_wherever_it_was_left_out(local_airflow
     ],
     ids=lambda value: value[0] if value and len(value) < 4 and value[0].islower() else "",
 )
-def test_a_command_about_providers_shows_it_without_a_warning(
+def test_providers_command_shows_the_provider_without_warnings(
     command: list[str], shown: list[str], local_airflow: LocalAirflow
 ) -> None:
     if command[0] in ("widgets", "behaviours") and local_airflow.version.startswith(("3.0.", "3.1.")):
-        pytest.skip("Airflow 3.0 and 3.1 list none, of no provider, without the FAB provider")
+        pytest.skip("Airflow 3.0 and 3.1 list none for any provider, unless the FAB provider is installed")
     printed = local_airflow.command("providers", *command, "--output", "json")
 
     (start,) = re.findall(r"^(?:\[\]|\[?{).*", printed, re.MULTILINE | re.DOTALL)
     entries: Any = json.loads(start)
     ours = json.dumps([entry for entry in entries if "webcamconsult" in json.dumps(entry)])
     assert [text for text in shown if text not in ours] == []
-    said = printed[: printed.index(start)]
-    assert not re.search("webcamconsult|importing|exception", said, re.IGNORECASE), said
+    warnings = printed[: printed.index(start)]
+    assert not re.search("webcamconsult|importing|exception", warnings, re.IGNORECASE), warnings

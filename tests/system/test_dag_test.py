@@ -1,4 +1,4 @@
-"""Deferred and other waits in `dag.test()`."""
+"""Waits in `dag.test()`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_SECONDS = 4
 """As in the DAG."""
 
 TOLERANCE_SECONDS = 30.0
-"""Two is what is promised, and kept on a quiet machine; a busy one starts and ends processes late."""
+"""The documented tolerance is 2 s, but a busy machine starts and ends processes late."""
 ENDS = {
     "book": "success",
     "reached": "success",
@@ -27,7 +27,9 @@ ENDS = {
 }
 
 
-def test_waits_end_as_they_do_elsewhere(airflow_python: str, dags_folder: Path, tmp_path: Path) -> None:
+def test_waits_in_dag_test_end_as_in_scheduled_runs(
+    airflow_python: str, dags_folder: Path, tmp_path: Path
+) -> None:
     with Sandbox(states="idle:6s,finished") as sandbox:
         connection = {"conn_type": "webcamconsult", "host": sandbox.url, "password": sandbox.token}
         airflow = LocalAirflow(

@@ -1,4 +1,4 @@
-"""Every example DAG runs to its end, on both Airflows."""
+"""All example DAGs succeed on both Airflow versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def run_booking(airflow: LocalAirflow, sandbox: Sandbox) -> str:
-    """Run the DAG to its end; the consult takes place once the wait for it is with the triggerer."""
+    """Run the DAG to its end. The consult ends once the wait for it is deferred."""
     run_id = airflow.trigger("booking")
     airflow.wait_for_task("booking", run_id, "wait_until_over", "deferred")
     sandbox.set_state(airflow.xcom("booking", run_id, "book_consult"), "finished")
@@ -20,7 +20,7 @@ def run_booking(airflow: LocalAirflow, sandbox: Sandbox) -> str:
     return run_id
 
 
-def test_booking_books_one_consult_and_waits_for_its_end_without_a_worker(
+def test_booking_books_one_consult_and_defers_until_its_end(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox
 ) -> None:
     run_id = run_booking(local_airflow, airflow_sandbox)
@@ -34,7 +34,7 @@ def test_booking_books_one_consult_and_waits_for_its_end_without_a_worker(
     assert local_airflow.xcom("booking", run_id, "wait_until_over") == "finished"
 
 
-def test_booking_again_takes_the_people_who_exist(
+def test_booking_reuses_the_client_when_run_again(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox
 ) -> None:
     for _ in range(2):
@@ -54,27 +54,27 @@ def test_clients_import_creates_a_client_for_each_row(
     assert local_airflow.wait("clients_import", run_id) == "success", local_airflow.describe_run(
         "clients_import", run_id
     )
-    born = {
+    dates_of_birth = {
         client["reference_code"]: client["date_of_birth"]
         for client in airflow_sandbox.records("clients")
         if client["reference_code"] in ("DL-201", "DL-202", "DL-203")
     }
-    assert {code: date[:10] for code, date in born.items()} == {
+    assert {code: date[:10] for code, date in dates_of_birth.items()} == {
         "DL-201": "1931-05-01",
         "DL-202": "1957-11-23",
         "DL-203": "2001-02-28",
     }
 
 
-def test_offboarding_cancels_the_open_appointments_and_deletes_the_client(
+def test_offboarding_cancels_open_appointments_and_deletes_the_client(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox
 ) -> None:
     session = requests.Session()
     session.headers["Authorization"] = f"Token token={airflow_sandbox.token}"
 
     def create(kind: str, attributes: dict[str, object]) -> str:
-        answer = session.post(f"{airflow_sandbox.url}/{kind}s.json", json={kind: attributes})
-        return str(answer.json()[kind]["id"])
+        response = session.post(f"{airflow_sandbox.url}/{kind}s.json", json={kind: attributes})
+        return str(response.json()[kind]["id"])
 
     leaves, stays = (create("client", {"last_name": name}) for name in ("Leaves", "Stays"))
     appointments = {

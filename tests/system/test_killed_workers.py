@@ -1,4 +1,4 @@
-"""Workers that are killed while they create leave one record; `make chaos` does the same a hundred times."""
+"""A worker that is killed during a create leaves one record. `make chaos` repeats this a hundred times."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devtools.chaos import (
-    ANSWERED,
-    CARRIED_OUT_LATER,
-    INTENT_NOTED,
-    NEVER_CARRIED_OUT,
-    NOT_ANSWERED,
+    INTENT_STORED,
+    NEVER_PROCESSED,
+    NO_RESPONSE,
+    PROCESSED_LATER,
+    RESPONSE_RECEIVED,
     ChaosProxy,
+    install_dags,
     kill_workers,
-    prepare,
 )
 
 if TYPE_CHECKING:
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.sandbox import Sandbox
     from devtools.local_airflow import LocalAirflow
 
-MOMENTS = (INTENT_NOTED, NEVER_CARRIED_OUT, CARRIED_OUT_LATER, NOT_ANSWERED, ANSWERED)
+KILL_POINTS = (INTENT_STORED, NEVER_PROCESSED, PROCESSED_LATER, NO_RESPONSE, RESPONSE_RECEIVED)
 
 
 @pytest.mark.slow
-def test_a_killed_worker_leaves_one_record(
+def test_create_by_killed_worker_leaves_one_record(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox, dags_folder: Path
 ) -> None:
     if local_airflow.version.startswith("3.0."):
-        pytest.skip("Airflow 3.0 does not try again what was killed")
-    plan = dict(enumerate(MOMENTS))
+        pytest.skip("Airflow 3.0 does not retry killed tasks")
+    plan = dict(enumerate(KILL_POINTS))
     with ChaosProxy(airflow_sandbox.url, plan, airflow_sandbox.tokens[1]) as proxy:
-        files = prepare(dags_folder, airflow_sandbox, proxy)
+        files = install_dags(dags_folder, airflow_sandbox, proxy)
         try:
             kills = kill_workers(local_airflow, airflow_sandbox, proxy)
         finally:
             for file in files:
                 file.unlink()
-    seen = {kill.moment: (kill.retried, kill.twice, kill.missing) for kill in kills}
-    assert seen == dict.fromkeys(MOMENTS, (1, 0, 0))
+    results = {kill.kill_point: (kill.retried, kill.duplicated, kill.missing) for kill in kills}
+    assert results == dict.fromkeys(KILL_POINTS, (1, 0, 0))

@@ -1,9 +1,9 @@
 """
-Patients' data and tokens are in nothing that an Airflow leaves behind.
+Airflow stores no patients' data and no tokens.
 
-All example DAGs, and many calls that fail, run with logs at level DEBUG. Then every file of the Airflow home,
-every table of the database and all output are searched for values that are nowhere else. What a careless DAG
-tells is found by the same search.
+All example DAGs, and many calls that fail, run with the log level DEBUG. Then every file of the Airflow home,
+every table of the database and all output are searched for unique values. The same search finds what a
+careless DAG leaks.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ DAGS = {
     "failing": "failed",
     "careless": "failed",
 }
-"""What is run, and how it ends."""
+"""The DAGs, and the final states of their runs."""
 
-# Unmistakable, and with signs that are written otherwise in JSON or in a URL.
+# Unique values with characters that JSON and URLs encode.
 TOKENS = {
     name: f"zq{name}xv/+=token"
-    for name in ("parameter", "header", "wrong", "wrong_parameter", "nosy", "nosy_parameter", "refused")
+    for name in ("parameter", "header", "wrong", "wrong_parameter", "echo", "echo_parameter", "refused")
 }
 USERS = ("native", "booking_user")
 CLIENTS = ("rendered", "mapped", "own", "failing", "booking_client", "row1", "row2")
 COMPLAINT = "Zqcomplaintéxv"
 
-FAULTS = ("repeats", "redirects", "fails", "web_page", "hangs_up", "keeps_other")
+FAULTS = ("echoes", "redirects", "fails", "web_page", "disconnects", "stores_other")
 
 CONTROL = {
     "printed": "zqprintedxv",
@@ -76,7 +76,7 @@ FOUND = {
     ("conf", "plain", "table dag_run"),
     ("parsed", "plain", "commands.log"),
 }
-#: Airflow 3.0 leaves lines of level DEBUG out of its logs.
+#: Airflow 3.0 does not log lines of level DEBUG.
 NOT_FOUND_3_0 = {("debug", "plain", "task log"), ("token", "URL", "task log")}
 
 
@@ -95,7 +95,7 @@ def client(name: str) -> dict[str, str]:
 
 
 def secrets(sandbox: Sandbox) -> dict[str, str]:
-    """Return what must be nowhere: the tokens, people's data, and what the service made to open consults."""
+    """Return the values that must not be found: tokens, personal data, and credentials to open consults."""
     found = {f"token {name}": token for name, token in TOKENS.items()} | {"complaint": COMPLAINT}
     for name in (*USERS, *CLIENTS):
         person = user(name) if name in USERS else client(name)
@@ -110,19 +110,19 @@ def secrets(sandbox: Sandbox) -> dict[str, str]:
     return found
 
 
-class NosyService(http.server.ThreadingHTTPServer):
+class EchoServer(http.server.ThreadingHTTPServer):
     """
-    A host that repeats whatever it hears, in each wrong way that there is: the path begins with its name.
+    A host that echoes requests in faulty ways. The first segment of the path names the fault.
 
-    :param elsewhere: where it sends requests on to.
+    :param other_host: URL that it redirects to.
     """
 
     daemon_threads = True
 
-    def __init__(self, elsewhere: str = "") -> None:
-        super().__init__(("127.0.0.1", 0), _Nosy)
-        self.elsewhere = elsewhere
-        self.heard: list[str] = []
+    def __init__(self, other_host: str = "") -> None:
+        super().__init__(("127.0.0.1", 0), _EchoHandler)
+        self.other_host = other_host
+        self.received: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -134,33 +134,33 @@ class NosyService(http.server.ThreadingHTTPServer):
         self.server_close()
 
 
-class _Nosy(http.server.BaseHTTPRequestHandler):
-    server: NosyService
+class _EchoHandler(http.server.BaseHTTPRequestHandler):
+    server: EchoServer
 
-    def answer(self) -> None:
+    def handle_request(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        heard = f"{self.path} {self.headers} {body}"
-        self.server.heard.append(heard)
+        received = f"{self.path} {self.headers} {body}"
+        self.server.received.append(received)
         sent = json.loads(body or "{}")
         attributes = sent.get("client", {})
         fault = urlsplit(self.path).path.split("/")[1]
-        if fault == "hangs_up":
+        if fault == "disconnects":
             self.close_connection = True
         elif fault == "redirects":
-            self.send(307, "", Location=f"{self.server.elsewhere}{self.path}")
+            self.send(307, "", Location=f"{self.server.other_host}{self.path}")
         elif fault == "web_page":
-            self.send(200, f"<html>{heard}</html>")
-        elif fault == "keeps_other":
+            self.send(200, f"<html>{received}</html>")
+        elif fault == "stores_other":
             other = {name: f"{value}!" for name, value in attributes.items()}
-            self.send(200, json.dumps({"client": {"id": "an-id", **other, "token": heard}}))
-        elif fault == "repeats":
+            self.send(200, json.dumps({"client": {"id": "an-id", **other, "token": received}}))
+        elif fault == "echoes":
             values = [*attributes.values(), sent.get("authentication_token", "")]
             errors = {f"{value} is wrong": [value, f"'{value}' is wrong"] for value in values}
             self.send(422, json.dumps({"errors": errors}))
         else:
-            self.send(500, json.dumps({"error": heard}))
+            self.send(500, json.dumps({"error": received}))
 
-    do_GET = do_POST = do_PUT = do_DELETE = answer
+    do_GET = do_POST = do_PUT = do_DELETE = handle_request
 
     def send(self, status: int, text: str, **headers: str) -> None:
         self.send_response(status)
@@ -173,7 +173,7 @@ class _Nosy(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def connections(sandbox: Sandbox, nosy: NosyService, refused: socket.socket) -> dict[str, Any]:
+def connections(sandbox: Sandbox, echo: EchoServer, refused: socket.socket) -> dict[str, Any]:
     def connection(host: str, token: str, auth_as_parameter: bool) -> dict[str, Any]:
         extra = json.dumps({"auth_as_parameter": auth_as_parameter, "retries": 0})
         return {"conn_type": "webcamconsult", "host": host, "password": TOKENS[token], "extra": extra}
@@ -189,14 +189,14 @@ def connections(sandbox: Sandbox, nosy: NosyService, refused: socket.socket) -> 
     for name, how in (("refused", False), ("refused_as_parameter", True)):
         made[name] = connection(address, "refused", how)
     for fault in FAULTS:
-        made[fault] = connection(f"{nosy.url}/{fault}", "nosy", False)
-        made[f"{fault}_as_parameter"] = connection(f"{nosy.url}/{fault}", "nosy_parameter", True)
+        made[fault] = connection(f"{echo.url}/{fault}", "echo", False)
+        made[f"{fault}_as_parameter"] = connection(f"{echo.url}/{fault}", "echo_parameter", True)
     return made
 
 
 @pytest.fixture(scope="module")
 def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the DAGs, with files of people who are nowhere else."""
+    """Copy the DAGs, with files of unique people."""
     folder = tmp_path_factory.mktemp("leak-dags")
     for source in (ROOT / "example_dags", Path(__file__).parent / "leak_dags"):
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -220,20 +220,20 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @dataclass(repr=False)
 class Run:
     """
-    What was run, and what it left.
+    A run of all DAGs, and what it left behind.
 
-    :param version: of Airflow.
-    :param states: how each DAG ended.
-    :param places: all that is left, by file and table.
-    :param secrets: what must not be there.
-    :param elsewhere: what the host heard that is nobody's.
+    :param version: version of Airflow.
+    :param states: final state of each DAG's run.
+    :param places: contents of all files and tables, by name.
+    :param secrets: values that must not be there.
+    :param other_host: requests that another host received.
     """
 
     version: str
     states: dict[str, str]
     places: dict[str, bytes]
     secrets: dict[str, str]
-    elsewhere: list[str]
+    other_host: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +241,8 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
     home, output = tmp_path_factory.mktemp("leak-home"), tmp_path_factory.mktemp("leak-output")
     with ExitStack() as stack:
         log_to(output / "sandbox.log", stack)
-        elsewhere = stack.enter_context(NosyService())
-        nosy = stack.enter_context(NosyService(elsewhere.url))
+        other_host = stack.enter_context(EchoServer())
+        echo = stack.enter_context(EchoServer(other_host.url))
         sandbox = stack.enter_context(Sandbox([TOKENS["parameter"], TOKENS["header"]]))
         airflow = stack.enter_context(
             LocalAirflow(
@@ -250,16 +250,16 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
                 dags,
                 python=airflow_python,
                 config={"logging": {"logging_level": "DEBUG"}},
-                # The commands of Airflow 3.0 do not find what stands beside a DAG.
+                # The commands of Airflow 3.0 do not find modules beside a DAG.
                 env={"PYTHONPATH": str(dags)},
             )
         )
         described = output / "connections.json"
-        described.write_text(json.dumps(connections(sandbox, nosy, stack.enter_context(socket.socket()))))
+        described.write_text(json.dumps(connections(sandbox, echo, stack.enter_context(socket.socket()))))
         printed = [airflow.command("connections", "import", str(described))]
         described.unlink()
         confs: dict[str, dict[str, str]] = {
-            "careless": {"told": CONTROL["conf"], "url": f"{sandbox.url}/users.json"},
+            "careless": {"leaked": CONTROL["conf"], "url": f"{sandbox.url}/users.json"},
             "offboarding": {"client_id": a_client(sandbox)},
         }
         runs = {dag_id: airflow.trigger(dag_id, confs.get(dag_id)) for dag_id in DAGS}
@@ -269,19 +269,19 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
         for task in (("rendered_user",), ("partial_client", "--map-index", "0")):
             printed.append(airflow.command("tasks", "render", "careful", task[0], runs["careful"], *task[1:]))
         (output / "commands.log").write_text("\n".join(printed))
-        must_not_be_there = secrets(sandbox)
-        # Searched when all has ended, and has written what it had to.
+        values = secrets(sandbox)
+        # Stop everything before the search, so that all output is written.
         stack.pop_all().close()
     places = {
         **dict(leaks.files(home)),
         **dict(leaks.files(output)),
         **dict(leaks.tables(airflow.database)),
     }
-    return Run(airflow.version, states, places, must_not_be_there, elsewhere.heard)
+    return Run(airflow.version, states, places, values, other_host.received)
 
 
 def log_to(file: Path, stack: ExitStack) -> None:
-    """Write what is logged in this process, the sandbox's, to a file."""
+    """Write the log of this process, which runs the sandbox, to a file."""
     root = logging.getLogger()
     handler = logging.FileHandler(file, encoding="utf-8")
     stack.callback(handler.close)
@@ -292,42 +292,42 @@ def log_to(file: Path, stack: ExitStack) -> None:
 
 
 def a_client(sandbox: Sandbox) -> str:
-    """Make a client to delete."""
-    answer = requests.post(
+    """Create a client to delete."""
+    response = requests.post(
         f"{sandbox.url}/clients.json",
         json={"client": {"last_name": "Leaves"}},
         headers={"Authorization": f"Token token={sandbox.token}"},
         timeout=30,
     )
-    return str(answer.json()["client"]["id"])
+    return str(response.json()["client"]["id"])
 
 
 def kind_of(place: str) -> str:
     return "task log" if "/task_id=" in place else place
 
 
-def test_everything_ran(run: Run) -> None:
+def test_dags_end_in_the_expected_states(run: Run) -> None:
     assert run.states == DAGS
 
 
-def test_what_was_rendered_is_shown_by_name(run: Run) -> None:
+def test_rendered_fields_show_names_and_hide_values(run: Run) -> None:
     assert run.places["commands.log"].count(b"'last_name': '***'") == 2
     stored = run.places["table rendered_task_instance_fields"]
     assert b"last_name" in stored
     assert b"division_id" in stored
 
 
-def test_the_logs_are_there_and_tell_everything(run: Run) -> None:
+def test_logs_have_debug_lines_of_all_components(run: Run) -> None:
     if run.version.startswith("3.0."):
-        pytest.skip("Airflow 3.0 leaves lines of level DEBUG out of its logs")
+        pytest.skip("Airflow 3.0 does not log lines of level DEBUG")
     debug = [place for place, content in run.places.items() if b"connectionpool" in content]
     assert any("/task_id=own_code/" in place for place in debug)
-    # The poll logs with no task, but with the triggerer.
+    # Polls are logged by the triggerer, not by a task.
     assert any(place.endswith("components/triggerer.log") for place in debug)
     assert b"GET /appointment/" in run.places["sandbox.log"]
 
 
-def test_what_a_careless_dag_tells_is_found(run: Run) -> None:
+def test_search_finds_all_leaks_of_a_careless_dag(run: Run) -> None:
     found = {
         # Airflow 3 writes its logs as JSON.
         (leak.name, leak.form.replace("JSON in JSON", "JSON"), kind_of(leak.place))
@@ -337,10 +337,10 @@ def test_what_a_careless_dag_tells_is_found(run: Run) -> None:
     assert missed - (NOT_FOUND_3_0 if run.version.startswith("3.0.") else set()) == set()
 
 
-def test_no_token_and_nothing_of_a_person_is_left_anywhere(run: Run) -> None:
+def test_no_token_and_no_personal_data_is_stored(run: Run) -> None:
     assert leaks.search(run.secrets, run.places) == []
 
 
-def test_no_token_went_to_another_host(run: Run) -> None:
-    assert run.elsewhere
-    assert leaks.search(TOKENS, {"elsewhere": "\n".join(run.elsewhere).encode()}) == []
+def test_no_token_is_sent_to_another_host(run: Run) -> None:
+    assert run.other_host
+    assert leaks.search(TOKENS, {"other_host": "\n".join(run.other_host).encode()}) == []

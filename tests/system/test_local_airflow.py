@@ -1,4 +1,4 @@
-"""The harness itself: what it tells of runs, and that it leaves nothing behind."""
+"""The local Airflow itself: it reports runs correctly, and leaves no processes behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from devtools import ROOT
 from devtools.local_airflow import LocalAirflow, LocalAirflowError
-from tests.system.processes import LIMIT, needs_proc, processes_in, wait_until
+from tests.system.processes import TIMEOUT, needs_proc, processes_in, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +31,8 @@ with LocalAirflow(Path(home), Path(dags), python=python) as airflow:
 """
 
 
-class TestARun:
-    def test_is_followed_from_its_start_through_a_deferral_to_its_end(
-        self, local_airflow: LocalAirflow
-    ) -> None:
+class TestRun:
+    def test_states_and_results_are_reported_from_start_to_end(self, local_airflow: LocalAirflow) -> None:
         run_id = local_airflow.trigger("toy_success", conf={"asked": "for"})
 
         def is_deferred() -> bool:
@@ -59,26 +57,24 @@ class TestARun:
         assert local_airflow.xcom("toy_success", run_id, "wait") == 3.0
         assert local_airflow.xcom("toy_success", run_id, "double", map_index=1) == 4
         assert local_airflow.xcom("toy_success", run_id, "no such task") is None
-        assert "what was asked for: {'asked': 'for'}" in local_airflow.task_log(
-            "toy_success", run_id, "begin"
-        )
+        assert "conf: {'asked': 'for'}" in local_airflow.task_log("toy_success", run_id, "begin")
 
-    def test_that_fails_tells_why(self, local_airflow: LocalAirflow) -> None:
+    def test_failure_is_described_with_its_reason(self, local_airflow: LocalAirflow) -> None:
         run_id = local_airflow.trigger("toy_failure")
 
         assert local_airflow.wait("toy_failure", run_id) == "failed"
 
-        assert "ValueError: the reason of the failure" in local_airflow.task_log(
+        assert "ValueError: the reason for the failure" in local_airflow.task_log(
             "toy_failure", run_id, "fail"
         )
         description = local_airflow.describe_run("toy_failure", run_id)
         assert description.startswith("fail: failed (try 1)")
-        assert "the reason of the failure" in description
+        assert "the reason for the failure" in description
 
-    def test_of_a_file_that_cannot_be_imported_is_an_error_with_file_and_reason(
+    def test_trigger_raises_the_import_error_when_the_file_is_broken(
         self, local_airflow: LocalAirflow, broken_file: Path
     ) -> None:
-        with pytest.raises(LocalAirflowError, match="There is no DAG toy_broken") as error:
+        with pytest.raises(LocalAirflowError, match="Found no DAG toy_broken") as error:
             local_airflow.trigger("toy_broken")
 
         assert broken_file.name in str(error.value)
@@ -87,16 +83,18 @@ class TestARun:
 
 @pytest.fixture
 def broken_file(dags_folder: Path) -> Iterator[Path]:
-    # Airflow passes over files that speak of no DAG.
+    # Airflow ignores files that do not mention DAGs.
     file = dags_folder / "toy_broken.py"
     file.write_text("import airflow, no_such_module  # dag")
     yield file
     file.unlink()
 
 
-class TestNothingIsLeft:
+class TestCleanup:
     @needs_proc
-    def test_after_sigterm_with_a_task_running(self, airflow_python: str, tmp_path: Path) -> None:
+    def test_no_process_is_left_after_sigterm_during_a_task(
+        self, airflow_python: str, tmp_path: Path
+    ) -> None:
         script = subprocess.Popen(
             [sys.executable, "-c", LONG_RUN, str(tmp_path), str(DAGS), airflow_python], cwd=ROOT
         )
@@ -107,13 +105,13 @@ class TestNothingIsLeft:
             )
         finally:
             script.send_signal(signal.SIGTERM)
-            status = script.wait(LIMIT)
+            status = script.wait(TIMEOUT)
 
         assert status == 128 + signal.SIGTERM
         assert processes_in(tmp_path) == {}
 
     @needs_proc
-    def test_after_a_component_was_killed_which_the_error_names(
+    def test_no_process_is_left_and_the_error_names_the_component_when_one_is_killed(
         self, airflow_python: str, tmp_path: Path
     ) -> None:
         def run() -> None:
@@ -123,15 +121,13 @@ class TestNothingIsLeft:
                 os.kill(airflow.pid("scheduler"), signal.SIGKILL)
                 airflow.wait("toy_long", run_id)
 
-        with pytest.raises(
-            LocalAirflowError, match=r"scheduler ended with exit status -9. The end of .*\.log:"
-        ):
+        with pytest.raises(LocalAirflowError, match=r"scheduler exited with status -9. The end of .*\.log:"):
             run()
 
         assert processes_in(tmp_path) == {}
 
     @needs_proc
-    def test_after_a_start_that_failed_which_the_error_explains(
+    def test_no_process_is_left_and_the_error_explains_when_the_start_fails(
         self, airflow_python: str, tmp_path: Path
     ) -> None:
         nowhere = {"triggerer": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////no/such/folder/x.db"}}
@@ -139,7 +135,7 @@ class TestNothingIsLeft:
 
         with pytest.raises(
             LocalAirflowError,
-            match=r"triggerer ended with exit status 1(.|\n)*unable to open database file",
+            match=r"triggerer exited with status 1(.|\n)*unable to open database file",
         ):
             airflow.__enter__()
 

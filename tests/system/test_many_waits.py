@@ -1,7 +1,7 @@
 """
-Many waits survive what happens to triggerers, to the service and to its token; none fires twice.
+Many waits survive killed triggerers, an outage of the service and a new token, and none fires twice.
 
-MANY_WAITS=200 says how many.
+The environment variable MANY_WAITS sets their number.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ PART = WAITS // 5
 POKE_INTERVAL_SECONDS = 2
 OLD_TOKEN, NEW_TOKEN = "the-old-token", "the-new-token"
 
-LIMIT = 900.0  # seconds, for what takes some tens on a quiet machine
+TIMEOUT = 900.0  # seconds; generous for a busy machine
 TASK_IDS = ("ends_in_the_triggerer", "ends_on_a_worker")
 
 
 class ManyWaits:
-    """A run of the DAG, and the service that it waits for."""
+    """A run of the DAG, and the service with its appointments."""
 
     def __init__(self, airflow: LocalAirflow, folder: Path) -> None:
         self.airflow = airflow
@@ -56,13 +56,13 @@ class ManyWaits:
         self.airflow.set_connection("many_waits", connection)
 
     def book(self) -> str:
-        answer = requests.post(
+        response = requests.post(
             f"{self.sandbox.url}/appointments.json",
             json={"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}},
             headers={"Authorization": f"Token token={OLD_TOKEN}"},
             timeout=30,
         )
-        return str(answer.json()["appointment"]["id"])
+        return str(response.json()["appointment"]["id"])
 
     def finish(self, part: int) -> None:
         for appointment_id in self.parts[part]:
@@ -86,17 +86,17 @@ class ManyWaits:
         return Counter(task.state for task in tasks if task.task_id in TASK_IDS)
 
     def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
             self.airflow.check_alive()
-            assert time.monotonic() < deadline, f"not within {LIMIT:.0f} s; now {self.states()}"
+            assert time.monotonic() < deadline, f"not within {TIMEOUT:.0f} s; now {self.states()}"
             time.sleep(0.2)
 
     def until_ended(self, number: int) -> None:
         self.until(lambda: self.states()["success"] + self.states()["failed"] == number)
 
-    def holders(self) -> Counter[Any]:
-        """Return how many waits each triggerer has."""
+    def waits_by_triggerer(self) -> Counter[Any]:
+        """Return the number of waits of each triggerer."""
         return self.airflow.triggers_of_triggerers()
 
     def log(self, task_id: str, map_index: int) -> str:
@@ -105,37 +105,37 @@ class ManyWaits:
 
 @pytest.fixture(scope="module")
 def many_waits(local_airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManyWaits]:
-    """Let all of it happen to one run."""
+    """Put one run through all disturbances."""
     begin = time.monotonic()
 
-    def say(what: str) -> None:
+    def log_step(what: str) -> None:
         print(f"{local_airflow.version} {time.monotonic() - begin:.0f} s: {what}")
 
     local_airflow.start_triggerer("second-triggerer")
     waits = ManyWaits(local_airflow, tmp_path_factory.mktemp("service"))
     try:
-        say("triggered")
-        waits.until(lambda: waits.states()["deferred"] == WAITS and None not in waits.holders())
-        say(f"open, held by {dict(waits.holders())}")
-        assert len(waits.holders()) == 2
+        log_step("triggered")
+        waits.until(lambda: waits.states()["deferred"] == WAITS and None not in waits.waits_by_triggerer())
+        log_step(f"deferred, by triggerer: {dict(waits.waits_by_triggerer())}")
+        assert len(waits.waits_by_triggerer()) == 2
 
         waits.finish(0)
         local_airflow.kill("triggerer")
-        say("one of two triggerers killed")
+        log_step("one of two triggerers was killed")
         waits.until_ended(PART)
 
         local_airflow.kill("second-triggerer")
         waits.finish(1)
         local_airflow.start_triggerer("triggerer")
-        say("the other killed and restarted")
+        log_step("the other one was killed and restarted")
         waits.until_ended(2 * PART)
 
-        say("the service stopped")
+        log_step("the service stops")
         waits.stop_service(3 * POKE_INTERVAL_SECONDS)
         waits.finish(2)
         waits.until_ended(3 * PART)
 
-        say("one deleted")
+        log_step("an appointment is deleted")
         gone = waits.parts[3].pop(0)
         requests.delete(
             f"{waits.sandbox.url}/appointment/{gone}.json",
@@ -147,19 +147,19 @@ def many_waits(local_airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFac
 
         waits.set_token(NEW_TOKEN)
         waits.replace_token()
-        say("the token replaced")
+        log_step("the token was replaced")
         waits.finish(3)
         waits.until_ended(4 * PART)
         waits.finish(4)
         waits.until_ended(5 * PART)
         local_airflow.wait("many_waits", waits.run_id)
-        say("over")
+        log_step("ended")
         yield waits
     finally:
         waits.sandbox.stop()
 
 
-def test_none_is_lost_and_none_fires_twice(many_waits: ManyWaits) -> None:
+def test_each_wait_ends_once_on_its_first_try(many_waits: ManyWaits) -> None:
     airflow, run_id = many_waits.airflow, many_waits.run_id
     assert airflow.earlier_tries("many_waits", run_id) == []
     ends = [
@@ -170,17 +170,17 @@ def test_none_is_lost_and_none_fires_twice(many_waits: ManyWaits) -> None:
     assert Counter(ends) == {("success", 1, "finished"): WAITS - 1, ("failed", 1, None): 1}
 
 
-def test_each_ends_once_in_its_log(many_waits: ManyWaits) -> None:
-    twice = []
+def test_log_shows_one_end_for_each_wait(many_waits: ManyWaits) -> None:
+    not_once = []
     for task in many_waits.airflow.task_states("many_waits", many_waits.run_id):
         if task.task_id in TASK_IDS and task.state == "success":
             log = many_waits.log(task.task_id, task.map_index)
             if log.count("is in state 'finished'.") != 1:
-                twice.append((task.task_id, task.map_index, log))
-    assert twice == []
+                not_once.append((task.task_id, task.map_index, log))
+    assert not_once == []
 
 
-def test_a_deleted_appointment_fails_its_wait_alone_with_the_cause(many_waits: ManyWaits) -> None:
+def test_deleted_appointment_fails_only_its_own_wait_with_the_cause(many_waits: ManyWaits) -> None:
     (failed,) = [
         task
         for task in many_waits.airflow.task_states("many_waits", many_waits.run_id)
@@ -190,11 +190,11 @@ def test_a_deleted_appointment_fails_its_wait_alone_with_the_cause(many_waits: M
     assert "returned 404. No such appointment exists for this API token" in log
 
 
-def test_success_in_the_triggerer_takes_one_start_of_a_worker_where_it_else_takes_two(
+def test_success_from_the_triggerer_starts_a_worker_once_instead_of_twice(
     many_waits: ManyWaits,
 ) -> None:
     if many_waits.airflow.version.startswith(("3.0.", "3.1.", "3.2.")):
-        pytest.skip("the triggers of Airflow 3.0 to 3.2 cannot return a value: a worker ends all")
+        pytest.skip("in Airflow 3.0 to 3.2, triggers cannot return a value, so workers end all waits")
     starts = {
         task_id: {
             many_waits.log(task_id, task.map_index).count("::group::Pre")
@@ -206,13 +206,13 @@ def test_success_in_the_triggerer_takes_one_start_of_a_worker_where_it_else_take
     assert starts == {"ends_in_the_triggerer": {1}, "ends_on_a_worker": {2}}
 
 
-def test_the_log_of_a_wait_speaks_of_no_other(many_waits: ManyWaits) -> None:
+def test_log_mentions_no_other_appointments(many_waits: ManyWaits) -> None:
     own = dict(zip(many_waits.appointments, [*range(IN_THE_TRIGGERER), *range(ON_A_WORKER)], strict=True))
-    strangers = []
+    mixed = []
     for position, appointment_id in enumerate(many_waits.appointments):
         task_id = TASK_IDS[position >= IN_THE_TRIGGERER]
         log = many_waits.log(task_id, own[appointment_id])
         assert f"Waiting for appointment {appointment_id} to reach 'finished'. Next check in" in log
         if any(other in log for other in own if other != appointment_id):
-            strangers.append((task_id, own[appointment_id]))
-    assert strangers == []
+            mixed.append((task_id, own[appointment_id]))
+    assert mixed == []

@@ -1,4 +1,4 @@
-"""A wait ends the same in each mode."""
+"""Waits end the same in each mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATES_OF_EACH = ("started", "cancelled")
 
 @pytest.fixture(scope="module")
 def waits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
-    """Run the DAG once for all tests; the consult is over once the waits for it are with the triggerer."""
+    """Run the DAG once for all tests. The consult ends once the waits for it are deferred."""
     run_id = local_airflow.trigger("waits")
     for end in ("reached", "not_idle", "failed", "soft_failed"):
         local_airflow.wait_for_task("waits", run_id, f"{end}_deferrable", "deferred")
@@ -38,7 +38,7 @@ def waits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_ends_as_it_should_and_without_a_retry(
+def test_wait_ends_in_the_expected_state_without_a_retry(
     local_airflow: LocalAirflow, waits_run: str, mode: str
 ) -> None:
     states = {state.task_id: state for state in local_airflow.task_states("waits", waits_run)}
@@ -47,13 +47,13 @@ def test_ends_as_it_should_and_without_a_retry(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_returns_the_state_that_ended_it(local_airflow: LocalAirflow, waits_run: str, mode: str) -> None:
+def test_wait_returns_the_state_that_ended_it(local_airflow: LocalAirflow, waits_run: str, mode: str) -> None:
     assert local_airflow.xcom("waits", waits_run, f"reached_{mode}") == "finished"
     assert local_airflow.xcom("waits", waits_run, f"not_idle_{mode}") == "finished"
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_of_mapped_waits_returns_the_state_of_its_own(
+def test_mapped_wait_returns_the_state_of_its_own_appointment(
     local_airflow: LocalAirflow, waits_run: str, mode: str
 ) -> None:
     assert [local_airflow.xcom("waits", waits_run, f"each_{mode}", index) for index in (0, 1)] == [
@@ -62,7 +62,7 @@ def test_each_of_mapped_waits_returns_the_state_of_its_own(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_says_in_its_log_why_it_failed(local_airflow: LocalAirflow, waits_run: str, mode: str) -> None:
+def test_failed_wait_logs_the_reason(local_airflow: LocalAirflow, waits_run: str, mode: str) -> None:
     log = local_airflow.task_log("waits", waits_run, f"failed_{mode}")
     assert "is in state 'finished', which is one of failed_states; expected 'never'" in log
     log = local_airflow.task_log("waits", waits_run, f"gone_{mode}")

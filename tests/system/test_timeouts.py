@@ -1,4 +1,4 @@
-"""A wait ends at its limit in each mode, whatever the state of its appointment."""
+"""Waits end at their timeout in each mode, whatever the state of the appointment."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ LIMIT_SECONDS = {"poke": 10, "reschedule": 21, "deferrable": 10}
 
 MODES = tuple(LIMIT_SECONDS)
 TOLERANCE_SECONDS = 30.0
-"""Two is what is promised, and kept on a quiet machine; a busy one starts and ends processes late."""
+"""The documented tolerance is 2 s, but a busy machine starts and ends processes late."""
 
 MOMENT = re.compile(r"^\[?(\d{4}-\d\d-\d\dT[\d:.]+)(?:Z|\+0000)?")
 
 
 def moments(log: str, *, of: str = "") -> list[datetime]:
-    """Return when the lines of a task's log were written that have a text."""
+    """Return the times of the log lines that contain a text."""
     found = [MOMENT.match(line) for line in log.splitlines() if of in line]
     return [datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc) for match in found if match]
 
 
 @pytest.fixture(scope="module")
 def limits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
-    appointment_id, passed_over_id = book(airflow_sandbox), book(airflow_sandbox)
-    conf = {"appointment_id": appointment_id, "passed_over_id": passed_over_id}
+    appointment_id, target_skipped_id = book(airflow_sandbox), book(airflow_sandbox)
+    conf = {"appointment_id": appointment_id, "target_skipped_id": target_skipped_id}
     run_id = local_airflow.trigger("limits", conf=conf)
-    local_airflow.wait_for_task("limits", run_id, "passed_over", "deferred")
-    airflow_sandbox.set_state(passed_over_id, "finished")
+    local_airflow.wait_for_task("limits", run_id, "target_skipped", "deferred")
+    airflow_sandbox.set_state(target_skipped_id, "finished")
     assert local_airflow.wait("limits", run_id) == "failed"
     return run_id
 
 
 def book(sandbox: Sandbox) -> str:
-    answer = requests.post(
+    response = requests.post(
         f"{sandbox.url}/appointments.json",
         json={"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}},
         headers={"Authorization": f"Token token={sandbox.token}"},
         timeout=30,
     )
-    return str(answer.json()["appointment"]["id"])
+    return str(response.json()["appointment"]["id"])
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
-def test_ends_soon_after_its_limit(
+def test_wait_ends_soon_after_its_timeout(
     local_airflow: LocalAirflow, limits_run: str, limit: str, mode: str
 ) -> None:
     task_id = f"{limit}_{mode}"
@@ -70,15 +70,15 @@ def test_ends_soon_after_its_limit(
 
 
 def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str) -> float:
-    """Return how long after its limit a wait ended; the time to start a process is Airflow's."""
+    """Return how long after its timeout a wait ended, without the time to start its process."""
     log = airflow.task_log("limits", run_id, task.task_id, try_number=task.try_number)
     assert task.start
     assert task.end
     if mode == "reschedule":
-        # Airflow keeps the start of its last process; the first look is soon after the one of its first.
+        # Airflow stores only the start of the last process. The first poke is soon after the first start.
         began = moments(log, of="is in state 'idle'")[0]
     else:
-        # A busy Airflow 3 notes the start seconds before it tells the task of it.
+        # A busy Airflow 3 stores the start seconds before the task runs.
         began = max([task.start, *moments(log, of="Filling up the DagBag")[:1]])
     # Airflow 3 may drop the last lines of a trigger.
     fired = moments(log, of=" fired") if mode == "deferrable" else []
@@ -88,7 +88,7 @@ def seconds_late(airflow: LocalAirflow, run_id: str, task: TaskState, mode: str)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_timeout_fails_for_good_and_execution_timeout_may_be_retried_and_is_not_softened(
+def test_timeout_is_not_retried_but_execution_timeout_is_even_with_soft_fail(
     local_airflow: LocalAirflow, limits_run: str, mode: str
 ) -> None:
     ends = {
@@ -103,11 +103,11 @@ def test_timeout_fails_for_good_and_execution_timeout_may_be_retried_and_is_not_
         assert "AirflowTaskTimeout" in log
 
 
-def test_a_state_that_passes_the_target_over_goes_on_waiting_and_is_told(
+def test_wait_continues_and_logs_the_state_when_the_target_was_skipped(
     local_airflow: LocalAirflow, limits_run: str
 ) -> None:
-    (task,) = [t for t in local_airflow.task_states("limits", limits_run) if t.task_id == "passed_over"]
+    (task,) = [t for t in local_airflow.task_states("limits", limits_run) if t.task_id == "target_skipped"]
     assert (task.state, task.try_number) == ("failed", 1)
-    log = local_airflow.task_log("limits", limits_run, "passed_over")
+    log = local_airflow.task_log("limits", limits_run, "target_skipped")
     assert " is in state 'finished'. Next check in" in log
     assert "to reach 'started'; last state 'finished'" in log

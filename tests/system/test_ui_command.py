@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devtools import ROOT
-from tests.system.processes import LIMIT, needs_proc, processes_in, wait_until
+from tests.system.processes import TIMEOUT, needs_proc, processes_in, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.browser
 
-WORD_TIMEOUT = 2.0
-"""Seconds until Ctrl-C is seen to have been understood."""
+FEEDBACK_TIMEOUT = 2.0
+"""Seconds until the script must show that it noticed Ctrl-C."""
 
-STOP_TIMEOUT = 60.0  # seconds; generous
+STOP_TIMEOUT = 60.0  # seconds; generous for a busy machine
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """Take the port that it would like to have, if nobody has it yet."""
+    """Bind the script's preferred port, unless it is already taken."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -49,7 +49,7 @@ def taken_port() -> Iterator[int]:
 
 
 def sandboxes() -> set[str]:
-    """Return the processes in which a sandbox's command runs."""
+    """Return the ids of the processes that run the sandbox's command."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -59,16 +59,16 @@ def sandboxes() -> set[str]:
 
 
 @pytest.fixture
-def nothing_is_left() -> Iterator[None]:
-    """Look that there are no more sandboxes after the test than before it: other tests may have theirs."""
+def no_sandbox_left() -> Iterator[None]:
+    """Check that the test leaves no sandbox running. Other tests may run theirs."""
     before = sandboxes()
     yield
     assert sandboxes() <= before
 
 
 @needs_proc
-@pytest.mark.usefixtures("nothing_is_left")
-def test_it_is_ready_when_it_says_so_and_leaves_nothing_after_ctrl_c(
+@pytest.mark.usefixtures("no_sandbox_left")
+def test_ui_is_ready_when_it_says_so_and_ctrl_c_stops_everything(
     airflow_python: str, output: Path, taken_port: int
 ) -> None:
     with output.open("wb") as file:
@@ -81,27 +81,29 @@ def test_it_is_ready_when_it_says_so_and_leaves_nothing_after_ctrl_c(
     home = ROOT / ".airflow" / "ui"
     try:
         wait_until(
-            lambda: "Ctrl-C stops it." in output.read_text() or script.poll() is not None, "it is ready"
+            lambda: "Press Ctrl-C to stop." in output.read_text() or script.poll() is not None, "it is ready"
         )
-        told = output.read_text()
-        assert "no login is needed" in told
-        pages = re.findall(r"http://127\.0\.0\.1:\d+/\S+", told)
+        printed = output.read_text()
+        assert "no login needed" in printed
+        pages = re.findall(r"http://127\.0\.0\.1:\d+/\S+", printed)
         assert len(pages) == 2
-        assert f":{taken_port}/" not in told
+        assert f":{taken_port}/" not in printed
         for page in pages:
-            with urllib.request.urlopen(page, timeout=LIMIT) as answer:  # noqa: S310
-                assert answer.status == 200
+            with urllib.request.urlopen(page, timeout=TIMEOUT) as response:  # noqa: S310
+                assert response.status == 200
 
         env = {**os.environ, "AIRFLOW_HOME": str(home)}
         command = [airflow_python, "-m", "airflow", "connections", "test", "webcamconsult_default"]
-        tested = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
+        tested = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
         assert "Connection success!" in tested.stdout
 
         second = subprocess.run(
             [sys.executable, str(ROOT / "scripts" / "ui.py")],
             capture_output=True,
             text=True,
-            timeout=LIMIT,
+            timeout=TIMEOUT,
             check=False,
         )
         assert second.returncode == 1
@@ -109,21 +111,21 @@ def test_it_is_ready_when_it_says_so_and_leaves_nothing_after_ctrl_c(
     finally:
         script.send_signal(signal.SIGINT)
         interrupted = time.monotonic()
-        while "Stopping" not in output.read_text() and time.monotonic() - interrupted < WORD_TIMEOUT:
+        while "Stopping" not in output.read_text() and time.monotonic() - interrupted < FEEDBACK_TIMEOUT:
             time.sleep(0.05)
-        said_at_once = "Stopping" in output.read_text()
+        gave_feedback = "Stopping" in output.read_text()
         script.wait(STOP_TIMEOUT)
 
-    assert said_at_once
+    assert gave_feedback
     assert script.returncode == 0
     assert output.read_text().endswith("Nothing is left running.\n")
     assert processes_in(home) == {}
 
 
 @needs_proc
-@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.usefixtures("no_sandbox_left")
 @pytest.mark.parametrize("after", [0.0, 0.3, 0.6, 0.9, 3.0], ids=lambda after: f"{after} s")
-def test_a_signal_while_it_starts_stops_it_too(after: float, output: Path) -> None:
+def test_signal_during_startup_stops_everything(after: float, output: Path) -> None:
     with output.open("wb") as file:
         script = subprocess.Popen(
             [sys.executable, str(ROOT / "scripts" / "ui.py")],
@@ -133,6 +135,6 @@ def test_a_signal_while_it_starts_stops_it_too(after: float, output: Path) -> No
         )
     wait_until(lambda: "starting" in output.read_text() or script.poll() is not None, "it starts")
     time.sleep(after)
-    script.send_signal(signal.SIGHUP)  # as a terminal that is closed
+    script.send_signal(signal.SIGHUP)  # sent when a terminal is closed
     assert script.wait(STOP_TIMEOUT) == 128 + signal.SIGHUP
     assert processes_in(ROOT / ".airflow" / "ui") == {}

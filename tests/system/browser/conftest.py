@@ -1,4 +1,4 @@
-"""A real browser, on a real Airflow with its UI."""
+"""Fixtures: a real browser, and a real Airflow with its UI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devtools.local_sandbox import LocalSandbox
 
 FLAGS = [
-    "--no-sandbox",  # Chromium's own is not to be had in a container, or as root.
+    "--no-sandbox",  # Chromium's sandbox does not work in a container or as root.
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -31,16 +31,16 @@ FLAGS = [
     "--disable-sync",
 ]
 
-STEP_TIMEOUT = 60.0  # seconds; for what takes a few on a quiet machine
+STEP_TIMEOUT = 60.0  # seconds; generous for a busy machine
 
 SCREENSHOTS = "SCREENSHOTS"
-"""The variable that asks for the README's screenshots; `make screenshots` sets it."""
+"""The environment variable that makes the tests save screenshots. `make screenshots` sets it."""
 
 IMAGES = ROOT / "docs" / "images"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in this folder."""
+    """Mark all tests in this folder."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -49,11 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def chromium_command() -> str:
-    """Return where the machine's Chromium is; before an Airflow is started for nothing."""
+    """Return the path of the machine's Chromium. Skip early if there is none, before an Airflow starts."""
     pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
-        message = "There is no Chromium: `make chromium` installs it where it can, with apt-get as root."
+        message = "Found no Chromium. Install it, for example with `make chromium` (apt-get as root)."
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
@@ -62,7 +62,7 @@ def chromium_command() -> str:
 
 @pytest.fixture(scope="module")
 def chromium(chromium_command: str) -> Iterator[Browser]:
-    """Give a running Chromium. For a module: while it runs, nothing else may run an event loop."""
+    """A running Chromium. Not for the whole session: while it runs, no other event loop can."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -72,7 +72,7 @@ def chromium(chromium_command: str) -> Iterator[Browser]:
 
 
 class Ui(NamedTuple):
-    """What `make ui` starts."""
+    """The processes that `make ui` starts."""
 
     airflow: LocalAirflow
     sandbox: LocalSandbox
@@ -80,7 +80,7 @@ class Ui(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ui(chromium_command: str, airflow_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """Give a running Airflow with its UI, one after the other of each version, while it is needed."""
+    """A running Airflow with its UI, one for each version in turn."""
     home = tmp_path_factory.mktemp("ui")
     (home / "logs" / "components").mkdir(parents=True)
     with open_ui(home, airflow_python) as (airflow, sandbox):
@@ -89,18 +89,18 @@ def ui(chromium_command: str, airflow_python: str, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def page(ui: Ui, chromium: Browser, tmp_path: Path) -> Iterator[Page2 | Page3]:
-    """Give an empty tab, and what a person does there with this version of Airflow."""
+    """An empty tab, with the steps that users take in this version of the UI."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     context.set_default_timeout(STEP_TIMEOUT * 1000)
     tab = context.new_page()
     yield (Page3 if ui.airflow.is_airflow_3 else Page2)(tab, ui.airflow.url)
-    # To look at, where the test failed.
+    # To debug failures.
     tab.screenshot(path=tmp_path / "last.png")
     context.close()
 
 
 class Screenshot(Protocol):
-    """Takes a picture for the README, if it is asked for."""
+    """Takes a screenshot for the README, if requested."""
 
     def __call__(self, name: str, *, of: str = "body", width: int = 1100, height: int = 800) -> None: ...
 

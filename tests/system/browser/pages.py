@@ -1,4 +1,4 @@
-"""What a person does in the UI, the same for both Airflows: each class has the same methods."""
+"""Steps that users take in the UI. The classes for Airflow 2 and 3 have the same methods."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 RUN_TIMEOUT = 180.0
-"""Seconds for a run of the example DAG, of which the consult takes ten."""
+"""Timeout in seconds for a run of the example DAG, whose consult takes ten."""
 
 
-class Tested(NamedTuple):
-    """What the Test button told."""
+class ConnectionTest(NamedTuple):
+    """The result that the Test button shows."""
 
     works: bool
     message: str
@@ -23,8 +23,8 @@ class Page3:
     """
     Airflow 3.
 
-    :param tab: the browser's.
-    :param url: address of the UI.
+    :param tab: tab of the browser.
+    :param url: URL of the UI.
     """
 
     def __init__(self, tab: Page, url: str) -> None:
@@ -55,14 +55,14 @@ class Page3:
         section = self.form.get_by_role("button", name="Extra Fields", exact=True)
         if section.get_attribute("aria-expanded") != "true":
             section.click()
-        # Slides open.
+        # Wait for the end of the animation.
         self.form.locator("[data-part=item-content][data-state=open] [role=group]").last.wait_for()
 
     def labels(self) -> list[str]:
-        """Return the labels of the fields that can be seen, without those that every connection has."""
+        """Return the labels of the visible fields, without those that every connection has."""
         labels = self.form.locator("label:visible").all_inner_texts()
-        usual = {"Connection ID", "Connection Type", "Description", ""}
-        return [label for text in labels if (label := text.removesuffix("*").strip()) not in usual]
+        common = {"Connection ID", "Connection Type", "Description", ""}
+        return [label for text in labels if (label := text.removesuffix("*").strip()) not in common]
 
     def field(self, label: str) -> Locator:
         group = self.form.get_by_role("group").filter(has=self.tab.get_by_text(label, exact=True))
@@ -80,14 +80,14 @@ class Page3:
         self.form.get_by_role("button", name="Save").click()
         self.form.wait_for(state="hidden")
 
-    def test(self, conn_id: str, token: str) -> Tested:
-        """Press Test; this Airflow has the button in the list of what is saved."""
+    def test(self, conn_id: str, token: str) -> ConnectionTest:
+        """Press Test. Airflow 3 has the button in the list of saved connections."""
         self.tab.goto(f"{self.url}/connections")
         self._row(conn_id).get_by_role("button", name="Test Connection").click()
-        told = self.tab.get_by_role("status").filter(has_text="Test Connection")
-        told.wait_for()
-        title, message = told.inner_text().split("\n", 1)
-        return Tested(title == "Test Connection Successful", message.strip())
+        notification = self.tab.get_by_role("status").filter(has_text="Test Connection")
+        notification.wait_for()
+        title, message = notification.inner_text().split("\n", 1)
+        return ConnectionTest(title == "Test Connection Successful", message.strip())
 
     def trigger(self, dag_id: str) -> None:
         self.tab.goto(f"{self.url}/dags/{dag_id}")
@@ -96,12 +96,12 @@ class Page3:
         self.tab.wait_for_url(re.compile("/runs/"))
 
     def wait_for_success(self) -> None:
-        """Look on until the page says that the run is at its end."""
+        """Wait until the page shows that the run has ended, and check that it succeeded."""
         heading = self.tab.get_by_role("heading", name=re.compile("^manual__"))
         state = heading.locator("xpath=..").get_by_text(re.compile(r"^(Success|Failed)$"))
         state.wait_for(timeout=RUN_TIMEOUT * 1000)
         assert state.inner_text() == "Success"
-        # The page looks again from time to time, and its parts one after the other.
+        # The page would refresh its parts later, one after the other.
         self.tab.reload()
         self.tab.get_by_role("row").filter(has_text="Success").nth(4).wait_for()
 
@@ -116,8 +116,8 @@ class Page2:
     """
     Airflow 2.
 
-    :param tab: the browser's.
-    :param url: address of the UI.
+    :param tab: tab of the browser.
+    :param url: URL of the UI.
     """
 
     def __init__(self, tab: Page, url: str) -> None:
@@ -143,13 +143,13 @@ class Page2:
         self.field("API token").wait_for()
 
     def open_extras(self) -> None:
-        """Do nothing: this Airflow has all fields in one list."""
+        """Do nothing: Airflow 2 shows all fields in one list."""
 
     def labels(self) -> list[str]:
-        """Return the labels of the fields that can be seen, without those that every connection has."""
+        """Return the labels of the visible fields, without those that every connection has."""
         labels = self.form.locator("tr:visible > td:first-child").all_inner_texts()
-        usual = {"Connection Id", "Connection Type", "Description", "Extra"}
-        return [label for text in labels if (label := text.removesuffix("*").strip()) not in usual]
+        common = {"Connection Id", "Connection Type", "Description", "Extra"}
+        return [label for text in labels if (label := text.removesuffix("*").strip()) not in common]
 
     def field(self, label: str) -> Locator:
         return self.form.get_by_label(label, exact=True)
@@ -165,16 +165,16 @@ class Page2:
         self.form.get_by_role("button", name="Save").click()
         self.tab.get_by_text(re.compile("Added Row|Changed Row")).wait_for()
 
-    def test(self, conn_id: str, token: str) -> Tested:
-        """Press Test; this Airflow has the button in the form, and sends no token that is saved."""
+    def test(self, conn_id: str, token: str) -> ConnectionTest:
+        """Press Test. Airflow 2 has the button in the form, and does not send the saved token."""
         self.open_connection(conn_id)
         self.field("API token").fill(token)
-        with self.tab.expect_response("**/connections/test") as answer:
+        with self.tab.expect_response("**/connections/test") as response:
             self.form.get_by_role("button", name="Test").click()
-        # Its page does not tell by the colour: each answer has that of a success.
-        told = self.tab.locator(".alert:visible")
-        told.wait_for()
-        return Tested(answer.value.json()["status"], told.inner_text().strip())
+        # The page shows every result in the colour of a success.
+        alert = self.tab.locator(".alert:visible")
+        alert.wait_for()
+        return ConnectionTest(response.value.json()["status"], alert.inner_text().strip())
 
     def trigger(self, dag_id: str) -> None:
         self.tab.goto(f"{self.url}/dags/{dag_id}/grid")
@@ -182,7 +182,7 @@ class Page2:
         self.tab.wait_for_url(re.compile("dag_run_id="))
 
     def wait_for_success(self) -> None:
-        """Look on until the page says that the run is at its end."""
+        """Wait until the page shows that the run has ended, and check that it succeeded."""
         status = self.tab.get_by_role("row", name=re.compile(r"^Status (success|failed)$"))
         status.wait_for(timeout=RUN_TIMEOUT * 1000)
         assert status.inner_text().endswith("success")

@@ -1,4 +1,4 @@
-"""The UI as a person uses it: the connection, and the example DAG started there and seen to its end."""
+"""The UI as users see it: the connection form, and a run of the example DAG."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ LABELS = UI_FIELD_BEHAVIOUR["relabeling"]
 EXTRA_LABELS = [field["label"] for field in CONNECTION_FIELDS.values()]
 
 
-def test_the_form_has_the_fields_that_are_described_and_no_others(
-    page: Page2 | Page3, screenshot: Screenshot
-) -> None:
+def test_connection_form_has_exactly_the_declared_fields(page: Page2 | Page3, screenshot: Screenshot) -> None:
     page.open_new_connection("webcamconsult_default")
 
     assert page.field(LABELS["host"]).get_attribute("placeholder") == "https://eapi.webcamconsult.com"
@@ -39,7 +37,7 @@ def test_the_form_has_the_fields_that_are_described_and_no_others(
         assert (shown.is_checked() if default is False else shown.input_value()) == (default and str(default))
 
 
-def test_a_connection_is_created_tested_edited_and_saved_again(
+def test_connection_can_be_created_tested_and_edited(
     page: Page2 | Page3, ui: Ui, screenshot: Screenshot
 ) -> None:
     token, host = ui.sandbox.connection["password"], urlsplit(ui.sandbox.connection["host"])
@@ -76,7 +74,7 @@ def test_a_connection_is_created_tested_edited_and_saved_again(
     edited = {**created, "timezone": "Europe/London", "retries": 5, "plural_paths": True}
     assert read_connections(ui.airflow, "from_the_form") == [edited]
 
-    # Nothing but the time zone is touched: what was on stays on, what was off stays off.
+    # Saving a change of only the time zone keeps all other fields.
     page.open_connection("from_the_form")
     page.open_extras()
     page.field("Time zone").fill("")
@@ -85,9 +83,7 @@ def test_a_connection_is_created_tested_edited_and_saved_again(
     assert page.test("from_the_form", token).works
 
 
-def test_a_connection_with_a_part_of_the_extras_is_edited_and_reads_the_same(
-    page: Page2 | Page3, ui: Ui
-) -> None:
+def test_editing_a_connection_with_some_extras_keeps_their_values(page: Page2 | Page3, ui: Ui) -> None:
     connection = {
         "conn_type": "webcamconsult",
         "host": "https://example.com",
@@ -114,7 +110,7 @@ def test_a_connection_with_a_part_of_the_extras_is_edited_and_reads_the_same(
     ]
 
 
-def test_a_wrong_token_is_told_with_what_to_do(page: Page2 | Page3, ui: Ui) -> None:
+def test_connection_test_explains_a_wrong_token(page: Page2 | Page3, ui: Ui) -> None:
     url = urlsplit(ui.sandbox.connection["host"])
     connection = {
         "conn_type": "webcamconsult",
@@ -131,13 +127,15 @@ def test_a_wrong_token_is_told_with_what_to_do(page: Page2 | Page3, ui: Ui) -> N
     )
 
 
-def test_the_page_of_providers_shows_it_with_its_link(page: Page2 | Page3) -> None:
+def test_providers_page_shows_the_provider_with_its_link(page: Page2 | Page3) -> None:
     provider = page.provider()
     assert "for video consults" in provider.inner_text()
     assert provider.get_by_role("link").last.get_attribute("href") == "https://www.webcamconsult.com/"
 
 
-def test_booking_is_started_and_ends_well(page: Page2 | Page3, ui: Ui, screenshot: Screenshot) -> None:
+def test_booking_dag_can_be_triggered_and_succeeds(
+    page: Page2 | Page3, ui: Ui, screenshot: Screenshot
+) -> None:
     ui.airflow.wait_for_dag("booking")
     page.trigger("booking")
     page.wait_for_success()

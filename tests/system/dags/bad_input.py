@@ -1,4 +1,4 @@
-"""A task for each mistake that a user makes; every one of them has two retries left."""
+"""A task for each mistake that users make. All tasks have two retries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bad_input() -> None:
         return None
 
     @task
-    def no_dict() -> Any:
+    def not_a_dict() -> Any:
         return ["not", "a", "dict"]
 
     WebcamconsultListUsersOperator(task_id="missing_token", webcamconsult_conn_id="without_token")
@@ -42,7 +42,7 @@ def bad_input() -> None:
     WebcamconsultGetUserOperator(task_id="none_output_id", user_id=nothing())
     WebcamconsultDeleteUserOperator(task_id="id_with_slash", user_id="../clients")
     WebcamconsultGetAppointmentOperator(task_id="id_with_question_mark", appointment_id="1?x=2")
-    WebcamconsultCreateUserOperator(task_id="attributes_no_dict", attributes=no_dict())
+    WebcamconsultCreateUserOperator(task_id="attributes_not_a_dict", attributes=not_a_dict())
     WebcamconsultCreateUserOperator(task_id="attributes_empty", attributes={})
     other_id: Any = {"id": "bbb", "gender": "male"}
     WebcamconsultUpdateClientOperator(task_id="other_id", client_id="aaa", attributes=other_id)

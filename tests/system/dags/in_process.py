@@ -1,4 +1,4 @@
-"""Waits one after the other, for a run in one process."""
+"""Waits in sequence, for `dag.test()`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def in_process() -> None:
         wait("timeout_poke", timeout=LIMIT_SECONDS, **never),
         wait("timeout_reschedule", mode="reschedule", timeout=LIMIT_SECONDS, **never),
         wait("timeout_deferrable", deferrable=True, timeout=LIMIT_SECONDS, **never),
-        # The last one: on Airflow 2.11 it ends the whole run.
+        # Last, since it ends the whole run on Airflow 2.11.
         wait("execution_timeout_deferrable", deferrable=True, execution_timeout=execution, **never),
     )
 

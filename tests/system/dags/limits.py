@@ -1,4 +1,4 @@
-"""Waits that are never over, with each limit in each of the sensor's modes."""
+"""Waits that never reach their target, with each kind of timeout in each mode of the sensor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 LIMIT_SECONDS = {
     "poke": 10,
-    # A rescheduled wait comes back 15 s before its end, and no sooner than after 5 s.
+    # The last poke of a rescheduled wait is 15 s before its end, but not within the first 5 s.
     "reschedule": 32,
     "deferrable": 10,
 }
@@ -43,8 +43,8 @@ def limits() -> None:
             **arguments,
         )
     WebcamconsultAppointmentStateSensor(
-        task_id="passed_over",
-        appointment_id="{{ dag_run.conf['passed_over_id'] }}",
+        task_id="target_skipped",
+        appointment_id="{{ dag_run.conf['target_skipped_id'] }}",
         target_states=["started"],
         timeout=30,
         **MODES["deferrable"],

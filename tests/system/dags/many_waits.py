@@ -1,4 +1,4 @@
-"""Mapped waits for many appointments, through a connection of Airflow's database."""
+"""Mapped waits for many appointments. The connection is in Airflow's database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DAGs that know nothing of Webcamconsult, to test the harness with."""
+"""DAGs without Webcamconsult, to test the local Airflow."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from airflow.providers.common.compat.sdk import BaseOperator, dag, task
 
 try:
     from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-except ModuleNotFoundError:  # Airflow 2.11 has its own
+except ModuleNotFoundError:  # Airflow 2.11 without the standard provider
     from airflow.triggers.temporal import DateTimeTrigger  # type: ignore[no-redef,import-not-found]
 
 WAIT = datetime.timedelta(seconds=3)
 
 
 class Wait(BaseOperator):
-    """Wait in the triggerer, and return for how many seconds was meant to be waited."""
+    """Wait in the triggerer, and return the number of seconds."""
 
     def execute(self, context: Any) -> None:
-        moment = datetime.datetime.now(datetime.timezone.utc) + WAIT
-        self.defer(trigger=DateTimeTrigger(moment), method_name="finish")
+        end = datetime.datetime.now(datetime.timezone.utc) + WAIT
+        self.defer(trigger=DateTimeTrigger(end), method_name="finish")
 
     def finish(self, context: Any, event: Any) -> float:
         return WAIT.total_seconds()
@@ -31,7 +31,7 @@ class Wait(BaseOperator):
 def toy_success() -> None:
     @task
     def begin(**context: Any) -> dict[str, Any]:
-        print("what was asked for:", context["dag_run"].conf)
+        print("conf:", context["dag_run"].conf)
         return {"numbers": [1, 2], "word": "été"}
 
     @task
@@ -45,7 +45,7 @@ def toy_success() -> None:
 def toy_failure() -> None:
     @task
     def fail() -> None:
-        raise ValueError("the reason of the failure")
+        raise ValueError("the reason for the failure")
 
     fail()
 

@@ -1,4 +1,4 @@
-"""Each end that a wait can have, in each of the sensor's modes."""
+"""Each possible end of a wait, in each mode of the sensor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from airflow.providers.common.compat.sdk import dag
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 
-# The deferrable ones first: a poking one keeps the only worker of a small Airflow until its end.
+# The deferrable sensors run first, because a poking one may occupy the only worker until its end.
 MODES: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
-    # Rescheduled within a second, a task can be queued again before the scheduler has read the end of its
-    # last look, and is then taken for killed.
+    # A task that is rescheduled within a second may be queued again before the scheduler has processed the
+    # end of its last poke. The scheduler then considers the task killed.
     "reschedule": {"mode": "reschedule", "priority_weight": 2, "poke_interval": 5},
     "deferrable": {"deferrable": True, "priority_weight": 3},
 }

@@ -1,4 +1,4 @@
-"""People's data in all ways in which the provider takes it, and no errors."""
+"""Passes personal data to the provider in every possible way, without errors."""
 
 from __future__ import annotations
 

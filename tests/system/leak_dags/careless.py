@@ -1,4 +1,4 @@
-"""The control: tells in each place what must be found there."""
+"""The control: leaks a value in each place where the search must find one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PlainOperator(BaseOperator):
-    """Has a template field, as any, and fails."""
+    """Has an ordinary template field, and fails."""
 
     template_fields: Sequence[str] = ("attributes",)
 
@@ -34,7 +34,7 @@ def careless() -> None:
     PlainOperator(task_id="rendered", attributes={"address": "{{ read('control').rendered }}"})
 
     @task
-    def tells(**context: Any) -> str:
+    def leak(**context: Any) -> str:
         control = people.read("control")
         print(control["printed"])
         logging.getLogger(__name__).debug(control["debug"])
@@ -44,7 +44,7 @@ def careless() -> None:
         requests.get(url, params={"authentication_token": control["token"]}, timeout=30)
         return str(control["returned"])
 
-    tells()
+    leak()
 
 
 print(people.read("control")["parsed"])

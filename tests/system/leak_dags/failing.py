@@ -1,4 +1,4 @@
-"""What goes wrong with people's data at hand: every task fails, but for its reason alone."""
+"""Errors while personal data is in use. Every task fails, each for only one reason."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CLIENT: ClientAttributes = {
     "email": "{{ read('failing').email }}",
     "date_of_birth": "{{ read('failing').date_of_birth }}",
 }
-FAULTS = ("repeats", "redirects", "fails", "web_page", "hangs_up", "keeps_other", "refused", "wrong_token")
+FAULTS = ("echoes", "redirects", "fails", "web_page", "disconnects", "stores_other", "refused", "wrong_token")
 
 
 @dag(schedule=None, catchup=False, user_defined_macros={"read": people.read})
 def failing() -> None:
     WebcamconsultCreateClientOperator.partial(task_id="service", attributes=CLIENT, strict=True).expand(
-        webcamconsult_conn_id=["repeats", "keeps_other_as_parameter"]
+        webcamconsult_conn_id=["echoes", "stores_other_as_parameter"]
     )
     not_rendered: ClientAttributes = {**CLIENT, "reference_code": "{{ 1 // 0 }}"}
     WebcamconsultCreateClientOperator(task_id="not_rendered", attributes=not_rendered)
@@ -37,7 +37,7 @@ def failing() -> None:
 
     @task
     def own_code() -> None:
-        idempotent_create.LOOKUP_DELAYS_SECONDS = (0.0, 0.0, 0.0)  # Here, nothing appears later.
+        idempotent_create.LOOKUP_DELAYS_SECONDS = (0.0, 0.0, 0.0)  # No record appears later in this test.
         log = logging.getLogger(__name__)
         person = people.read("failing")
         for conn_id in (f"{name}{how}" for name in FAULTS for how in ("", "_as_parameter")):

@@ -1,4 +1,4 @@
-"""What the DAGs here read inside their tasks; the test writes the file."""
+"""Values that the DAGs read in their tasks. The test writes the file."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from typing import Any
 
 
 def read(name: str) -> Any:
-    """Read a person, or another entry."""
+    """Return a person, or another entry."""
     return json.loads(Path(__file__).with_name("people.json").read_text())[name]

@@ -30,7 +30,7 @@ from airflow_provider_webcamconsult.operators.clients import (
 from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
-from devtools.fault_proxy import FAULTS, Exchange, FaultProxy, Proxy, make_answer
+from devtools.fault_proxy import FAULTS, FaultProxy, ProxiedRequest, Proxy, make_response
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ def run_lost_create(
     service: Service, connect: Connect, task: TaskInstance, attributes: Any, kind: str
 ) -> None:
     """Run a first try whose create is processed only after the client has given up."""
-    with FaultProxy(service.url, FAULTS["carried out long after the client gave up"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["processed long after the client gave up"], "POST") as proxy:
         connect(proxy.url, service.token, timeout=0.2)
         with pytest.raises(WebcamconsultUnknownOutcomeError):
             create(task, attributes, kind)
-        proxy.mend()
+        proxy.heal()
     connect(service.url, service.token)
 
 
@@ -110,9 +110,9 @@ def test_create_stores_intent_before_request_and_id_after_response(
     service: Service, connect: Connect, task_33: TaskInstance
 ) -> None:
     class CheckpointReader(Proxy):
-        def meet(self, exchange: Exchange) -> None:
+        def handle(self, request: ProxiedRequest) -> None:
             checkpoints.append(list(task_33.store.get("webcamconsult_create")))
-            super().meet(exchange)
+            super().handle(request)
 
     checkpoints: list[list[str]] = []
     with CheckpointReader(service.url) as proxy:
@@ -224,10 +224,10 @@ def test_if_exists_update_sends_only_differing_attributes(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     class BodyRecorder(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "PUT":
-                bodies.append(exchange.read().partition(b"\r\n\r\n")[2])
-            super().meet(exchange)
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "PUT":
+                bodies.append(request.read().partition(b"\r\n\r\n")[2])
+            super().handle(request)
 
     bodies: list[bytes] = []
     with BodyRecorder(service.url) as proxy:
@@ -258,8 +258,8 @@ def test_if_exists_fail_raises_on_retry_when_first_try_sent_no_create(
     connect(service.url, service.token).appointments.create(CONSULT)
 
     class Down(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            exchange.answer(make_answer(503))
+        def handle(self, request: ProxiedRequest) -> None:
+            request.respond(make_response(503))
 
     with Down(service.url) as proxy:
         connect(proxy.url, service.token)
@@ -287,7 +287,7 @@ def test_lookup_with_two_matches_after_lost_response_raises_conflict(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     connect(service.url, service.token).appointments.create(CONSULT)
-    with FaultProxy(service.url, FAULTS["cut before the answer"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed before the response"], "POST") as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultConflictError) as raised:
             create(task, CONSULT)
@@ -333,7 +333,7 @@ def test_lookup_that_finds_another_family_member_raises_conflict(
 ) -> None:
     hook = connect(service.url, service.token)
     child = hook.clients.create(CHILD)
-    with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultConflictError, match=child["id"]):
             create(task, SISTER, "client", if_exists=if_exists)
@@ -347,8 +347,8 @@ def test_family_member_is_created_on_retry_when_first_try_was_rate_limited(
     child = hook.clients.create(CHILD)["id"]
 
     class Busy(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            exchange.answer(make_answer(429))
+        def handle(self, request: ProxiedRequest) -> None:
+            request.respond(make_response(429))
 
     with Busy(service.url) as proxy:
         connect(proxy.url, service.token)
@@ -375,7 +375,7 @@ def test_lookup_without_natural_key_is_rejected_before_any_request(
 def test_lost_create_without_natural_key_is_repeated_only_when_task_is_cleared(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
-    with FaultProxy(service.url, FAULTS["cut before the answer"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed before the response"], "POST") as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(
             WebcamconsultNonRetryableError, match="neither reference_code nor email was given"
@@ -433,9 +433,9 @@ def test_retry_finds_record_after_token_was_replaced(
     class OldTokenForNew(Proxy):
         """The service after the organisation got a new token."""
 
-        def meet(self, exchange: Exchange) -> None:
-            exchange.replace(b"new-token", service.token.encode())
-            super().meet(exchange)
+        def handle(self, request: ProxiedRequest) -> None:
+            request.replace(b"new-token", service.token.encode())
+            super().handle(request)
 
     with OldTokenForNew(service.url) as proxy:
         connect(proxy.url, "new-token")
@@ -464,17 +464,17 @@ def test_retry_waits_until_lost_create_can_no_longer_be_in_flight(
     class Slow(Proxy):
         """Disconnects the client, and forwards its request only after the lookup of the retry."""
 
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "POST" and busy_at_first and self.count("POST") == 1:
-                exchange.answer(make_answer(429, headers={"Retry-After": "30"}))
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST" and busy_at_first and self.count("POST") == 1:
+                request.respond(make_response(429, headers={"Retry-After": "30"}))
                 return
-            if exchange.method == "POST":
-                exchange.read()
-                exchange.leave()
+            if request.method == "POST":
+                request.read()
+                request.disconnect()
                 assert retry_looked_up.wait(60)
-                exchange.pass_on()
+                request.forward()
                 return
-            super().meet(exchange)
+            super().handle(request)
             if task.try_number > 1:
                 retry_looked_up.set()
 
@@ -510,11 +510,11 @@ def test_retry_finds_record_when_first_lookups_failed(
     service: Service, connect: Connect, task: TaskInstance
 ) -> None:
     class FailingAfterCreate(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "POST":
-                exchange.pass_on()
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST":
+                request.forward()
             else:
-                exchange.answer(make_answer(502))
+                request.respond(make_response(502))
 
     with FailingAfterCreate(service.url) as proxy:
         connect(proxy.url, service.token)
@@ -532,16 +532,16 @@ def test_late_first_create_is_reported_as_conflict(
     class Late(Proxy):
         """Forwards the first create only after the second: no client can prevent this duplicate."""
 
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "POST" and not late:
-                exchange.read()
-                late.append(exchange)
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST" and not late:
+                request.read()
+                late.append(request)
                 return
-            if exchange.method == "POST":
-                late[0].pass_on()
-            super().meet(exchange)
+            if request.method == "POST":
+                late[0].forward()
+            super().handle(request)
 
-    late: list[Exchange] = []
+    late: list[ProxiedRequest] = []
     with Late(service.url) as proxy:
         connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultUnknownOutcomeError):
@@ -555,13 +555,13 @@ def test_late_first_create_is_reported_as_conflict(
 
 
 def test_unknown_outcome_in_hook_is_retryable_only_with_lookup(service: Service, connect: Connect) -> None:
-    with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
         with pytest.raises(
             WebcamconsultNonRetryableError, match="Check whether the appointment exists in Webcamconsult"
         ):
             hook.appointments.create(CONSULT)
-    with FaultProxy(service.url, FAULTS["cut before it was passed on"], "POST") as proxy:
+    with FaultProxy(service.url, FAULTS["closed without processing"], "POST") as proxy:
         hook = connect(proxy.url, service.token)
         with pytest.raises(WebcamconsultUnknownOutcomeError) as raised:
             hook.appointments.create(CONSULT, if_exists="reuse")

@@ -55,7 +55,7 @@ CHANGE: dict[str, dict[str, Any]] = {
 TIMEOUT_SECONDS = 20.0
 """The connection's timeout: not reached, even on a slow machine. Silent faults use the short timeout."""
 SHORT_TIMEOUT_SECONDS = 0.2
-SILENT = ("hold", "late", "late, told when")
+SILENT = ("hold", "delay", "delay until healed")
 
 
 # -- Specification -------------------------------------------------------------------------------------------
@@ -87,41 +87,41 @@ WRONG_HOST = Expected("ConfigurationError", 1)
 
 LIST_GET_UPDATE_DELETE: dict[str, Expected] = {
     "connection refused": Expected("ConnectionError", 0),
-    "cut before it was read": AGAIN,
-    "cut before it was passed on": AGAIN,
-    "reset before it was passed on": AGAIN,
-    "429 instead": AGAIN,
-    "429, Retry-After in seconds instead": AGAIN,
-    "429, Retry-After as a date instead": AGAIN,
-    "500 instead": AGAIN,
-    "502 instead": AGAIN,
-    "503 instead": AGAIN,
-    "504 instead": AGAIN,
-    "login page with 200 instead": WRONG_HOST,
-    "empty 200 instead": AGAIN_UNLESS_DELETE,
-    "other JSON with 200 instead": AGAIN_UNLESS_DELETE,
-    "redirect 301 instead": WRONG_HOST,
-    "redirect 302 instead": WRONG_HOST,
-    "redirect 307 instead": WRONG_HOST,
-    "redirect 308 instead": WRONG_HOST,
-    "carried out once the client gave up": AGAIN_AND_LIST_AFTER_DELETE,
-    "cut before the answer": AGAIN_AND_LIST_AFTER_DELETE,
-    "cut in the headers of the answer": AGAIN_UNLESS_DELETE,
-    "cut in the body of the answer": AGAIN_AND_LIST_AFTER_DELETE,
-    "reset before the answer": AGAIN_AND_LIST_AFTER_DELETE,
-    "reset in the body of the answer": AGAIN_AND_LIST_AFTER_DELETE,
-    "no answer in time": AGAIN_AND_LIST_AFTER_DELETE,
-    "500 after it was carried out": AGAIN_AND_LIST_AFTER_DELETE,
-    "502 after it was carried out": AGAIN_AND_LIST_AFTER_DELETE,
-    "503 after it was carried out": AGAIN_AND_LIST_AFTER_DELETE,
-    "504 after it was carried out": AGAIN_AND_LIST_AFTER_DELETE,
-    "login page with 200 after it was carried out": WRONG_HOST,
-    "empty 200 after it was carried out": AGAIN_UNLESS_DELETE,
-    "other JSON with 200 after it was carried out": AGAIN_UNLESS_DELETE,
-    "redirect 301 after it was carried out": WRONG_HOST,
-    "redirect 302 after it was carried out": WRONG_HOST,
-    "redirect 307 after it was carried out": WRONG_HOST,
-    "redirect 308 after it was carried out": WRONG_HOST,
+    "closed before reading": AGAIN,
+    "closed without processing": AGAIN,
+    "reset without processing": AGAIN,
+    "429 without processing": AGAIN,
+    "429 (Retry-After in seconds) without processing": AGAIN,
+    "429 (Retry-After as a date) without processing": AGAIN,
+    "500 without processing": AGAIN,
+    "502 without processing": AGAIN,
+    "503 without processing": AGAIN,
+    "504 without processing": AGAIN,
+    "login page with 200 without processing": WRONG_HOST,
+    "empty 200 without processing": AGAIN_UNLESS_DELETE,
+    "other JSON with 200 without processing": AGAIN_UNLESS_DELETE,
+    "redirect 301 without processing": WRONG_HOST,
+    "redirect 302 without processing": WRONG_HOST,
+    "redirect 307 without processing": WRONG_HOST,
+    "redirect 308 without processing": WRONG_HOST,
+    "processed as soon as the client gave up": AGAIN_AND_LIST_AFTER_DELETE,
+    "closed before the response": AGAIN_AND_LIST_AFTER_DELETE,
+    "closed within the response headers": AGAIN_UNLESS_DELETE,
+    "closed within the response body": AGAIN_AND_LIST_AFTER_DELETE,
+    "reset before the response": AGAIN_AND_LIST_AFTER_DELETE,
+    "reset within the response body": AGAIN_AND_LIST_AFTER_DELETE,
+    "no response in time": AGAIN_AND_LIST_AFTER_DELETE,
+    "500 after processing": AGAIN_AND_LIST_AFTER_DELETE,
+    "502 after processing": AGAIN_AND_LIST_AFTER_DELETE,
+    "503 after processing": AGAIN_AND_LIST_AFTER_DELETE,
+    "504 after processing": AGAIN_AND_LIST_AFTER_DELETE,
+    "login page with 200 after processing": WRONG_HOST,
+    "empty 200 after processing": AGAIN_UNLESS_DELETE,
+    "other JSON with 200 after processing": AGAIN_UNLESS_DELETE,
+    "redirect 301 after processing": WRONG_HOST,
+    "redirect 302 after processing": WRONG_HOST,
+    "redirect 307 after processing": WRONG_HOST,
+    "redirect 308 after processing": WRONG_HOST,
 }
 
 
@@ -150,42 +150,42 @@ FAILED_AND_FOUND = ExpectedCreate("ConfigurationError", 1, "cleared")
 
 CREATES: dict[str, ExpectedCreate] = {
     "connection refused": NOT_SENT,
-    "cut before it was read": LOST_AND_CREATED_BY_RETRY,
-    "cut before it was passed on": LOST_AND_CREATED_BY_RETRY,
-    "reset before it was passed on": LOST_AND_CREATED_BY_RETRY,
-    "429 instead": CREATED_AFTER_RESEND,
-    "429, Retry-After in seconds instead": CREATED_AFTER_RESEND,
-    "429, Retry-After as a date instead": CREATED_AFTER_RESEND,
-    "500 instead": LOST_AND_CREATED_BY_RETRY,
-    "502 instead": LOST_AND_CREATED_BY_RETRY,
-    "503 instead": LOST_AND_CREATED_BY_RETRY,
-    "504 instead": LOST_AND_CREATED_BY_RETRY,
-    "login page with 200 instead": LOST_AND_CREATED_BY_RETRY,
-    "empty 200 instead": LOST_AND_CREATED_BY_RETRY,
-    "other JSON with 200 instead": LOST_AND_CREATED_BY_RETRY,
-    "redirect 301 instead": FAILED_AND_CREATED,
-    "redirect 302 instead": FAILED_AND_CREATED,
-    "redirect 307 instead": FAILED_AND_CREATED,
-    "redirect 308 instead": FAILED_AND_CREATED,
-    "carried out once the client gave up": CREATED,
-    "carried out long after the client gave up": LOST_AND_FOUND_BY_RETRY,
-    "cut before the answer": CREATED,
-    "cut in the headers of the answer": CREATED,
-    "cut in the body of the answer": CREATED,
-    "reset before the answer": CREATED,
-    "reset in the body of the answer": CREATED,
-    "no answer in time": CREATED,
-    "500 after it was carried out": CREATED,
-    "502 after it was carried out": CREATED,
-    "503 after it was carried out": CREATED,
-    "504 after it was carried out": CREATED,
-    "login page with 200 after it was carried out": CREATED,
-    "empty 200 after it was carried out": CREATED,
-    "other JSON with 200 after it was carried out": CREATED,
-    "redirect 301 after it was carried out": FAILED_AND_FOUND,
-    "redirect 302 after it was carried out": FAILED_AND_FOUND,
-    "redirect 307 after it was carried out": FAILED_AND_FOUND,
-    "redirect 308 after it was carried out": FAILED_AND_FOUND,
+    "closed before reading": LOST_AND_CREATED_BY_RETRY,
+    "closed without processing": LOST_AND_CREATED_BY_RETRY,
+    "reset without processing": LOST_AND_CREATED_BY_RETRY,
+    "429 without processing": CREATED_AFTER_RESEND,
+    "429 (Retry-After in seconds) without processing": CREATED_AFTER_RESEND,
+    "429 (Retry-After as a date) without processing": CREATED_AFTER_RESEND,
+    "500 without processing": LOST_AND_CREATED_BY_RETRY,
+    "502 without processing": LOST_AND_CREATED_BY_RETRY,
+    "503 without processing": LOST_AND_CREATED_BY_RETRY,
+    "504 without processing": LOST_AND_CREATED_BY_RETRY,
+    "login page with 200 without processing": LOST_AND_CREATED_BY_RETRY,
+    "empty 200 without processing": LOST_AND_CREATED_BY_RETRY,
+    "other JSON with 200 without processing": LOST_AND_CREATED_BY_RETRY,
+    "redirect 301 without processing": FAILED_AND_CREATED,
+    "redirect 302 without processing": FAILED_AND_CREATED,
+    "redirect 307 without processing": FAILED_AND_CREATED,
+    "redirect 308 without processing": FAILED_AND_CREATED,
+    "processed as soon as the client gave up": CREATED,
+    "processed long after the client gave up": LOST_AND_FOUND_BY_RETRY,
+    "closed before the response": CREATED,
+    "closed within the response headers": CREATED,
+    "closed within the response body": CREATED,
+    "reset before the response": CREATED,
+    "reset within the response body": CREATED,
+    "no response in time": CREATED,
+    "500 after processing": CREATED,
+    "502 after processing": CREATED,
+    "503 after processing": CREATED,
+    "504 after processing": CREATED,
+    "login page with 200 after processing": CREATED,
+    "empty 200 after processing": CREATED,
+    "other JSON with 200 after processing": CREATED,
+    "redirect 301 after processing": FAILED_AND_FOUND,
+    "redirect 302 after processing": FAILED_AND_FOUND,
+    "redirect 307 after processing": FAILED_AND_FOUND,
+    "redirect 308 after processing": FAILED_AND_FOUND,
 }
 
 
@@ -316,7 +316,7 @@ def _name(error: WebcamconsultError) -> str:
 
 def test_table_covers_every_fault() -> None:
     # The provider cannot control an update or delete that is processed after a later one.
-    assert LIST_GET_UPDATE_DELETE.keys() == FAULTS.keys() - {"carried out long after the client gave up"}
+    assert LIST_GET_UPDATE_DELETE.keys() == FAULTS.keys() - {"processed long after the client gave up"}
     assert CREATES.keys() == FAULTS.keys()
 
 
@@ -354,9 +354,12 @@ def test_list_get_update_and_delete_match_table(
 
     tables["calls"].add(call, fault, kind, f"{observed}, {len(proxy.requests)}, {len(left)}")
     assert (observed, len(proxy.requests)) == (result, requests)
-    is_done = observed == "done" or fault.carried_out
+    is_done = observed == "done" or fault.processed
     if call == "delete":
-        is_false_success = fault.name in ("empty 200 instead", "other JSON with 200 instead")
+        is_false_success = fault.name in (
+            "empty 200 without processing",
+            "other JSON with 200 without processing",
+        )
         assert bool(left) == (not is_done or is_false_success)
     else:
         assert [record["id"] for record in left] == [created["id"]]
@@ -397,7 +400,7 @@ def test_create_matches_table(
         else:
             first = "created"
         after_first = len(service.records(kind))
-        proxy.mend()
+        proxy.heal()
         if first == "created" or fails_at_once:
             task.clear()
         else:

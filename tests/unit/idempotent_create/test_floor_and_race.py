@@ -27,7 +27,7 @@ from tests.unit.idempotent_create.airflow_task import TaskInstance
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devtools.fault_proxy import Exchange
+    from devtools.fault_proxy import ProxiedRequest
     from tests.unit.conftest import Connect, Serve, Service, Step
 
 CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00.000+01:00", "duration": 30}
@@ -54,16 +54,16 @@ class Late(Proxy):
         self.delay = delay
         self.carried_out = threading.Event()
 
-    def meet(self, exchange: Exchange) -> None:
-        if exchange.method != "POST" or self.count("POST") > 1:
-            super().meet(exchange)
+    def handle(self, request: ProxiedRequest) -> None:
+        if request.method != "POST" or self.count("POST") > 1:
+            super().handle(request)
             return
-        exchange.read()
-        threading.Timer(self.delay, self.carry_out, [exchange]).start()
-        exchange.wait_until_client_leaves()
+        request.read()
+        threading.Timer(self.delay, self.carry_out, [request]).start()
+        request.wait_for_disconnect()
 
-    def carry_out(self, exchange: Exchange) -> None:
-        exchange.pass_on()
+    def carry_out(self, request: ProxiedRequest) -> None:
+        request.forward()
         self.carried_out.set()
 
 
@@ -139,13 +139,13 @@ def test_record_that_cannot_be_looked_up_is_created_after_a_clear_and_the_floor(
     operator = WebcamconsultCreateClientOperator(task_id="create", attributes={"last_name": "Alders"})
 
     class Lost(Proxy):
-        def meet(self, exchange: Exchange) -> None:
-            if exchange.method == "POST" and self.count("POST") == 1:
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST" and self.count("POST") == 1:
                 times.append(time.monotonic())
                 return
-            if exchange.method == "POST":
+            if request.method == "POST":
                 times.append(time.monotonic())
-            super().meet(exchange)
+            super().handle(request)
 
     times: list[float] = []
     with Lost(service.url) as proxy:
