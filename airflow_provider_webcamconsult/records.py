@@ -5,8 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic
 
-from airflow_provider_webcamconsult.api.attributes import check_attributes, check_id, serialize_attributes
 from airflow_provider_webcamconsult.api.matching import describe_missing_key, natural_key, verify_stored
+from airflow_provider_webcamconsult.api.payload import check_attributes, check_id, serialize_attributes
 from airflow_provider_webcamconsult.api.request import (
     delete_request,
     get_request,

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_webcamconsult.api.attributes import check_id
+from airflow_provider_webcamconsult.api.payload import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_webcamconsult.api.attributes import check_id, check_switch
+from airflow_provider_webcamconsult.api.payload import check_id, check_switch
 from airflow_provider_webcamconsult.api.request import get_request
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_webcamconsult.api.attributes import (
+from airflow_provider_webcamconsult.api.missing import is_no_value
+from airflow_provider_webcamconsult.api.payload import (
     JSON_MAX_LEVELS,
     check_attributes,
     check_fields,
     check_id,
     serialize_attributes,
 )
-from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER, Resource
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 

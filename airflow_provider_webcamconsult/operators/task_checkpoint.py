@@ -1,0 +1,67 @@
+"""Keep the checkpoint of a create in Airflow's task state store, for the next try of the task."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_webcamconsult.version_compat import is_automatic_retry, task_state_store, try_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_webcamconsult.version_compat import Context
+
+
+class TaskCheckpoint:
+    """
+    The checkpoint of a create in a task.
+
+    Airflow 3.3 and newer store it in the task state store. On older versions, the try number shows whether an
+    earlier try may have created the record.
+
+    :param context: the task's context.
+    """
+
+    persistent = True
+    _KEY = "webcamconsult_create"
+
+    def __init__(self, context: Context) -> None:
+        self._store = task_state_store(context)
+        self._value = self._load(context)
+
+    def _load(self, context: Context) -> dict[str, Any]:
+        stored = None if self._store is None else self._store.get(self._KEY)
+        if stored or (stored is not None and is_automatic_retry(context)):
+            return dict(stored)
+        if stored is not None and try_number(context) > 1:
+            # Stored for the retries of this try: they cannot detect that the task was cleared.
+            self.write({"was_cleared": True})
+            return {"was_cleared": True}
+        if try_number(context) <= 1:
+            self.write({})  # tells the next try that this one has sent nothing yet
+            return {}
+        now = time.time()
+        if is_automatic_retry(context):
+            # The previous try ended at least retry_delay ago.
+            return {"sent_at": now - context["ti"].task.retry_delay.total_seconds()}
+        # The task was cleared, perhaps just after its previous try sent a create.
+        return {"sent_at": now, "reported": True}
+
+    def read(self) -> Mapping[str, Any]:
+        """
+        Return what is known about earlier tries.
+
+        :return: a mapping as :meth:`~airflow_provider_webcamconsult.idempotent_create.Checkpoint.read`
+            describes it.
+        """
+        return self._value
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        """
+        Replace the checkpoint. On Airflow before 3.3, this does nothing.
+
+        :param value: a value as :meth:`read` returns it.
+        """
+        if self._store is not None:
+            self._store.set(self._KEY, dict(value))
