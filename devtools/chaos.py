@@ -36,7 +36,9 @@ DAG_FILE = Path(__file__).parent / "dags" / "chaos.py"
 
 # All in seconds.
 CONNECTION_TIMEOUT = 2.0
-"""The connection's `timeout`. A retry waits as long for a request that may still be in flight."""
+"""The connection's `timeout`."""
+CREATE_FLOOR = 3.0
+"""How long a retry waits for a request that may still be processed, instead of minutes."""
 CREATE_SPAN = 0.3
 """How long a create usually takes, until its response."""
 STORE_SPAN = 0.1
@@ -298,6 +300,7 @@ def install_dags(folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequen
         "token": sandbox.tokens[0],
         "other_token": sandbox.tokens[1],
         "timeout": CONNECTION_TIMEOUT,
+        "floor": CREATE_FLOOR,
         "if_exists": IF_EXISTS,
         "kills": list(proxy.plan),
         "lost": list(lost),

@@ -17,9 +17,12 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import DAG
 
+from airflow_provider_webcamconsult import idempotent_create, transport
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 
 PLAN: dict[str, Any] = json.loads(Path(__file__).with_name("chaos.json").read_text())
+# The proxy never processes a request later than this.
+idempotent_create.CREATE_FLOOR_SECONDS = PLAN["floor"]
 START = datetime.datetime(2030, 1, 1, 9, tzinfo=datetime.timezone.utc)
 
 os.environ["AIRFLOW_CONN_CHAOS"] = json.dumps(
@@ -40,20 +43,13 @@ def report(number: int, stage: str) -> None:
     connection.getresponse().read()
 
 
-class ReportingDict(dict[str, Any]):
-    """Reports its second serialization, which is to send it. The first one is to validate it."""
+def reporting_encode(body: Any) -> bytes:
+    """Report a create between its checkpoint and its request, and encode its body."""
+    report(body["appointment"]["inloop_json"]["number"], "stored")
+    return encode(body)
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number=number)
-        self.number = number
-        self.times = 0
 
-    def items(self) -> Any:
-        """Return the items, and report the second call."""
-        self.times += 1
-        if self.times == 2:
-            report(self.number, "stored")
-        return super().items()
+encode = transport.encode
 
 
 def consult(number: int) -> dict[str, Any]:
@@ -64,8 +60,9 @@ def consult(number: int) -> dict[str, Any]:
 
 def reporting_consult(number: int, _context: Any) -> Any:
     """Return the same attributes, and report the progress of the create."""
+    transport.encode = reporting_encode
     report(number, "started")
-    return {**consult(number), "inloop_json": ReportingDict(number)}
+    return {**consult(number), "inloop_json": {"number": number}}
 
 
 # Airflow 2 may find the same dead task several times, and each time uses up a try.

@@ -37,7 +37,9 @@ def failing() -> None:
 
     @task
     def own_code() -> None:
-        idempotent_create.LOOKUP_DELAYS_SECONDS = (0.0, 0.0, 0.0)  # No record appears later in this test.
+        # No record appears later in this test.
+        idempotent_create.LOOKUP_DELAYS_SECONDS = (0.0, 0.0, 0.0)
+        idempotent_create.CREATE_FLOOR_SECONDS = 0.0
         log = logging.getLogger(__name__)
         person = people.read("failing")
         for conn_id in (f"{name}{how}" for name in FAULTS for how in ("", "_as_parameter")):
