@@ -49,7 +49,7 @@ def reporting_encode(body: Any) -> bytes:
     return encode(body)
 
 
-encode = transport.encode
+encode = transport.encode  # type: ignore[attr-defined]
 
 
 def consult(number: int) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def consult(number: int) -> dict[str, Any]:
 
 def reporting_consult(number: int, _context: Any) -> Any:
     """Return the same attributes, and report the progress of the create."""
-    transport.encode = reporting_encode
+    transport.encode = reporting_encode  # type: ignore[attr-defined]
     report(number, "started")
     return {**consult(number), "inloop_json": {"number": number}}
 
