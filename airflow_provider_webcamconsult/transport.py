@@ -155,7 +155,7 @@ class Transport:
             return self._read(pending.request, response)
         except WebcamconsultError as error:
             error.may_have_succeeded = pending.may_have_succeeded
-            if isinstance(error, WebcamconsultServerError):
+            if isinstance(error, (WebcamconsultResponseError, WebcamconsultServerError)):
                 pending.may_have_succeeded = True
             raise
 

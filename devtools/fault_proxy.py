@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import select
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
@@ -203,7 +205,24 @@ def make_response(status: int, body: bytes = b"", headers: Mapping[str, str] | N
 LOGIN_PAGE = b"<!DOCTYPE html>\n<title>Log in</title>\n<form action='/login'></form>\n"
 OTHER_SHAPE = json.dumps({"status": "queued", "data": [1, 2]}).encode()
 
-Kind = Literal["refuse", "close unread", "close", "reset", "hold", "delay", "delay until healed", "respond"]
+#: Decompresses to a thousand times its size.
+GZIP_BOMB = gzip.compress(b" " * (8 << 20))
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+DRIP_INTERVAL_SECONDS = 0.05
+
+Kind = Literal[
+    "refuse",
+    "close unread",
+    "close",
+    "reset",
+    "hold",
+    "delay",
+    "delay until healed",
+    "respond",
+    "inform first",
+    "drip",
+    "mix up",
+]
 Part = Literal["nothing", "half the headers", "half the body"]
 
 
@@ -235,6 +254,8 @@ def _responses() -> dict[str, bytes]:
         "429 (Retry-After in seconds)": with_header(429, "Retry-After", "30"),
         "429 (Retry-After as a date)": with_header(429, "Retry-After", "Wed, 21 Oct 2099 07:28:00 GMT"),
         **{str(status): make_response(status, LOGIN_PAGE) for status in (500, 502, 503, 504)},
+        "web page with 404": make_response(404, LOGIN_PAGE, {"Content-Type": "text/html"}),
+        "gzip bomb": make_response(200, GZIP_BOMB, {"Content-Encoding": "gzip"}),
         "login page with 200": make_response(200, LOGIN_PAGE, {"Content-Type": "text/html"}),
         "empty 200": make_response(200),
         "other JSON with 200": make_response(200, OTHER_SHAPE, {"Content-Type": "application/json"}),
@@ -266,6 +287,9 @@ def _faults() -> list[Fault]:
         Fault("reset before the response", "reset", processed=True),
         Fault("reset within the response body", "reset", processed=True, part="half the body"),
         Fault("no response in time", "hold", processed=True),
+        Fault("103 before the response", "inform first", processed=True),
+        Fault("response byte by byte", "drip", processed=True),
+        Fault("response about another record", "mix up", processed=True),
         # Without 429, which means that nothing was processed. No client can know better.
         *(
             Fault(f"{name} after processing", "respond", processed=True, replacement=response)
@@ -346,6 +370,17 @@ class FaultProxy(Proxy):
         if fault.kind == "hold":
             request.wait_for_disconnect()
             return
+        if fault.kind == "drip":
+            for number in range(len(response)):
+                request.respond(response[number : number + 1])
+                time.sleep(DRIP_INTERVAL_SECONDS)
+            return
+        if fault.kind == "inform first":
+            request.respond(EARLY_HINTS)
+            time.sleep(DRIP_INTERVAL_SECONDS)
+        if fault.kind in ("inform first", "mix up"):
+            request.respond(mix_up(response) if fault.kind == "mix up" else response)
+            return
         request.respond(fault.replacement or truncate(response, fault.part))
         if fault.kind == "reset":
             request.reset()
@@ -368,3 +403,9 @@ def truncate(response: bytes, part: Part) -> bytes:
     if part == "half the body":
         return head + separator + body[: len(body) // 2]
     return b""
+
+
+def mix_up(response: bytes) -> bytes:
+    """Return a response with other ids, e-mail addresses and codes, as if it belonged to another request."""
+    head, separator, body = response.partition(b"\r\n\r\n")
+    return head + separator + re.sub(rb'": ?"[a-zA-Z0-9]', lambda match: match[0][:-1] + b"x", body)

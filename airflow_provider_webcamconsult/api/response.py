@@ -83,7 +83,7 @@ def read_response(
     :raises WebcamconsultError: if the request failed.
     """
     if 200 <= status_code < 300:
-        if request.method == "DELETE" and not _HTML.match(content):
+        if request.method == "DELETE" and _confirms_delete(status_code, content):
             return None
         return _read_records(request, status_code, content)
     if 300 <= status_code < 400:
@@ -104,6 +104,11 @@ def read_response(
     else:
         error_class, explanation = _CLIENT_ERRORS.get(status_code, _OTHER_CLIENT_ERROR)
     raise error_class(f"{_returned(request, status_code)}. {explanation}", **details)
+
+
+def _confirms_delete(status_code: int, content: bytes) -> bool:
+    # The document and the live service differ in the object, and an empty 200 may come from a gateway.
+    return status_code == HTTPStatus.NO_CONTENT or isinstance(_parse_json(content), dict)
 
 
 _ErrorDescription: TypeAlias = tuple[type[WebcamconsultError], str]

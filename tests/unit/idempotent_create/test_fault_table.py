@@ -55,7 +55,7 @@ CHANGE: dict[str, dict[str, Any]] = {
 TIMEOUT_SECONDS = 20.0
 """The connection's timeout: not reached, even on a slow machine. Silent faults use the short timeout."""
 SHORT_TIMEOUT_SECONDS = 0.2
-SILENT = ("hold", "delay", "delay until healed")
+SILENT = ("hold", "delay", "delay until healed", "drip")
 
 
 # -- Specification -------------------------------------------------------------------------------------------
@@ -77,6 +77,7 @@ class Expected(NamedTuple):
     delete_requests: int | None = None
 
 
+ONCE = Expected("done", 1)
 AGAIN = Expected("done", 2)
 # A delete ignores the body of the response: the document and the live service disagree about it.
 AGAIN_UNLESS_DELETE = Expected("done", 2, delete_requests=1)
@@ -97,8 +98,10 @@ LIST_GET_UPDATE_DELETE: dict[str, Expected] = {
     "502 without processing": AGAIN,
     "503 without processing": AGAIN,
     "504 without processing": AGAIN,
+    "web page with 404 without processing": AGAIN,
+    "gzip bomb without processing": WRONG_HOST,
     "login page with 200 without processing": WRONG_HOST,
-    "empty 200 without processing": AGAIN_UNLESS_DELETE,
+    "empty 200 without processing": AGAIN,
     "other JSON with 200 without processing": AGAIN_UNLESS_DELETE,
     "redirect 301 without processing": WRONG_HOST,
     "redirect 302 without processing": WRONG_HOST,
@@ -106,7 +109,7 @@ LIST_GET_UPDATE_DELETE: dict[str, Expected] = {
     "redirect 308 without processing": WRONG_HOST,
     "processed as soon as the client gave up": AGAIN_AND_LIST_AFTER_DELETE,
     "closed before the response": AGAIN_AND_LIST_AFTER_DELETE,
-    "closed within the response headers": AGAIN_UNLESS_DELETE,
+    "closed within the response headers": AGAIN_AND_LIST_AFTER_DELETE,
     "closed within the response body": AGAIN_AND_LIST_AFTER_DELETE,
     "reset before the response": AGAIN_AND_LIST_AFTER_DELETE,
     "reset within the response body": AGAIN_AND_LIST_AFTER_DELETE,
@@ -115,8 +118,13 @@ LIST_GET_UPDATE_DELETE: dict[str, Expected] = {
     "502 after processing": AGAIN_AND_LIST_AFTER_DELETE,
     "503 after processing": AGAIN_AND_LIST_AFTER_DELETE,
     "504 after processing": AGAIN_AND_LIST_AFTER_DELETE,
+    "103 before the response": ONCE,
+    "response byte by byte": AGAIN_AND_LIST_AFTER_DELETE,
+    "response about another record": AGAIN_UNLESS_DELETE,
+    "web page with 404 after processing": AGAIN_AND_LIST_AFTER_DELETE,
+    "gzip bomb after processing": WRONG_HOST,
     "login page with 200 after processing": WRONG_HOST,
-    "empty 200 after processing": AGAIN_UNLESS_DELETE,
+    "empty 200 after processing": AGAIN_AND_LIST_AFTER_DELETE,
     "other JSON with 200 after processing": AGAIN_UNLESS_DELETE,
     "redirect 301 after processing": WRONG_HOST,
     "redirect 302 after processing": WRONG_HOST,
@@ -160,6 +168,8 @@ CREATES: dict[str, ExpectedCreate] = {
     "502 without processing": LOST_AND_CREATED_BY_RETRY,
     "503 without processing": LOST_AND_CREATED_BY_RETRY,
     "504 without processing": LOST_AND_CREATED_BY_RETRY,
+    "web page with 404 without processing": LOST_AND_CREATED_BY_RETRY,
+    "gzip bomb without processing": LOST_AND_CREATED_BY_RETRY,
     "login page with 200 without processing": LOST_AND_CREATED_BY_RETRY,
     "empty 200 without processing": LOST_AND_CREATED_BY_RETRY,
     "other JSON with 200 without processing": LOST_AND_CREATED_BY_RETRY,
@@ -179,6 +189,11 @@ CREATES: dict[str, ExpectedCreate] = {
     "502 after processing": CREATED,
     "503 after processing": CREATED,
     "504 after processing": CREATED,
+    "103 before the response": CREATED,
+    "response byte by byte": CREATED,
+    "response about another record": CREATED,
+    "web page with 404 after processing": CREATED,
+    "gzip bomb after processing": CREATED,
     "login page with 200 after processing": CREATED,
     "empty 200 after processing": CREATED,
     "other JSON with 200 after processing": CREATED,
@@ -252,6 +267,8 @@ def sandbox() -> Iterator[Sandbox]:
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the delays, without changing the number of retries."""
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "RESPONSE_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(transport, "RESPONSE_DEADLINE_SECONDS", 0.5)
     monkeypatch.setattr(transport, "RETRY_AFTER_MAX_SECONDS", 0.01)
     monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001, 0.002))
     monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.05)
@@ -328,6 +345,8 @@ def test_table_covers_every_fault() -> None:
 def test_list_get_update_and_delete_match_table(
     service: Service, tables: dict[str, Table], kind: str, call: str, fault: Fault
 ) -> None:
+    if call == "list" and fault.kind == "mix up":
+        pytest.skip("nothing in a list shows which request it belongs to")
     expected = LIST_GET_UPDATE_DELETE[fault.name]
     result, requests = expected.result, expected.requests
     if call == "delete":
@@ -356,10 +375,8 @@ def test_list_get_update_and_delete_match_table(
     assert (observed, len(proxy.requests)) == (result, requests)
     is_done = observed == "done" or fault.processed
     if call == "delete":
-        is_false_success = fault.name in (
-            "empty 200 without processing",
-            "other JSON with 200 without processing",
-        )
+        # No object is known to be the only one that a delete returns.
+        is_false_success = fault.name == "other JSON with 200 without processing"
         assert bool(left) == (not is_done or is_false_success)
     else:
         assert [record["id"] for record in left] == [created["id"]]
