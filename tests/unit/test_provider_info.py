@@ -102,7 +102,7 @@ def test_each_module_is_listed_exactly_once(kind: str) -> None:
     existing = {
         f"{package.__name__}.{module.name}"
         for module in pkgutil.iter_modules(package.__path__)
-        if module.name != "base"
+        if module.name not in ("base", "masked_attributes", "task_checkpoint")
     }
     assert Counter(modules(kind)) == Counter(existing)
     for module in modules(kind):

@@ -112,46 +112,53 @@ def selected(message: Any) -> bool:
 # Phrases
 
 
-@each_phrase
-@pytest.mark.parametrize("count", ["0", "1", "8", "255", "9999", "-5"])
-def test_known_phrase_with_a_number_is_shown(phrase: str, count: str) -> None:
-    assert selected(phrase.replace("%{count}", count))
+COUNTS = ["0", "1", "8", "255", "9999", "-5"]
+ADDITIONS = [
+    " Alders",
+    ": j.alders@example.com",
+    " (1979-08-13)",
+    " 13-08-1979",
+    " 8",
+    ".",
+    "\n",
+    "\r\n[2030-01-01] INFO - forged",
+    "\x1b[31m",
+    "\u202e",
+    "\u00a0",
+    "\0",
+]
+NO_COUNTS = [
+    "13-08-1979",
+    "1979-08-13",
+    "19790813",
+    "0612345678",
+    "+31",
+    "Alders",
+    "1 2",
+    "\u0661",
+    "\uff11",
+    "",
+]
 
 
 @each_phrase
-@pytest.mark.parametrize(
-    "addition",
-    [
-        " Alders",
-        ": j.alders@example.com",
-        " (1979-08-13)",
-        " 13-08-1979",
-        " 8",
-        ".",
-        "\n",
-        "\r\n[2030-01-01] INFO - forged",
-        "\x1b[31m",
-        "\u202e",
-        "\u00a0",
-        "\0",
-    ],
-    ids=repr,
-)
-def test_known_phrase_with_anything_else_is_withheld(phrase: str, addition: str) -> None:
+def test_known_phrase_with_a_number_is_shown(phrase: str) -> None:
+    assert [count for count in COUNTS if not selected(phrase.replace("%{count}", count))] == []
+
+
+@each_phrase
+def test_known_phrase_with_anything_else_is_withheld(phrase: str) -> None:
     message = phrase.replace("%{count}", "8")
-    assert not selected(message + addition)
-    assert not selected(addition + message)
-    assert not selected(message.replace(" ", f"{addition} ", 1))
+    for addition in ADDITIONS:
+        variants = message + addition, addition + message, message.replace(" ", f"{addition} ", 1)
+        assert [variant for variant in variants if selected(variant)] == []
 
 
 @each_phrase
-@pytest.mark.parametrize(
-    "value",
-    ["13-08-1979", "1979-08-13", "19790813", "0612345678", "+31", "Alders", "1 2", "\u0661", "\uff11", ""],
-)
-def test_known_phrase_with_what_is_no_small_number_is_withheld(phrase: str, value: str) -> None:
+def test_known_phrase_with_what_is_no_small_number_is_withheld(phrase: str) -> None:
     if "%{count}" in phrase:
-        assert not selected(phrase.replace("%{count}", value))
+        shown = [value for value in NO_COUNTS if selected(phrase.replace("%{count}", value))]
+        assert shown == []
 
 
 def test_every_known_phrase_is_in_a_family() -> None:
