@@ -9,7 +9,7 @@ from typing import Any
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "timezone": {
         "label": "Time zone",
-        "description": "IANA name of the time zone of dates without a UTC offset.",
+        "description": "Time zone for dates without a UTC offset, such as Europe/Amsterdam.",
         "schema": {"type": ["string", "null"], "default": "Europe/Amsterdam"},
     },
     "timeout": {
@@ -29,7 +29,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "plural_paths": {
         "label": "Plural paths",
-        "description": "Uses /clients/ID.json, not the documented /client/ID.json. Also for appointments.",
+        "description": "Uses /clients/ID.json, /appointments/ID.json. Tick this if single records are reported as not found.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "insecure": {

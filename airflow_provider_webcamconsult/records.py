@@ -112,8 +112,8 @@ class Records(Generic[AttributesT, RecordT]):
             is in the connection's time zone.
         :param if_exists: what to do if a record with the same natural key already exists: ``"create"``
             creates a new record without checking, ``"reuse"`` returns the existing record, ``"update"``
-            updates the attributes that differ and returns it, and ``"fail"`` raises an error. The last three
-            list all records.
+            updates the attributes that differ and returns the updated record, and ``"fail"`` raises an error.
+            The last three list all records.
         :param strict: whether to raise an error if the service did not store an attribute as sent. By
             default, this is only logged as a warning, but a date, duration or id that was not stored as sent
             always raises an error.

@@ -2,7 +2,7 @@
 Book a video consult, wait until it is over, and follow up.
 
 Another system requests a consult; here, the request is a JSON file. This DAG ensures that the professional
-and the client exist and books the appointment. It waits until the consult is over without occupying a worker,
+and the client exist and books the appointment. Without occupying a worker, it waits until the consult is over,
 and then follows up.
 """
 

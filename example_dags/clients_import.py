@@ -2,7 +2,8 @@
 Import clients from a CSV file, with one mapped task for each row.
 
 A practice moves to Webcamconsult and has its clients in a CSV file. Each client gets its own task. If the
-service rejects a client, only that task fails. Read its log, correct the row and clear the task.
+service rejects a client, only that task fails. Read its log, correct the row and clear the task. A second run
+does not import anybody twice.
 """
 
 from __future__ import annotations
@@ -55,12 +56,13 @@ def clients_import() -> None:
     # result is neither rendered nor stored.
     create_client = WebcamconsultCreateClientOperator.partial(
         task_id="create_client",
+        if_exists="reuse",  # a second run of the DAG does not create the clients again
         max_active_tis_per_dagrun=4,  # limits the load on the service
     ).expand(attributes=reference_codes().map(client_with))
 
     @task
     def report(client_ids: list[str]) -> None:
-        print(f"Created {len(list(client_ids))} clients.")
+        print(f"Imported {len(list(client_ids))} clients.")
 
     report(create_client.output)
 

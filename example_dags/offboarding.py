@@ -1,5 +1,5 @@
 """
-Offboard a client: cancel the open appointments, then delete the client.
+Offboard a client: delete the open appointments, then delete the client.
 
 Trigger this DAG with the id of a client who leaves the practice:
 ``airflow dags trigger offboarding --conf '{"client_id": "CLIENT_ID"}'``.
@@ -41,12 +41,12 @@ def offboarding() -> None:
             if appointment["client_id"] == params["client_id"] and appointment["state"] == "idle"
         ]
 
-    # One mapped task for each open appointment. Without open appointments, the task is skipped.
-    cancel_appointment = WebcamconsultDeleteAppointmentOperator.partial(task_id="cancel_appointment").expand(
+    # One mapped task for each open appointment (in state "idle"). Without open appointments, the task is skipped.
+    delete_appointment = WebcamconsultDeleteAppointmentOperator.partial(task_id="delete_appointment").expand(
         appointment_id=open_appointments(appointments.output)
     )
 
-    # none_failed: run if all cancellations succeeded or were skipped. If one failed, the client still has an
+    # none_failed: run if all deletions succeeded or were skipped. If one failed, the client still has an
     # appointment and is not deleted.
     delete_client = WebcamconsultDeleteClientOperator(
         task_id="delete_client",
@@ -54,7 +54,7 @@ def offboarding() -> None:
         trigger_rule=TriggerRule.NONE_FAILED,
     )
 
-    cancel_appointment >> delete_client
+    delete_appointment >> delete_client
 
 
 offboarding()

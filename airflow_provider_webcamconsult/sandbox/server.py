@@ -165,7 +165,8 @@ class Sandbox:
         except ModuleNotFoundError as error:
             raise SandboxError(
                 f"The sandbox requires {error.name}, which is not installed. "
-                "Run: pip install 'airflow-provider-webcamconsult[sandbox]'"
+                "Install the provider with its extra 'sandbox', for example pip install '.[sandbox]' in a "
+                "checkout, or run: pip install starlette uvicorn"
             ) from error
         listener = self._listen()
         config = uvicorn.Config(

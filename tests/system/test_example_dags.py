@@ -66,7 +66,7 @@ def test_clients_import_creates_a_client_for_each_row(
     }
 
 
-def test_offboarding_cancels_open_appointments_and_deletes_the_client(
+def test_offboarding_deletes_open_appointments_and_deletes_the_client(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox
 ) -> None:
     session = requests.Session()

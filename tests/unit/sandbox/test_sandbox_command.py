@@ -173,5 +173,6 @@ def test_missing_extra_prints_install_command() -> None:
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
         "python -m airflow_provider_webcamconsult.sandbox: The sandbox requires uvicorn, which is not "
-        "installed. Run: pip install 'airflow-provider-webcamconsult[sandbox]'"
+        "installed. Install the provider with its extra 'sandbox', for example pip install '.[sandbox]' in a "
+        "checkout, or run: pip install starlette uvicorn"
     ]

@@ -135,7 +135,10 @@ try:
 except SandboxError as error:
     print(error)
 """
-    assert "pip install 'airflow-provider-webcamconsult[sandbox]'" in run_python(code).stdout
+    assert (
+        "pip install '.[sandbox]' in a checkout, or run: pip install starlette uvicorn"
+        in run_python(code).stdout
+    )
 
 
 # Inspecting
