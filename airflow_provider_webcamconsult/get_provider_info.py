@@ -29,7 +29,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "plural_paths": {
         "label": "Plural paths",
-        "description": "Uses /clients/ID.json, /appointments/ID.json. Tick this if single records are reported as not found.",
+        "description": "Uses /clients/ID.json, /appointments/ID.json. "
+        "Tick this if single records are reported as not found.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "insecure": {

@@ -2,8 +2,8 @@
 Book a video consult, wait until it is over, and follow up.
 
 Another system requests a consult; here, the request is a JSON file. This DAG ensures that the professional
-and the client exist and books the appointment. Without occupying a worker, it waits until the consult is over,
-and then follows up.
+and the client exist and books the appointment. Without occupying a worker, it waits until the consult is
+over, and then follows up.
 """
 
 from __future__ import annotations

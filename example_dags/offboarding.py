@@ -41,7 +41,7 @@ def offboarding() -> None:
             if appointment["client_id"] == params["client_id"] and appointment["state"] == "idle"
         ]
 
-    # One mapped task for each open appointment (in state "idle"). Without open appointments, the task is skipped.
+    # One mapped task for each open appointment (in state "idle"). Without any, the task is skipped.
     delete_appointment = WebcamconsultDeleteAppointmentOperator.partial(task_id="delete_appointment").expand(
         appointment_id=open_appointments(appointments.output)
     )

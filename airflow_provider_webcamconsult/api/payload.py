@@ -108,7 +108,7 @@ def check_attributes(
             for key in (alias, name):
                 if key in attributes and not _is_same_id(attributes[key], record_id):
                     raise WebcamconsultInputError(
-                        f"The attributes have a different '{key}' than {resource.name}_id. "
+                        f"The '{key}' in the attributes differs from {resource.name}_id. "
                         f"Remove '{key}' from the attributes, or correct {resource.name}_id."
                     )
     if not any(_is_writable(resource, name) for name in attributes):

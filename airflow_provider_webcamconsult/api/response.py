@@ -121,8 +121,8 @@ _CLIENT_ERRORS: dict[int, _ErrorDescription] = {
     ),
     HTTPStatus.FORBIDDEN: (
         exceptions.WebcamconsultAuthenticationError,
-        "The API token has no permission for this request. Ask Webcamconsult for the permission, or use "
-        "another organisation's API token.",
+        "The API token has no permission for this request. Check that it is your organisation's API token, "
+        "then ask Webcamconsult for the permission.",
     ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         exceptions.WebcamconsultRateLimitError,

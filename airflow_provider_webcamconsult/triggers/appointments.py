@@ -26,8 +26,8 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     All triggers with the same connection in a triggerer share one poller; see
     :mod:`~airflow_provider_webcamconsult.polling.poller`. The trigger fires one event. Its payload is
     ``{"state": …}`` with the last known state. If an error ended the wait, the payload also has ``"error"``;
-    if the deadline passed, ``"timed_out"`` with the name of the timeout. With ``end_from_trigger``, a success is
-    Airflow's ``TaskSuccessEvent`` instead, if this Airflow has it.
+    if the deadline passed, ``"timed_out"`` with the name of the timeout. With ``end_from_trigger``, a success
+    is Airflow's ``TaskSuccessEvent`` instead, if this Airflow has it.
 
     :param appointment_id: id of the appointment.
     :param target_states: states to wait for; None means any state except ``idle``.

@@ -20,7 +20,7 @@ MISTAKES = {
     "id_with_question_mark": "appointment_id contains characters other than letters, digits",
     "attributes_not_a_dict": "The attributes of a user must be a dict, not list",
     "attributes_empty": "The attributes of a user contain nothing that can be written. Set at least one of",
-    "other_id": "The attributes have a different 'id' than client_id. Remove 'id' from the attributes",
+    "other_id": "The 'id' in the attributes differs from client_id. Remove 'id' from the attributes",
     "misspelt": "Attribute 'refrence_code' of a client is not in the API document. "
     "Did you mean 'reference_code'?",
     "impossible_date": "Attribute 'date' is not a valid ISO 8601 date",
