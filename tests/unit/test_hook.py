@@ -484,7 +484,7 @@ def test_attributes_of_another_record_are_rejected(
     key: str, hook: WebcamconsultHook, service: Service
 ) -> None:
     attributes: Any = {key: "an-other", "last_name": "Akkermans"}
-    with pytest.raises(WebcamconsultInputError, match=f"a different '{key}' than user_id"):
+    with pytest.raises(WebcamconsultInputError, match=f"'{key}' in the attributes differs from user_id"):
         hook.users.update(ID, attributes)
     assert service.requests == []
 

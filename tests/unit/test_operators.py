@@ -286,7 +286,7 @@ def test_appointment_with_empty_reference_is_rejected(
 def test_attributes_of_another_record_are_rejected(
     operator: Any, hook: WebcamconsultHook, service: Service
 ) -> None:
-    with pytest.raises(WebcamconsultInputError, match="a different 'id' than"):
+    with pytest.raises(WebcamconsultInputError, match="'id' in the attributes differs from"):
         make_operator(operator, attributes={"id": "an-other", "last_name": "x"}).execute({})
     assert service.requests == []
 

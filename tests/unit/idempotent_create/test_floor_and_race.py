@@ -25,7 +25,7 @@ from devtools.fault_proxy import Proxy
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from devtools.fault_proxy import ProxiedRequest
     from tests.unit.conftest import Connect, Serve, Service, Step
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00.000+01:00", "duration": 30}
 CLIENT: Any = {"reference_code": "DL-1", "last_name": "Alders"}
 PAIRS = 50
+PAIRS_AT_ONCE = 5
 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.01))
     monkeypatch.setattr(idempotent_create, "LOOKUP_INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr(idempotent_create, "RACE_SECONDS", 0.2)
+    monkeypatch.setattr(idempotent_create, "RACE_SECONDS", 0.5)
 
 
 def floor(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -198,36 +199,34 @@ def creating(attributes: Any, if_exists: Any) -> Callable[[int], str]:
     return create
 
 
+def race_in_pairs(service: Service, if_exists: Any) -> Iterator[tuple[list[Any], list[str]]]:
+    """Let many pairs race, some at the same time; yield the results of each and the ids that are left."""
+    codes = [f"DL-{pair}" for pair in range(PAIRS)]
+    with ThreadPoolExecutor(PAIRS_AT_ONCE) as pool:
+        results = pool.map(
+            lambda code: race(2, creating({**CLIENT, "reference_code": code}, if_exists)), codes
+        )
+        pairs = list(zip(codes, results, strict=True))
+    left = service.records("clients")
+    for code, result in pairs:
+        yield result, [record["id"] for record in left if record["reference_code"] == code]
+
+
 @pytest.mark.parametrize("if_exists", ["reuse", "update"])
 def test_simultaneous_creates_of_the_same_client_leave_one_record(
     hook: WebcamconsultHook, service: Service, if_exists: Any
 ) -> None:
-    for pair in range(PAIRS):
-        attributes: Any = {**CLIENT, "reference_code": f"DL-{pair}"}
-        ids = race(2, creating(attributes, if_exists))
-        left = [
-            record["id"]
-            for record in service.records("clients")
-            if record["reference_code"] == attributes["reference_code"]
-        ]
-        assert ids == [*left, *left]
+    for results, left in race_in_pairs(service, if_exists):
+        assert results == [*left, *left]
 
 
 def test_simultaneous_creates_that_must_not_exist_leave_one_record_and_one_error(
     hook: WebcamconsultHook, service: Service
 ) -> None:
-    for pair in range(PAIRS):
-        attributes: Any = {**CLIENT, "reference_code": f"DL-{pair}"}
-        results = race(2, creating(attributes, "fail"))
-        left = [
-            record["id"]
-            for record in service.records("clients")
-            if record["reference_code"] == attributes["reference_code"]
-        ]
+    for results, left in race_in_pairs(service, "fail"):
         assert [result for result in results if isinstance(result, str)] == left
-        assert [type(result) for result in results if not isinstance(result, str)] == [
-            WebcamconsultConflictError
-        ]
+        errors = [type(result) for result in results if not isinstance(result, str)]
+        assert errors == [WebcamconsultConflictError]
 
 
 def test_simultaneous_creates_of_a_user_whose_email_is_taken_meanwhile_reuse_it(
