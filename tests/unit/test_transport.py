@@ -106,7 +106,11 @@ def _rejected(
 
 def _unreadable(body: object) -> Fault:
     remedy = "Try again; if the error persists, check the connection's Host"
-    return Fault({"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, delete_succeeds=True)
+    # No object is known to be the only one that a delete returns.
+    is_object = isinstance(body, dict)
+    return Fault(
+        {"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, delete_succeeds=is_object
+    )
 
 
 def _lost(step: Step, remedy: str = "Try again|Check the connection's Host and Port") -> Fault:
@@ -157,7 +161,7 @@ FAULTS = {
         WebcamconsultAuthenticationError,
         "Enter the organisation's API token as the connection's password",
     ),
-    "403": _rejected(403, WebcamconsultAuthenticationError, "Ask Webcamconsult for the permission"),
+    "403": _rejected(403, WebcamconsultAuthenticationError, "ask Webcamconsult for the permission"),
     "404": _rejected(
         404,
         WebcamconsultNotFoundError,
