@@ -545,9 +545,9 @@ class IdempotentCreate(Generic[RecordT]):
         if is_in_initial_state(record) or was_created_between(record, since, time.time()):
             return
         raise WebcamconsultConflictError(
-            f"{self._describe(record)}, but is in state {record.get('state')!r}. Cannot tell whether an "
-            "earlier try created it. Check the appointment. To book another one, delete it or choose a "
-            "different date.",
+            f"{self._describe(record)}, but is in state {record.get('state')!r}, and nothing shows that an "
+            "earlier try created it. It was not used. Check the appointment. To book again, choose a "
+            "different date, or delete the appointment if it was cancelled.",
             ids=[record["id"]],
         )
 

@@ -249,7 +249,8 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         if state in self.failed_states:
             raise AirflowFailException(
                 f"Appointment {self.appointment_id} is in state '{state}', which is one of failed_states; "
-                f"expected {format_target_states(self.target_states)}."
+                f"expected {format_target_states(self.target_states)}. "
+                "Check the appointment in Webcamconsult."
             )
         return is_reached(state, self.target_states)
 

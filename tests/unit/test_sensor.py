@@ -316,7 +316,8 @@ def test_sensor_returns_final_state(
         (
             response_with_state("cancelled"),
             AirflowFailException,
-            "is in state 'cancelled', which is one of failed_states; expected 'finished'.",
+            "is in state 'cancelled', which is one of failed_states; expected 'finished'. "
+            "Check the appointment in Webcamconsult.",
         ),
         (
             {"status": 404},
