@@ -23,8 +23,8 @@ class TaskOutput(Protocol):
         """Return the upstream tasks with their XCom keys."""
 
 
-#: A date to write: a ``datetime`` or ISO 8601 text, for a date of birth also a day. A time without a UTC offset
-#: is in the connection's time zone.
+#: A date to write: a ``datetime`` or ISO 8601 text, for a date of birth also a day. A time without a UTC
+#: offset is in the connection's time zone.
 DateInput: TypeAlias = "str | datetime.datetime | datetime.date | TaskOutput"
 
 #: Id of another record, in a DAG often the ``.output`` of the task that created it.
