@@ -300,12 +300,19 @@ def main() -> None:
         return
     with contextlib.redirect_stderr(sys.stdout):
         print(f"## Calls: Airflow {version('apache-airflow')}, Python {platform.python_version()}\n")
-        print(_row("", "one record by", "a second", f"/ {THEIRS}", f"/ {BARE}"))
+        print(_row("", "one record by", "calls per second", f"ratio to {THEIRS}", f"ratio to {BARE}"))
         print(_row(*["---"] * 5))
         for row in single_reads(arguments.rounds, arguments.calls):
             print(row, flush=True)
         print()
-        columns = ("s", f"/ {THEIRS}", f"/ {BARE}", "MiB more at the peak", f"/ {THEIRS}", f"/ {BARE}")
+        columns = (
+            "time, s",
+            f"ratio to {THEIRS} (time)",
+            f"ratio to {BARE} (time)",
+            "added memory at the peak, MiB",
+            f"ratio to {THEIRS} (memory)",
+            f"ratio to {BARE} (memory)",
+        )
         print(_row(f"{arguments.appointments:,} appointments by", *columns))
         print(_row(*["---"] * 7))
         for row in lists(arguments.appointments):

@@ -121,7 +121,7 @@ def main() -> None:
         print(f"| {what} | {ours:.1f} | {theirs:.1f} | {ratio:.2f} |")
     for name, side in (("This provider", 0), ("The HTTP provider", 1)):
         loaded = pairs[0][side]
-        print(f"\n{name} loads {loaded['modules']} modules, of them heavy: {loaded['heavy'] or 'none'}.")
+        print(f"\n{name} loads {loaded['modules']} modules. Slow to import: {loaded['heavy'] or 'none'}.")
 
 
 if __name__ == "__main__":
