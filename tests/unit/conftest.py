@@ -7,6 +7,7 @@ import json
 import logging
 import socketserver
 import ssl
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -233,6 +234,16 @@ def _unused_tokens(sandbox: Sandbox) -> Iterator[str]:
 @pytest.fixture
 def service(sandbox: Sandbox, _unused_tokens: Iterator[str]) -> Service:
     return Service(sandbox, next(_unused_tokens))
+
+
+@pytest.fixture(autouse=True)
+def _forget_secrets() -> Iterator[None]:
+    """Start each test without the secrets of earlier ones: Airflow compiles all of them into one pattern."""
+    yield
+    for name in ("airflow._shared", "airflow.sdk._shared", "airflow.utils.log"):
+        if module := sys.modules.get(f"{name}.secrets_masker"):
+            masker = module._secrets_masker()
+            masker.patterns, masker.replacer = set(), None
 
 
 class Connect(Protocol):
