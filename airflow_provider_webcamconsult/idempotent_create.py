@@ -48,7 +48,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from airflow_provider_webcamconsult.api.matching import NaturalKey
     from airflow_provider_webcamconsult.api.resources import Resource
@@ -216,8 +216,8 @@ class IdempotentCreate(Generic[RecordT]):
                 self._raise_disputed(disputed)
         return found
 
-    def _list(self) -> list[RecordT]:
-        records: list[RecordT] = self.transport.send(list_request(self.resource))
+    def _iterate(self, only: Collection[str] | None = None) -> Iterator[RecordT]:
+        records: Iterator[RecordT] = self.transport.send(list_request(self.resource, only=only))
         return records
 
     def _get_if_exists(self, record_id: str) -> RecordT | None:
@@ -228,7 +228,7 @@ class IdempotentCreate(Generic[RecordT]):
             )
         except WebcamconsultNotFoundError:
             # Either the record was deleted, or 'plural_paths' is wrong. The list works in both cases.
-            return next((record for record in self._list() if record["id"] == record_id), None)
+            return next(self._iterate(only={record_id}), None)
         return record
 
     def _post(self, before_attempt: Callable[[], None]) -> RecordT:
@@ -432,7 +432,7 @@ class IdempotentCreate(Generic[RecordT]):
     def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
         """Return the records with the natural key, or with the fingerprint of an earlier try's key."""
         matches = []
-        for record in self._list():
+        for record in self._iterate():
             key = natural_key(self.resource, record, like=self.key)
             if key == self.key or (fingerprint and fingerprint in self._fingerprints(record)):
                 matches.append(record)

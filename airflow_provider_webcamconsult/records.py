@@ -29,6 +29,7 @@ from airflow_provider_webcamconsult.idempotent_create import (
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Iterator
 
     from airflow_provider_webcamconsult.transport import Transport
 
@@ -51,11 +52,27 @@ class Records(Generic[AttributesT, RecordT]):
         """
         Return all records of the token's organisation (API document, "List All …").
 
-        The service has neither paging nor filters.
+        The service has neither paging nor filters. For a long list, :meth:`iterate` needs less memory.
 
         :return: the records.
+        :raises WebcamconsultResponseError: if one of the records is malformed, as for :meth:`iterate`.
         """
-        records: builtins.list[RecordT] = self.transport.send(list_request(self.resource))
+        return [*self.iterate()]
+
+    def iterate(self) -> Iterator[RecordT]:
+        """
+        Return an iterator over all records of the token's organisation (API document, "List All …").
+
+        This call sends the request, with retries, and receives the whole response. The iterator then decodes
+        the records one by one, so the memory needed is little more than the size of the response. It sends
+        nothing. It can be used once.
+
+        :return: an iterator over the records.
+        :raises WebcamconsultResponseError: by the iterator when it reaches a malformed record: one that has
+            no valid id, is not a JSON object, or is nested too deeply. The error names its position in the
+            list, counted from 1. The request is not retried, because the response would be the same.
+        """
+        records: Iterator[RecordT] = self.transport.send(list_request(self.resource))
         return records
 
     def get(self, record_id: str) -> RecordT:
@@ -90,8 +107,7 @@ class Records(Generic[AttributesT, RecordT]):
                 f"Cannot look up {self.resource.with_article}: {describe_missing_key(self.resource)}. "
                 "Complete the attributes."
             )
-        records = self.list()
-        return [record for record in records if natural_key(self.resource, record, like=key) == key]
+        return [record for record in self.iterate() if natural_key(self.resource, record, like=key) == key]
 
     def create(
         self,
@@ -183,8 +199,9 @@ class Records(Generic[AttributesT, RecordT]):
 
     def _confirm_missing(self, record_id: str, not_found: WebcamconsultError) -> None:
         """Raise an error unless the list shows that a record does not exist."""
+        request = list_request(self.resource, only={record_id}, fields=[])
         try:
-            is_listed = any(record["id"] == record_id for record in self.list())
+            is_listed = next(self.transport.send(request), None) is not None
         except WebcamconsultNotFoundError:
             raise self._after(
                 not_found,

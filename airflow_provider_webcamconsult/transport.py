@@ -107,7 +107,9 @@ class Transport:
 
         :param request: the request, from :mod:`~airflow_provider_webcamconsult.api.request`.
         :param before_attempt: called before each attempt.
-        :return: a record, a list of records, or None for a delete.
+        :return: a record, an iterator over the records of a list, or None for a delete. The iterator raises a
+            WebcamconsultResponseError when it reaches what is not a record, unless the request skips that;
+            this is not retried.
         :raises WebcamconsultError: if the request did not succeed.
         """
         from tenacity import Retrying, stop_after_attempt, stop_before_delay
@@ -137,8 +139,13 @@ class Transport:
         """
         response = self._send(_PendingRequest(request), etag=etag, timeout=timeout)
         is_unchanged = etag is not None and response.status_code == HTTPStatus.NOT_MODIFIED
+        value: Any = None
+        if not is_unchanged:
+            value = self._read(request, response)
+            if request.is_list:
+                value = [*value]
         return Response(
-            value=None if is_unchanged else self._read(request, response),
+            value=value,
             etag=etag if is_unchanged else response.headers.get("ETag"),
             size=len(response.content),
         )

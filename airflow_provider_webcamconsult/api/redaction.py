@@ -96,6 +96,8 @@ _WHOLE_RECORD = "base"
 class Record(dict[str, Any]):
     """A record of the service. Its repr shows only the id, because reprs end up in logs."""
 
+    __slots__ = ()  # takes less time and memory; lists have thousands of records
+
     def __repr__(self) -> str:
         return f"<Record {self.get('id')}>"
 
@@ -129,30 +131,26 @@ def _is_known(message: Any) -> bool:
     return _NUMBER.sub("#", message) in KNOWN_MESSAGES
 
 
-def without_credentials(credentials: Collection[str], value: Any, *, max_depth: int) -> Any:
+def remove_credentials(credentials: Collection[str], value: Any, *, max_depth: int) -> None:
     """
     Remove credentials from JSON at any depth.
 
     :param credentials: names of the credentials.
-    :param value: a dict or a list.
+    :param value: a dict or a list, which is changed.
     :param max_depth: maximum number of nested dicts and lists, including ``value``.
-    :return: a copy without the credentials.
     :raises ValueError: if the value is nested deeper.
     """
     if not max_depth:
         raise ValueError("nested too deeply")
-    # Recurse only into containers: lists have thousands of records, and most attributes are text.
+    items = value
     if isinstance(value, dict):
-        return {
-            name: without_credentials(credentials, item, max_depth=max_depth - 1)
-            if isinstance(item, (dict, list))
-            else item
-            for name, item in value.items()
-            if name not in credentials
-        }
-    return [
-        without_credentials(credentials, item, max_depth=max_depth - 1)
-        if isinstance(item, (dict, list))
-        else item
-        for item in value
-    ]
+        for name in credentials:
+            value.pop(name, None)
+        items = value.values()
+    for item in items:
+        # Faster than isinstance(), for thousands of records. Decoded JSON has no subclasses.
+        if type(item) in _CONTAINERS:
+            remove_credentials(credentials, item, max_depth=max_depth - 1)
+
+
+_CONTAINERS = (dict, list)

@@ -26,6 +26,7 @@ class Request:
     :param is_list: whether the response is a list of records.
     :param only: ids of the records to return from a list. By default, all records.
     :param fields: names of the attributes to return besides the id. By default, all attributes.
+    :param skip_malformed: whether to skip what is not a record in a list. By default, it is an error.
     :param record_id: id that the returned record must have. By default, any id.
     """
 
@@ -36,6 +37,7 @@ class Request:
     is_list: bool = False
     only: Collection[str] | None = None
     fields: Collection[str] | None = None
+    skip_malformed: bool = False
     record_id: str | None = None
 
     @property
@@ -49,16 +51,27 @@ def list_request(
     *,
     only: Collection[str] | None = None,
     fields: Collection[str] | None = None,
+    skip_malformed: bool = False,
 ) -> Request:
     """
     Build a request for all records of a kind ("List All …").
 
     :param resource: the kind of record.
     :param only: ids of the records to return. By default, all records. The service always sends all of them;
-        selecting them while parsing saves time and memory.
+        the others are not decoded.
     :param fields: names of the attributes to return besides the id. By default, all attributes.
+    :param skip_malformed: whether to skip what is not a record, such as an object without an id. By default,
+        it is an error, because it may be the record that the caller is looking for.
     """
-    return Request("GET", f"/{resource.plural}.json", resource, is_list=True, only=only, fields=fields)
+    return Request(
+        "GET",
+        f"/{resource.plural}.json",
+        resource,
+        is_list=True,
+        only=only,
+        fields=fields,
+        skip_malformed=skip_malformed,
+    )
 
 
 def get_request(resource: Resource[Any, Any], record_id: str, *, plural_paths: bool = False) -> Request:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -12,11 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 from airflow_provider_webcamconsult import exceptions
-from airflow_provider_webcamconsult.api.redaction import (
-    Record,
-    select_known_messages,
-    without_credentials,
+from airflow_provider_webcamconsult.api.decoding import (
+    decode_object,
+    id_of,
+    record_decoder,
+    split_list,
+    to_record,
 )
+from airflow_provider_webcamconsult.api.redaction import select_known_messages
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultError,
@@ -26,26 +27,18 @@ from airflow_provider_webcamconsult.exceptions import (
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    import msgspec
+
+    from airflow_provider_webcamconsult.api.redaction import Record
     from airflow_provider_webcamconsult.api.request import Request
-    from airflow_provider_webcamconsult.api.resources import Resource
 
-#: Maximum depth of JSON, counted in nested objects and arrays. Rails refuses deeper JSON too.
-JSON_MAX_DEPTH = 100
-#: Maximum length of an id in a response, in characters. Known ids have 24.
-ID_MAX_LENGTH = 64
 #: Maximum length of a host name in a message, in characters; the maximum of the DNS.
 HOST_MAX_LENGTH = 253
 
-# Other text may be something else than an id, and ids are logged.
-_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_MAX_LENGTH}}}")
 _HOST = re.compile(rf"[a-z0-9.-]{{1,{HOST_MAX_LENGTH}}}")
 _HTML = re.compile(rb"\s*<", re.ASCII)
-
-_LIST_BEGIN, _LIST_COMMA, _LIST_END = (
-    re.compile(rf"[ \t\n\r]*{delimiter}[ \t\n\r]*") for delimiter in (r"\[", ",", r"\]")
-)
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,8 @@ def read_response(
     :param headers: headers, as a case-insensitive mapping.
     :param content: body.
     :param now: the current time, for a ``Retry-After`` that is a date.
-    :return: a record, a list of records, or None for a delete.
+    :return: a record, an iterator over the records of a list, or None for a delete. The iterator raises a
+        WebcamconsultResponseError when it reaches what is not a record, unless the request skips that.
     :raises WebcamconsultError: if the request failed.
     """
     if 200 <= status_code < 300:
@@ -98,7 +92,7 @@ def read_response(
     if status_code >= 500:
         error_class, explanation = _SERVER_ERROR
     elif status_code == HTTPStatus.NOT_FOUND:
-        if not isinstance(_parse_json(content), dict):
+        if decode_object(content) is None:
             _raise_foreign_not_found(request, details)
         error_class, explanation = exceptions.WebcamconsultNotFoundError, _explain_not_found(request)
     else:
@@ -108,7 +102,7 @@ def read_response(
 
 def _confirms_delete(status_code: int, content: bytes) -> bool:
     # The document and the live service differ in the object, and an empty 200 may come from a gateway.
-    return status_code == HTTPStatus.NO_CONTENT or isinstance(_parse_json(content), dict)
+    return status_code == HTTPStatus.NO_CONTENT or decode_object(content) is not None
 
 
 _ErrorDescription: TypeAlias = tuple[type[WebcamconsultError], str]
@@ -222,8 +216,7 @@ def _raise_redirect(request: Request, status_code: int, location: str) -> NoRetu
 
 
 def _raise_validation(request: Request, content: bytes, details: dict[str, Any]) -> NoReturn:
-    data = _parse_json(content)
-    errors = data.get("errors") if isinstance(data, dict) else None
+    errors = (decode_object(content) or {}).get("errors")
     known, withheld = select_known_messages(
         errors if isinstance(errors, dict) else {}, request.resource.known
     )
@@ -256,32 +249,23 @@ def _retry_after(headers: Mapping[str, str], now: datetime.datetime | None) -> f
         return None
 
 
-def _parse_json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _read_records(request: Request, status_code: int, content: bytes) -> Any:
     details = _details(request, status_code)
     returned = _returned(request, status_code)
     if request.is_list:
-        records = _read_list(request, content)
-        if records is not None:
-            return records
-    elif isinstance(data := _parse_json(content), dict):
-        item = data.get(request.resource.name)
-        record_id = _id_of(request.resource, item)
-        if record_id and request.record_id not in (None, record_id):
+        items = split_list(content)
+        if items is not None:
+            return _iterate_records(request, items, status_code)
+    elif (data := decode_object(content)) is not None:
+        record = to_record(request.resource, data.get(request.resource.name))
+        if record is not None and request.record_id in (None, record["id"]):
+            return record
+        if record is not None:
             raise exceptions.WebcamconsultResponseError(
                 f"{returned} with another {request.resource.name} than the requested one. Check that the id "
                 "has the same upper and lower case as in Webcamconsult, and check the connection's Host.",
                 **details,
             )
-        if record_id:
-            with suppress(ValueError):
-                return _to_record(request.resource, item)
     if _HTML.match(content):
         cause = f"{returned} with a web page instead of JSON."
         if request.is_create:
@@ -297,71 +281,22 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
     )
 
 
-def _read_list(request: Request, content: bytes) -> list[Record] | None:
-    """Return the requested records of a list; None if the response is not a list of records."""
-    aliases = request.resource.aliases.items()
-    names = {"id", *(request.fields or ())}
-    names |= {alias for alias, name in aliases if name in names}
-    records = []
-    try:
-        for item in _items(content) if request.only is None else _items_one_by_one(content):
-            record_id = _id_of(request.resource, item)
-            if record_id is None:
-                return None
-            if request.only is None or record_id in request.only:
-                if request.fields is not None:
-                    item = {name: item[name] for name in names if name in item}
-                records.append(_to_record(request.resource, item))
-    except (ValueError, RecursionError):
-        return None
-    return records
-
-
-def _items(content: bytes) -> list[Any]:
-    items = json.loads(content)
-    if not isinstance(items, list):
-        raise ValueError("not a list")
-    return items
-
-
-def _items_one_by_one(content: bytes) -> Iterator[Any]:
-    """Parse a list item by item. Parsing a huge list in one call would block all threads of the process."""
-    text = content.decode("utf-8-sig")
-    read_item = json.JSONDecoder().raw_decode
-    delimiter = _LIST_BEGIN.match(text)
-    if not delimiter:
-        raise ValueError("not a list")
-    at = delimiter.end()
-    if not text.startswith("]", at):
-        while delimiter:
-            item, at = read_item(text, delimiter.end())
-            yield item
-            delimiter = _LIST_COMMA.match(text, at)
-    if not _LIST_END.fullmatch(text, at):
-        raise ValueError("incomplete list, or data after the list")
-
-
-def _id_of(resource: Resource[Any, Any], item: Any) -> str | None:
-    """Return the id of a record; None if the item is not a record."""
-    if not isinstance(item, dict):
-        return None
-    record_id = item.get("id")
-    if "id" not in item:
-        names = (alias for alias, name in resource.aliases.items() if name == "id")
-        record_id = next((item[alias] for alias in names if alias in item), None)
-    return record_id if isinstance(record_id, str) and _ID.fullmatch(record_id) else None
-
-
-def _to_record(resource: Resource[Any, Any], item: Any) -> Record:
-    """
-    Return a record without credentials and with the documented attribute names.
-
-    :raises ValueError: if the JSON is nested too deeply.
-    """
-    # The record is inside of an object or an array.
-    item = without_credentials(resource.credentials, item, max_depth=JSON_MAX_DEPTH - 1)
-    for alias, name in resource.aliases.items():
-        if alias in item:
-            value = item.pop(alias)
-            item.setdefault(name, value)
-    return Record(item)
+def _iterate_records(request: Request, items: Iterable[msgspec.Raw], status_code: int) -> Iterator[Record]:
+    """Decode the requested records of a list one by one. A single long call would block all other threads."""
+    resource, only = request.resource, request.only
+    decode_id = record_decoder(resource, frozenset({"id"}))
+    decode = record_decoder(resource, None if request.fields is None else frozenset({"id", *request.fields}))
+    for position, item in enumerate(items, 1):
+        if only is not None:
+            record_id = id_of(resource, decode_id(item))
+            if record_id is not None and record_id not in only:
+                continue
+        record = to_record(resource, decode(item))
+        if record is not None:
+            yield record
+        elif not request.skip_malformed:
+            raise exceptions.WebcamconsultResponseError(
+                f"{_returned(request, status_code)}, but record {position} of the list is not the documented "
+                "JSON or is incomplete. Try again; if the error persists, check the connection's Host.",
+                **_details(request, status_code),
+            )

@@ -226,6 +226,6 @@ class BaseListOperator(_WithFields):
         :return: the attributes in ``fields`` of each record.
         """
         self._check_fields()
-        records = self.records.list()
+        records = [self._select(record) for record in self.records.iterate()]
         self.log.info("Read %d %s.", len(records), self.resource.plural)
-        return [self._select(record) for record in records]
+        return records

@@ -542,8 +542,9 @@ def test_validation_error_without_reasons_reports_their_absence(
     "body", [{"users": []}, [None], ["x"], [{"last_name": "x"}], [{"id": ""}], {"id": ID}, "null"], ids=repr
 )
 def test_invalid_list_response_raises(body: Any, connect: Connect, serve: Serve) -> None:
+    what = "record 1 of the list" if isinstance(body, list) else "the response"
     with pytest.raises(
-        WebcamconsultResponseError, match=r"^GET /users\.json returned 200, but the response is not"
+        WebcamconsultResponseError, match=rf"^GET /users\.json returned 200, but {what} is not"
     ):
         connect(serve({"body": body}).url, retries=0).users.list()
 

@@ -1,0 +1,127 @@
+"""Decode JSON into records without credentials and with the documented attribute names."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow_provider_webcamconsult.api.redaction import Record, remove_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import msgspec
+
+    from airflow_provider_webcamconsult.api.resources import Resource
+
+#: Maximum depth of JSON, counted in nested objects and arrays. Rails refuses deeper JSON too.
+JSON_MAX_DEPTH = 100
+#: Maximum length of an id in a response, in characters. Known ids have 24.
+ID_MAX_LENGTH = 64
+
+# Other text may be something else than an id, and ids are logged.
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_MAX_LENGTH}}}")
+
+
+def decode_object(content: bytes) -> dict[str, Any] | None:
+    """
+    Decode a JSON object.
+
+    :param content: JSON in UTF-8.
+    :return: the object; None if this is not a JSON object.
+    """
+    value: dict[str, Any] | None = _decoder(dict)(content.removeprefix(codecs.BOM_UTF8))
+    return value
+
+
+def split_list(content: bytes) -> list[msgspec.Raw] | None:
+    """
+    Split a JSON list into its items without decoding them: this takes little time and memory.
+
+    :param content: JSON in UTF-8.
+    :return: the items, which keep ``content`` in memory; None if this is not a JSON list.
+    """
+    import msgspec
+
+    items: list[msgspec.Raw] | None = _decoder(list[msgspec.Raw])(content.removeprefix(codecs.BOM_UTF8))
+    return items
+
+
+def record_decoder(
+    resource: Resource[Any, Any], names: frozenset[str] | None = None
+) -> Callable[[msgspec.Raw], dict[str, Any] | None]:
+    """
+    Return a function that decodes the JSON object of one record, or returns None if this is not an object.
+
+    :param resource: the kind of record.
+    :param names: names of the attributes to decode, in ASCII. By default, all attributes.
+    """
+    if names is None:
+        return _decoder(dict)
+    return _decoder(_object_of(names | {alias for alias, name in resource.aliases.items() if name in names}))
+
+
+@cache
+def _object_of(names: frozenset[str]) -> Any:
+    """Return a type for JSON objects, of which only attributes with these names are decoded."""
+    return TypedDict("_Object", dict.fromkeys(names, Any), total=False)  # type: ignore[operator]
+
+
+@cache
+def _decoder(type_: Any) -> Callable[[Any], Any]:
+    """Return a function that decodes JSON into a type, or returns None if that is not possible."""
+    # Imported late: parsing a DAG file must not load msgspec on Airflow 2.
+    import msgspec
+
+    decode = msgspec.json.Decoder(type_).decode
+    # Older releases of msgspec do not derive their errors from ValueError, which Python raises for bad UTF-8.
+    errors = (msgspec.DecodeError, ValueError, RecursionError)
+
+    def decode_or_none(content: Any) -> Any:
+        try:
+            return decode(content)
+        except errors:
+            return None
+
+    return decode_or_none
+
+
+def id_of(resource: Resource[Any, Any], item: Any) -> str | None:
+    """
+    Return the id of a record.
+
+    :param resource: the kind of record.
+    :param item: the decoded JSON.
+    :return: the id; None if the item is not a record.
+    """
+    if not isinstance(item, dict):
+        return None
+    record_id = item.get("id")
+    if "id" not in item:
+        names = (alias for alias, name in resource.aliases.items() if name == "id")
+        record_id = next((item[alias] for alias in names if alias in item), None)
+    return record_id if isinstance(record_id, str) and _ID.fullmatch(record_id) else None
+
+
+def to_record(resource: Resource[Any, Any], item: Any) -> Record | None:
+    """
+    Return a record without credentials and with the documented attribute names.
+
+    :param resource: the kind of record.
+    :param item: the decoded JSON, which is changed.
+    :return: the record; None if the item is not a record, or is nested too deeply.
+    """
+    if id_of(resource, item) is None:
+        return None
+    try:
+        # The record is inside of an object or an array.
+        remove_credentials(resource.credentials, item, max_depth=JSON_MAX_DEPTH - 1)
+    except ValueError:
+        return None
+    for alias, name in resource.aliases.items():
+        if alias in item:
+            value = item.pop(alias)
+            item.setdefault(name, value)
+    return Record(item)
