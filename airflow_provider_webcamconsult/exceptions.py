@@ -54,7 +54,7 @@ class WebcamconsultInputError(WebcamconsultError, AirflowFailException, ValueErr
 
 
 class WebcamconsultConfigurationError(WebcamconsultError, AirflowFailException):
-    """The Airflow connection is missing or invalid, or its host is not the Webcamconsult API."""
+    """The Airflow connection is invalid, or its host is not the Webcamconsult API."""
 
 
 class WebcamconsultRequestError(WebcamconsultError, AirflowFailException):
@@ -91,7 +91,11 @@ class WebcamconsultServerError(WebcamconsultError):
 
 
 class WebcamconsultConnectionError(WebcamconsultError):
-    """No response arrived. A retry is safe: the request was never sent, or is not a create."""
+    """
+    No response arrived, or Airflow did not find the connection.
+
+    A retry is safe: the request was never sent, or is not a create.
+    """
 
 
 class WebcamconsultResponseError(WebcamconsultError):

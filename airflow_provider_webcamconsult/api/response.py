@@ -93,9 +93,11 @@ def read_response(
         error_class, explanation = _SERVER_ERROR
     elif status_code == HTTPStatus.NOT_FOUND:
         if decode_object(content) is None:
-            _raise_foreign_not_found(request, details)
+            _raise_foreign(request, details)
         error_class, explanation = exceptions.WebcamconsultNotFoundError, _explain_not_found(request)
     else:
+        if status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and _HTML.match(content):
+            _raise_foreign(request, details)
         error_class, explanation = _CLIENT_ERRORS.get(status_code, _OTHER_CLIENT_ERROR)
     raise error_class(f"{_returned(request, status_code)}. {explanation}", **details)
 
@@ -146,15 +148,15 @@ def _explain_not_found(request: Request) -> str:
     return explanation
 
 
-def _raise_foreign_not_found(request: Request, details: dict[str, Any]) -> NoReturn:
-    """Raise the error of a 404 from a gateway or another host, which proves nothing about the record."""
-    returned = _returned(request, HTTPStatus.NOT_FOUND)
-    cause = f"{returned}, but the response did not come from the Webcamconsult API"
+def _raise_foreign(request: Request, details: dict[str, Any]) -> NoReturn:
+    """Raise the error of a rejection by a gateway or another host, which proves nothing about the record."""
+    status_code = details["status_code"]
+    cause = f"{_returned(request, status_code)}, but the response did not come from the Webcamconsult API"
     if request.is_create:
         raise_unknown_outcome(
-            request, f"{cause}. The connection's Host may be wrong.", status_code=HTTPStatus.NOT_FOUND
+            request, f"{cause}. The connection's Host may be wrong.", status_code=status_code
         )
-    if not request.is_list:
+    if status_code == HTTPStatus.NOT_FOUND and not request.is_list:
         cause += f", so the {request.resource.name} may exist"
     raise exceptions.WebcamconsultResponseError(
         f"{cause}. Try again; if the error persists, check the connection's Host.", **details

@@ -18,7 +18,7 @@ from airflow_provider_webcamconsult.api.resources import (
     UserAttributes,
 )
 from airflow_provider_webcamconsult.connection import Settings
-from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultError
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConnectionError, WebcamconsultError
 from airflow_provider_webcamconsult.records import Records
 from airflow_provider_webcamconsult.transport import Transport
 from airflow_provider_webcamconsult.version_compat import AirflowNotFoundException, BaseHook
@@ -72,15 +72,17 @@ class WebcamconsultHook(BaseHook):
         """
         The connection's settings, read when they are first used.
 
-        :raises WebcamconsultConfigurationError: if the connection does not exist or is invalid.
+        :raises WebcamconsultConnectionError: if Airflow does not find the connection.
+        :raises WebcamconsultConfigurationError: if the connection is invalid.
         """
         connection = self._find_connection()
         if connection is None:
-            raise WebcamconsultConfigurationError(
+            # Not a WebcamconsultConfigurationError: a retry helps if a secrets backend was down.
+            raise WebcamconsultConnectionError(
                 f"There is no connection '{self.webcamconsult_conn_id}'. Create it in Airflow under Admin > "
                 "Connections with the type Webcamconsult, or set webcamconsult_conn_id to an existing "
-                "connection. If an environment variable defines this connection, check its value: Airflow "
-                "also reports a connection as missing if it cannot read it."
+                "connection. If the connection exists, check its secrets backend or environment variable: "
+                "Airflow also reports a connection as missing if it cannot read it."
             )
         return Settings.from_connection(connection)
 
@@ -104,7 +106,8 @@ class WebcamconsultHook(BaseHook):
         response. Its responses may contain credentials.
 
         :return: the session.
-        :raises WebcamconsultConfigurationError: if the connection does not exist or is invalid.
+        :raises WebcamconsultConnectionError: if Airflow does not find the connection.
+        :raises WebcamconsultConfigurationError: if the connection is invalid.
         """
         return self.transport.new_session()
 

@@ -1,23 +1,20 @@
-"""The rules of a wait: when it is over, which errors end it, and when to poll next."""
+"""The rules of polling, as pure functions: what an error means, when to poll next, and a list or not."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from http import HTTPStatus
 
-from airflow_provider_webcamconsult.api.resources import INITIAL_STATE
 from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
+    WebcamconsultAuthenticationError,
     WebcamconsultError,
+    WebcamconsultInputError,
+    WebcamconsultNotFoundError,
+    WebcamconsultRequestError,
     WebcamconsultResponseError,
+    WebcamconsultServerError,
 )
 from airflow_provider_webcamconsult.transport import RETRY_AFTER_MAX_SECONDS
-from airflow_provider_webcamconsult.version_compat import AirflowFailException
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from airflow_provider_webcamconsult.api.resources import Appointment
 
 #: Minimum seconds between two polls, even if ``poke_interval`` is shorter.
 POKE_INTERVAL_MIN_SECONDS = 1.0
@@ -25,70 +22,82 @@ POKE_INTERVAL_MIN_SECONDS = 1.0
 FAILURE_DELAY_MAX_SECONDS = 60.0
 #: Seconds that the last poll of a wait may run past the deadline.
 LAST_POLL_SECONDS = 1.0
+#: Seconds for which a connection that cannot be read does not end a wait.
+CONNECTION_GRACE_SECONDS = 300.0
+#: Number of due polls that are worth a list while its duration is unknown.
+LIST_TRIAL_POLLS = 10
+#: Number of failed lists in a row after which appointments are polled one by one until a list succeeds.
+LIST_FAILURES_MAX = 3
+
+#: The errors that end a wait if they come twice in a row: the API itself rejects the token or the id.
+FINAL_ERRORS = (WebcamconsultAuthenticationError, WebcamconsultNotFoundError)
 
 
-def state_of(appointment: Appointment) -> str:
+def ends_wait(error: WebcamconsultError, previous: WebcamconsultError | None) -> bool:
     """
-    Return an appointment's state.
+    Return whether an error ends a wait.
 
-    :param appointment: the appointment.
-    :return: the name of the state.
-    :raises WebcamconsultResponseError: if the state is missing or is not a string.
+    :param error: the error of a poll.
+    :param previous: the error of the poll before, if it failed too.
     """
-    state = appointment.get("state")
-    if not isinstance(state, str) or not state:
-        raise WebcamconsultResponseError(
-            f"Webcamconsult returned appointment {appointment['id']} without a valid state. Try again."
-        )
-    return state
+    if isinstance(error, WebcamconsultInputError):  # nothing was sent
+        return True
+    is_repeated = previous is not None and previous.status_code == error.status_code
+    return is_repeated and isinstance(error, FINAL_ERRORS)
 
 
-def is_terminal(error: WebcamconsultError) -> bool:
+def concerns_service(error: WebcamconsultError) -> bool:
     """
-    Return whether an error ends a wait that has polled successfully before.
+    Return whether the poll of any other appointment would fail in the same way.
 
-    :param error: the error that the poll raised.
+    :param error: the error of a poll.
     """
-    # The host was right before, so a web page instead of JSON means that the service is down.
-    is_outage = isinstance(error, WebcamconsultConfigurationError) and error.status_code is not None
-    return isinstance(error, AirflowFailException) and not is_outage
+    if isinstance(error, WebcamconsultServerError):
+        return error.status_code != HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, WebcamconsultRequestError):
+        return error.status_code == HTTPStatus.UNAUTHORIZED
+    return not isinstance(error, (WebcamconsultInputError, WebcamconsultResponseError))
 
 
-def next_delay_seconds(poke_interval: float, failures: int, error: WebcamconsultError | None) -> float:
+def next_interval_seconds(
+    poke_interval: float, polls: int = 0, *, exponential_backoff: bool = False, max_wait: float | None = None
+) -> float:
     """
-    Return the delay before the next poll: the interval, with exponential backoff after failures.
+    Return the seconds between two successful polls.
 
-    :param poke_interval: seconds between two successful polls.
+    :param poke_interval: the sensor's interval in seconds.
+    :param polls: number of polls so far.
+    :param exponential_backoff: whether the interval doubles with each poll, as Airflow's sensors do it.
+    :param max_wait: maximum of the growing interval in seconds.
+    """
+    # Written so that NaN becomes the minimum.
+    seconds = poke_interval if poke_interval >= POKE_INTERVAL_MIN_SECONDS else POKE_INTERVAL_MIN_SECONDS
+    if not exponential_backoff:
+        return seconds
+    seconds *= 2.0 ** min(polls, 32) * random.uniform(0.5, 1)  # noqa: S311
+    return max(POKE_INTERVAL_MIN_SECONDS, min(seconds, max_wait) if max_wait else seconds)
+
+
+def failure_delay_seconds(interval: float, failures: int, error: WebcamconsultError | None) -> float:
+    """
+    Return the seconds from a failed poll to the next one: the interval, doubled with each failure.
+
+    :param interval: seconds between two successful polls.
     :param failures: number of consecutive failed polls.
-    :param error: the error of the last poll, if it failed.
-    :return: the delay in seconds.
+    :param error: the error of the last poll.
     """
-    poke_interval = max(poke_interval, POKE_INTERVAL_MIN_SECONDS)
-    longest = max(poke_interval, FAILURE_DELAY_MAX_SECONDS)
-    delay: float = min(poke_interval * 2.0 ** min(failures, 32), longest)
-    if failures:
-        delay *= random.uniform(1, 1.1)  # noqa: S311
-    retry_after = min(error.retry_after or 0.0, RETRY_AFTER_MAX_SECONDS) if error else 0.0
-    return max(delay, retry_after)
+    longest = max(interval, FAILURE_DELAY_MAX_SECONDS)
+    delay = min(interval * 2.0 ** min(failures, 32), longest) * random.uniform(1, 1.1)  # noqa: S311
+    return max(delay, min((error and error.retry_after) or 0.0, RETRY_AFTER_MAX_SECONDS))
 
 
-def is_reached(state: str, target_states: Collection[str] | None) -> bool:
+def is_list_lighter(polls: float, list_seconds: float | None, single_seconds: float) -> bool:
     """
-    Return whether a state ends a wait successfully.
+    Return whether one list takes the service no longer than the single requests that it replaces.
 
-    :param state: the appointment's state.
-    :param target_states: the states to wait for; None means any state except "idle".
+    :param polls: number of single requests that the list replaces. A poll that is not due yet counts as the
+        elapsed fraction of its interval.
+    :param list_seconds: duration of the last list; None if there was none, or not lately.
+    :param single_seconds: duration of the last single request.
     """
-    return state != INITIAL_STATE if target_states is None else state in target_states
-
-
-def format_target_states(target_states: Collection[str] | None) -> str:
-    """
-    Describe the target states for a message.
-
-    :param target_states: the states to wait for; None means any state except "idle".
-    :return: text such as ``'started' or 'finished'``.
-    """
-    if target_states is None:
-        return f"any state except '{INITIAL_STATE}'"
-    return " or ".join(f"'{state}'" for state in target_states)
+    return polls >= LIST_TRIAL_POLLS if list_seconds is None else polls * single_seconds >= list_seconds

@@ -2,43 +2,34 @@
 One shared poller for all waits of a connection in a triggerer process.
 
 A triggerer runs thousands of triggers in one event loop. Triggers with the same connection share a
-:class:`Poller`. It requests appointments one by one or as one list, whichever costs less.
+:class:`Poller`. It requests appointments one by one or as one list, whichever takes the service less time.
+Appointments whose last poll failed are polled apart from the others, so that they delay nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import sync_to_async
-
-from airflow_provider_webcamconsult.api.request import get_request, list_request
-from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConnectionError,
     WebcamconsultError,
     WebcamconsultRequestError,
     WebcamconsultResponseError,
-    WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling import policy
-from airflow_provider_webcamconsult.polling.policy import is_terminal, next_delay_seconds, state_of
+from airflow_provider_webcamconsult.polling.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from airflow_provider_webcamconsult.api.request import Request
-    from airflow_provider_webcamconsult.api.resources import Appointment
-    from airflow_provider_webcamconsult.api.response import Response
+    from collections.abc import Callable, Collection, Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -46,469 +37,493 @@ T = TypeVar("T")
 
 #: Minimum fraction of the interval before the first poll; a random fraction spreads the load of triggerers.
 INITIAL_JITTER_MIN = 0.5
-#: Seconds until the connection is reloaded, to use a new token or address.
+#: Seconds until the connection is read again, to use a new token or address.
 CONNECTION_SECONDS = 60.0
-#: Seconds after which a request that neither finishes nor times out is abandoned.
-POLL_MAX_SECONDS = 300.0
-#: Minimum number of due polls for the first list request, while the cost of a list is unknown.
-LIST_TRIAL_POLLS = 10
-#: Number of consecutive bad responses (500, unreadable) after which the remaining polls are delayed.
-BAD_RESPONSES_MAX = 2
-#: Seconds for which no list is requested after a list failed while single requests succeeded.
-LIST_COOLDOWN_SECONDS = 600.0
-#: Half-life in seconds of the measured cost of a list, so that an expensive list is tried again later.
-LIST_HALF_LIFE_SECONDS = 3600.0
-#: Number of bytes that cost as much as one second, to combine size and duration of a request.
-BYTES_PER_SECOND = 10e6
-#: Assumed cost of a single request in seconds, until one was measured.
-SINGLE_POLL_COST_SECONDS = 0.05
+#: Seconds after which the duration of a list counts as unknown, so that a slow list is tried again.
+LIST_DURATION_MAX_AGE_SECONDS = 3600.0
+#: Assumed duration of a single request in seconds, until one was measured.
+SINGLE_POLL_SECONDS = 0.05
 
 
-class _Event:
+@dataclass(frozen=True)
+class Update(Generic[T]):
     """
-    An event that one task can wait for with a timeout.
+    What a poll has found.
 
-    ``asyncio.wait_for`` is not used: before Python 3.12 it can swallow a cancellation, and each call
-    creates a task.
+    :param value: the new value; None after an error.
+    :param error: the error of a failed poll.
+    :param is_final: whether the error ends the wait.
     """
 
-    def __init__(self) -> None:
-        self._is_set = False
-        self._waiting: asyncio.Future[None] | None = None
-
-    def set(self) -> None:
-        self._is_set = True
-        self._wake()
-
-    def clear(self) -> None:
-        self._is_set = False
-
-    def _wake(self) -> None:
-        if self._waiting and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait until the event is set or the time is over, and return whether it is set."""
-        if not self._is_set and seconds > 0:
-            loop = asyncio.get_running_loop()
-            self._waiting = loop.create_future()
-            timer = loop.call_later(seconds, self._wake)
-            try:
-                await self._waiting
-            finally:
-                timer.cancel()
-        return self._is_set
+    value: T | None = None
+    error: WebcamconsultError | None = None
+    is_final: bool = False
 
 
-class Subscription:
+class Subscription(Generic[T]):
     """
-    The subscription of one trigger to the state of an appointment.
+    A subscription to one appointment, or to the list of all appointments; see :meth:`Poller.subscribe`.
 
-    :param poller: the poller of the trigger's connection.
-    :param appointment_id: id of the appointment.
-    :param poke_interval: seconds between two polls.
+    :param poller: the poller of the connection.
+    :param appointment_id: id of the appointment; None means the list.
+    :param read: returns the value to report.
+    :param fields: attributes of an appointment that ``read`` needs.
+    :param interval_after: returns the interval in seconds after a number of polls.
     """
 
-    def __init__(self, poller: Poller, appointment_id: str, poke_interval: float) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        appointment_id: str | None,
+        read: Callable[[Any], T],
+        fields: Collection[str],
+        interval_after: Callable[[int], float],
+    ) -> None:
         self.appointment_id = appointment_id
-        self.poke_interval = max(poke_interval, policy.POKE_INTERVAL_MIN_SECONDS)
+        self.read = read
+        self.fields = fields
         self.polled_at = poller.time()
-        self.due = self.polled_at + self.poke_interval * random.uniform(INITIAL_JITTER_MIN, 1)  # noqa: S311
-        self.failures = 0
+        self.interval = interval_after(0)
+        self.due = self.polled_at + self.interval * random.uniform(INITIAL_JITTER_MIN, 1)  # noqa: S311
         self._poller = poller
-        self._state: str | None = None
-        self._update: str | WebcamconsultError | None = None
-        self._failure: RuntimeError | None = None
-        self._has_update = _Event()
+        self._interval_after = interval_after
+        self._polls = 0
+        self._value: T | None = None
+        self._update: Update[T] | None = None
+        self._has_update = asyncio.Event()
         self._is_last_poll = False
 
     @property
     def seconds_to_next_poll(self) -> float:
-        """Seconds until the appointment is polled again, if no other subscription polls it earlier."""
-        return max(0.0, self.due - self._poller.time())
+        """Seconds until the next poll, if no other subscription causes an earlier one."""
+        return max(0.0, self._poller.next_poll_of(self) - self._poller.time())
 
-    async def next_update(self, deadline: float) -> str | WebcamconsultError | None:
+    async def next_update(self, deadline: float) -> Update[T] | None:
         """
-        Wait for a new state or an error.
+        Wait for a new value or an error.
 
         :param deadline: when to stop waiting, after a last poll, in seconds since the epoch.
-        :return: the state or the error; None if the deadline has passed.
-        :raises RuntimeError: if the poller stopped.
+        :return: the update; None if the deadline has passed.
         """
-        if not await self._has_update.wait(deadline - time.time()):
-            if self._is_last_poll or self.failures:
-                return None
+        await _wait(self._has_update, deadline - time.time())
+        if not self._update and not self._is_last_poll and not self._poller.is_failing(self):
             self._is_last_poll = True
             self._poller.poll_now(self)
-            await self._has_update.wait(max(deadline - time.time(), 0) + policy.LAST_POLL_SECONDS)
-        if self._failure:
-            raise self._failure
+            await _wait(self._has_update, max(deadline - time.time(), 0) + policy.LAST_POLL_SECONDS)
         update, self._update = self._update, None
-        self._has_update.clear()
         return update
 
-    def fail(self, cause: Exception | None) -> None:
+    def report(self, value: T, polled_at: float) -> None:
         """
-        End the wait because the poller stopped.
+        Record the result of a poll, and wake the subscriber if it is new.
 
-        :param cause: the exception that stopped the poller, if any.
-        """
-        self._failure = RuntimeError(
-            "The poller of this connection stopped, so the wait cannot continue. See the triggerer's log."
-        )
-        self._failure.__cause__ = cause
-        self._has_update.set()
-
-    def publish(self, update: str | WebcamconsultError, polled_at: float) -> None:
-        """
-        Record the result of a poll, and wake the trigger if the result is new.
-
-        :param update: the state, or an error.
+        :param value: the value.
         :param polled_at: when the poll started, in seconds of the event loop's clock.
         """
-        error = update if isinstance(update, WebcamconsultError) else None
-        self.failures = self.failures + 1 if error else 0
-        self.polled_at = polled_at
-        # After an error the delay counts from the end of the poll, so that slow failures are delayed too.
-        begin = self._poller.time() if error else polled_at
-        self.due = begin + next_delay_seconds(self.poke_interval, self.failures, error)
-        if update != self._state or self._is_last_poll:
-            self._update = update
-            self._has_update.set()
-        if isinstance(update, str):
-            self._state = update
+        if polled_at >= self.due:
+            self._polls += 1
+        self.polled_at, self.interval = polled_at, self._interval_after(self._polls)
+        self.due = polled_at + self.interval
+        if value != self._value or self._is_last_poll:
+            self._notify(Update(value))
+        self._value = value
+
+    def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
+        """
+        Wake the subscriber with an error.
+
+        :param error: the error.
+        :param is_final: whether it ends the wait.
+        """
+        self._notify(Update(error=error, is_final=is_final))
+
+    def _notify(self, update: Update[T]) -> None:
+        self._update = update
+        self._has_update.set()
 
     def unsubscribe(self) -> None:
-        """End the wait. The poller stops when no subscription is left."""
+        """End the subscription. The poller stops with its last one."""
         self._poller.remove(self)
 
 
-class _Cost:
-    """Moving average of the measured cost of a request in seconds. The last measurement counts for half."""
-
-    seconds: float | None = None
-
-    def add(self, seconds: float, size: int) -> None:
-        cost = seconds + size / BYTES_PER_SECOND
-        self.seconds = cost if self.seconds is None else (self.seconds + cost) / 2
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set or the time is over, and clear it."""
+    # Not asyncio.wait_for: before Python 3.12 it can swallow a cancellation.
+    timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()
+        event.clear()
 
 
 @dataclass
-class _Seen:
-    """What is known from earlier responses; discarded when the connection changes."""
+class _Polled:
+    """An appointment that is polled, or the list if somebody subscribed to it."""
 
-    singles: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """ETag and state of each appointment that was requested individually."""
-    single_cost: _Cost = field(default_factory=_Cost)
-    listed: dict[str, str | WebcamconsultError] = field(default_factory=dict)
-    """State or error of each requested appointment that the last list contained."""
-    list_wanted: frozenset[str] = frozenset()
-    """The appointments that the last list was requested for, including those that it did not contain."""
-    list_etag: str | None = None
-    list_cost: _Cost = field(default_factory=_Cost)
-    list_polled_at: float = 0.0
-    list_cooldown_until: float = 0.0
-    has_list_failed: bool = False
+    subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
+    failures: int = 0
+    error: WebcamconsultError | None = None
+    not_before: float = 0.0
+    etag: str | None = None
+    response: Any = None
+    """The response with that ETag."""
+
+    @property
+    def due(self) -> float:
+        return max(min(each.due for each in self.subscriptions), self.not_before)
+
+    @property
+    def interval(self) -> float:
+        return min(each.interval for each in self.subscriptions)
+
+    def elapsed(self, now: float) -> float:
+        """Return how much of the interval has passed, as a fraction."""
+        return max(min(1.0, (now - each.polled_at) / each.interval) for each in self.subscriptions)
+
+    def report(self, response: Any, polled_at: float) -> WebcamconsultError | None:
+        """Report a response to all subscribers, or return the error that makes it unreadable."""
+        try:
+            values = [(each, each.read(response)) for each in self.subscriptions]
+        except Exception as error:
+            return _safe(error)
+        self.failures, self.error, self.not_before = 0, None, 0.0
+        for each, value in values:
+            each.report(value, polled_at)
+        return None
+
+    def fail(self, error: WebcamconsultError, now: float) -> None:
+        """Report an error of this appointment, and delay its next poll."""
+        is_final = policy.ends_wait(error, self.error)
+        self.failures, self.error = self.failures + 1, error
+        self.not_before = now + policy.failure_delay_seconds(self.interval, self.failures, error)
+        self.report_error(error, is_final=is_final)
+
+    def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
+        for each in self.subscriptions:
+            each.report_error(error, is_final=is_final)
+
+
+@dataclass
+class _List:
+    """What is known of the list; forgotten when the connection changes."""
+
+    etag: str | None = None
+    only: frozenset[str] | None = frozenset()
+    fields: frozenset[str] = frozenset()
+    appointments: dict[str, Any] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+    """The polled appointments that the list did not contain; they may still exist."""
+    seconds: float | None = None
+    requested_at: float = 0.0
+    failures: int = 0
+    not_before: float = 0.0
+
+
+@dataclass(eq=False)
+class _Lane:
+    """A task that polls either the failing appointments or the others, one request at a time."""
+
+    is_failing: bool
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    wakes_at: float = math.inf
 
 
 class Poller:
     """
-    Polls the appointments of all waits of one connection, one request at a time.
+    Polls the appointments of all subscriptions of one connection.
 
-    :param webcamconsult_conn_id: id of the Airflow connection.
+    :param service: sends the requests.
     """
 
-    def __init__(self, webcamconsult_conn_id: str) -> None:
-        self.webcamconsult_conn_id = webcamconsult_conn_id
+    def __init__(self, service: Service) -> None:
         loop = asyncio.get_running_loop()
         self.time = loop.time
-        self._waits: dict[str, dict[Subscription, None]] = {}
-        self._changed = _Event()
-        # One thread per connection: a hanging service blocks neither the event loop nor other connections.
-        self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
-        self._hook: WebcamconsultHook | None = None
-        self._hook_until = 0.0
-        self._not_before = 0.0
+        self._service = service
+        self._polled: dict[str | None, _Polled] = {}
+        self._list = _List()
+        self._single_seconds = SINGLE_POLL_SECONDS
+        self._connection_expires_at = 0.0
+        self._unreadable_since: float | None = None
+        # The failures of the service as a whole.
         self._failures = 0
-        self._plural_paths = False
-        self._seen = _Seen()
-        # In an empty context. Otherwise the poller would log to the task of the first subscription.
-        self._task = Context().run(loop.create_task, self._run())
+        self._error: WebcamconsultError | None = None
+        self._not_before = 0.0
+        self._lanes = [_Lane(is_failing=False), _Lane(is_failing=True)]
+        self._tasks = [_apart(loop.create_task, self._run(lane)) for lane in self._lanes]
+        _apart(logger.info, "Started polling for connection '%s'.", service.webcamconsult_conn_id)
 
     @classmethod
-    def subscribe(cls, webcamconsult_conn_id: str, appointment_id: str, poke_interval: float) -> Subscription:
+    def subscribe(
+        cls,
+        webcamconsult_conn_id: str,
+        appointment_id: str | None,
+        read: Callable[[Any], T],
+        *,
+        fields: Collection[str],
+        poke_interval: float,
+        exponential_backoff: bool = False,
+        max_wait: float | None = None,
+    ) -> Subscription[T]:
         """
-        Subscribe to an appointment, and start the connection's poller if there is none.
+        Subscribe to an appointment or to the list, and start the connection's poller if there is none.
 
         :param webcamconsult_conn_id: id of the Airflow connection.
-        :param appointment_id: id of the appointment.
+        :param appointment_id: id of the appointment; None means the list of all appointments.
+        :param read: returns the value to report from the appointment, or from a dict of all appointments by
+            id. For an appointment, it may raise a
+            :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
+        :param fields: attributes of an appointment that ``read`` needs, besides the id.
         :param poke_interval: seconds between two polls.
+        :param exponential_backoff: whether the interval grows with each poll, as Airflow's sensors do it.
+        :param max_wait: maximum of the growing interval in seconds.
         :return: the subscription.
         """
         pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
         poller = pollers.get(webcamconsult_conn_id)
         if poller is None:
-            poller = pollers[webcamconsult_conn_id] = cls(webcamconsult_conn_id)
-        wait = Subscription(poller, appointment_id, poke_interval)
-        poller._waits.setdefault(appointment_id, {})[wait] = None
-        poller._changed.set()
-        return wait
+            poller = pollers[webcamconsult_conn_id] = cls(Service(webcamconsult_conn_id))
+        interval_after = partial(
+            policy.next_interval_seconds,
+            poke_interval,
+            exponential_backoff=exponential_backoff,
+            max_wait=max_wait,
+        )
+        return poller.add(Subscription(poller, appointment_id, read, fields, interval_after))
 
-    def remove(self, wait: Subscription) -> None:
+    def add(self, subscription: Subscription[T]) -> Subscription[T]:
         """
-        Remove a subscription.
+        Add a subscription, and return it.
 
-        :param wait: the subscription.
+        :param subscription: the subscription.
         """
-        waits = self._waits.get(wait.appointment_id, {})
-        waits.pop(wait, None)
-        if not waits:
-            self._waits.pop(wait.appointment_id, None)
-            self._seen.singles.pop(wait.appointment_id, None)
-        if not self._waits:
-            self._changed.set()
+        self._polled.setdefault(subscription.appointment_id, _Polled()).subscriptions[subscription] = None
+        self._wake_before(subscription.due)
+        return subscription
 
-    def poll_now(self, wait: Subscription) -> None:
+    def remove(self, subscription: Subscription[Any]) -> None:
         """
-        Make the appointment of a subscription due now.
+        Remove a subscription, and stop with the last one.
 
-        :param wait: the subscription.
+        :param subscription: the subscription.
         """
-        wait.due = self.time()
-        self._changed.set()
+        polled = self._polled.get(subscription.appointment_id)
+        if polled is None or subscription not in polled.subscriptions:
+            return
+        del polled.subscriptions[subscription]
+        if not polled.subscriptions:
+            del self._polled[subscription.appointment_id]
+        if not self._polled:
+            conn_id = self._service.webcamconsult_conn_id
+            _POLLERS.get(asyncio.get_running_loop(), {}).pop(conn_id, None)
+            for task in self._tasks:
+                task.cancel()
+            _apart(logger.info, "Stopped polling for connection '%s'.", conn_id)
 
-    def _all_waits(self) -> list[Subscription]:
-        return [wait for waits in self._waits.values() for wait in waits]
+    def poll_now(self, subscription: Subscription[Any]) -> None:
+        """
+        Make a subscription due now.
 
-    # -- The task --------------------------------------------------------------------------------------------
+        :param subscription: the subscription.
+        """
+        subscription.due = self.time()
+        self._wake_before(subscription.due)
 
-    async def _run(self) -> None:
-        logger.info("Started polling for connection '%s'.", self.webcamconsult_conn_id)
-        failure: Exception | None = None
-        try:
-            while self._waits:
-                self._changed.clear()
-                next_due = max(min(wait.due for wait in self._all_waits()), self._not_before)
-                pause = next_due - self.time()
-                if pause <= 0:
-                    await self._poll()
-                    await asyncio.sleep(0)  # lets notified subscribers unsubscribe before the next poll
-                    continue
-                await self._changed.wait(pause)
-        except Exception as error:
-            failure = error
-            logger.exception(
-                "Polling for connection '%s' failed, so its triggers fail too.", self.webcamconsult_conn_id
-            )
-        finally:
-            # No await may come between the loop's last check and this: later subscribers need a new poller.
-            _POLLERS[asyncio.get_running_loop()].pop(self.webcamconsult_conn_id, None)
-            for wait in self._all_waits():
-                wait.fail(failure)
-            self._thread.shutdown(wait=False)
-            logger.info("Stopped polling for connection '%s'.", self.webcamconsult_conn_id)
+    def next_poll_of(self, subscription: Subscription[Any]) -> float:
+        """
+        Return when a subscription is polled next, in seconds of the event loop's clock.
 
-    async def _poll(self) -> None:
-        """Poll all due appointments once."""
+        :param subscription: the subscription.
+        """
+        polled = self._polled[subscription.appointment_id]
+        return max(subscription.due, polled.not_before, self._not_before)
+
+    def is_failing(self, subscription: Subscription[Any]) -> bool:
+        """
+        Return whether the last poll of a subscription failed.
+
+        :param subscription: the subscription.
+        """
+        return bool(self._failures or self._polled[subscription.appointment_id].failures)
+
+    # -- The two tasks ---------------------------------------------------------------------------------------
+
+    def _wake_before(self, due: float) -> None:
+        for lane in self._lanes:
+            if due < lane.wakes_at:
+                lane.changed.set()
+
+    async def _run(self, lane: _Lane) -> None:
+        while True:
+            members = [each for each in self._polled.values() if bool(each.failures) is lane.is_failing]
+            lane.wakes_at = max(min((each.due for each in members), default=math.inf), self._not_before)
+            if lane.wakes_at > self.time():
+                await _wait(lane.changed, min(lane.wakes_at - self.time(), CONNECTION_SECONDS))
+                continue
+            try:
+                await self._poll(lane)
+            except Exception as error:
+                self._fail(_safe(error), self._polled)
+            for other in self._lanes:  # an appointment can have moved there
+                other.changed.set()
+            await asyncio.sleep(0)  # lets the subscribers that got an update unsubscribe
+
+    async def _poll(self, lane: _Lane) -> None:
+        """Poll the due appointments of a lane once."""
+        if not await self._read_connection():
+            return
         now = self.time()
         due = [
             appointment_id
-            for appointment_id, waits in self._waits.items()
-            if any(wait.due <= now for wait in waits)
+            for appointment_id, polled in self._polled.items()
+            if bool(polled.failures) is lane.is_failing and polled.due <= now
         ]
-        try:
-            try:
-                await self._read_connection()
-            except WebcamconsultError as error:
-                raise self._fail(error, due) from None
-            if self._seen.has_list_failed:
-                # A single request shows whether the service or only the list fails.
-                await self._poll_one(due.pop(0))
-            if self._is_list_worth_it(due, now):
-                due = await self._poll_list(due)
-            odd_in_a_row = 0
-            while due:
-                appointment_id = due.pop(0)
-                if appointment_id not in self._waits:
-                    continue  # unsubscribed meanwhile
-                odd = await self._poll_one(appointment_id)
-                odd_in_a_row = odd_in_a_row + 1 if odd else 0
-                if odd and odd_in_a_row == BAD_RESPONSES_MAX:
-                    raise self._fail(odd, [])
-        except _ServiceFailure as failure:
-            cause = failure.error
-            if cause.status_code == HTTPStatus.UNAUTHORIZED and await self._has_new_connection():
-                self._failures, self._not_before = 0, 0.0
+        if not lane.is_failing and self._should_list(due, now):
+            due = await self._poll_list(due)
+        for appointment_id in due:
+            if appointment_id is not None and not await self._poll_one(appointment_id, lane):
                 return
-            for appointment_id in [*self._waits] if is_terminal(cause) else failure.concerned:
-                self._publish(appointment_id, cause, now)
 
-    async def _poll_one(self, appointment_id: str) -> WebcamconsultError | None:
-        """Poll one appointment; return the error if the response was bad."""
-        request = get_request(APPOINTMENT, appointment_id, plural_paths=self._plural_paths)
-        etag, state = self._seen.singles.get(appointment_id, (None, ""))
-        began = self.time()
-        try:
-            answer = await self._send(request, etag)
-            if answer.value is not None:
-                state = state_of(answer.value)
-        except WebcamconsultError as error:
-            if _is_of_the_service(error):
-                raise self._fail(error, [appointment_id]) from None
-            self._publish(appointment_id, error, began)
-            return None if isinstance(error, WebcamconsultRequestError) else error
-        self._failures = 0
-        self._seen.single_cost.add(self.time() - began, answer.size)
-        if answer.etag and appointment_id in self._waits:
-            self._seen.singles[appointment_id] = (answer.etag, state)
-        self._publish(appointment_id, state, began)
-        return None
-
-    async def _poll_list(self, due: list[str]) -> list[str]:
-        """Poll the list; return the due appointments that the list omits (they may still exist)."""
-        wanted = frozenset(self._waits)
-        began = self.time()
-        try:
-            answer = await self._send(
-                list_request(APPOINTMENT, only=wanted, fields=["state"]),
-                self._seen.list_etag if wanted <= self._seen.list_wanted else None,
-            )
-        except WebcamconsultError as error:
-            if error.status_code == HTTPStatus.UNAUTHORIZED:
-                raise self._fail(error, wanted) from None
-            if self._seen.has_list_failed or isinstance(error, WebcamconsultRequestError):
-                self._seen.list_cooldown_until = self.time() + LIST_COOLDOWN_SECONDS
-                self._seen.has_list_failed = False
-                return due
-            self._seen.has_list_failed = True
-            raise self._fail(error, wanted) from None
-        if answer.value is not None:
-            self._seen.list_etag, self._seen.list_wanted = answer.etag, wanted
-            self._seen.listed = _states(answer.value)
-        ended = self.time()
-        self._seen.has_list_failed = False
-        self._failures = 0
-        self._seen.list_cost.add(ended - began, answer.size)
-        self._seen.list_polled_at = began
-        # Lists take at most half of the time, so that the service can handle other requests.
-        self._not_before = ended + (ended - began)
-        for appointment_id in wanted & self._seen.listed.keys():
-            self._publish(appointment_id, self._seen.listed[appointment_id], began)
-        # Leave at least one out: with the list there must not be more requests than without it.
-        return [appointment_id for appointment_id in due if appointment_id not in self._seen.listed][
-            : len(due) - 1
-        ]
-
-    def _is_list_worth_it(self, due: list[str], now: float) -> bool:
-        """Return whether a list costs no more than the single requests that it saves."""
-        unlisted = self._seen.list_wanted - self._seen.listed.keys()
-        if len(self._waits) < 2 or unlisted.issuperset(due) or now < self._seen.list_cooldown_until:
+    def _should_list(self, due: Collection[str | None], now: float) -> bool:
+        if None in due:
+            return True
+        known = self._list
+        if now < known.not_before or known.missing.issuperset(due) or len(self._polled) < 2:
             return False
-        saved = sum(
-            max(min(1.0, (now - wait.polled_at) / wait.poke_interval) for wait in waits)
-            for appointment_id, waits in self._waits.items()
-            if appointment_id not in unlisted
+        polls = sum(each.elapsed(now) for id, each in self._polled.items() if id not in known.missing)
+        is_recent = now - known.requested_at < LIST_DURATION_MAX_AGE_SECONDS
+        return policy.is_list_lighter(polls, known.seconds if is_recent else None, self._single_seconds)
+
+    async def _poll_list(self, due: Collection[str | None]) -> list[str | None]:
+        """Request the list, and return the due appointments that have to be polled one by one."""
+        known, began = self._list, self.time()
+        ids = self._polled.keys()
+        only = None if None in ids else frozenset(filter(None, ids))
+        fields = frozenset(
+            name for each in self._polled.values() for one in each.subscriptions for name in one.fields
         )
-        if self._seen.list_cost.seconds is None:
-            return saved >= LIST_TRIAL_POLLS
-        kept: float = 0.5 ** ((now - self._seen.list_polled_at) / LIST_HALF_LIFE_SECONDS)
-        single = self._seen.single_cost.seconds or SINGLE_POLL_COST_SECONDS
-        return saved * single >= self._seen.list_cost.seconds * kept
-
-    def _fail(self, error: WebcamconsultError, concerned: Iterable[str]) -> _ServiceFailure:
-        """Delay all polls after a failure of the service."""
-        self._failures += 1
-        shortest = min((wait.poke_interval for wait in self._all_waits()), default=0.0)
-        self._not_before = self.time() + next_delay_seconds(shortest, self._failures, error)
-        for appointment_id in concerned:
-            # Move failed appointments to the end, so that they do not block the others.
-            if appointment_id in self._waits:
-                self._waits[appointment_id] = self._waits.pop(appointment_id)
-        return _ServiceFailure(error, concerned)
-
-    def _publish(self, appointment_id: str, update: str | WebcamconsultError, polled_at: float) -> None:
-        for wait in self._waits.get(appointment_id, ()):
-            wait.publish(update, polled_at)
-
-    # -- The connection and its thread -----------------------------------------------------------------------
-
-    async def _read_connection(self) -> None:
-        """Load the connection, or reload it after a while; if a reload fails, keep the last settings."""
-        if self._hook and self.time() < self._hook_until:
-            return
-        hook = WebcamconsultHook(self.webcamconsult_conn_id)
+        covers = known.only is None or (only is not None and only <= known.only)
         try:
-            # A plain thread does not work: on Airflow 3.0 and 3.1 the lookup there ends the triggerer.
-            settings = await sync_to_async(lambda: hook.settings, thread_sensitive=False)()
-        except Exception as error:
-            if self._hook is None:
-                if isinstance(error, WebcamconsultError):
-                    raise
-                raise WebcamconsultConnectionError(
-                    f"Could not load connection '{self.webcamconsult_conn_id}' from Airflow "
-                    f"({type(error).__name__}). Try again."
-                ) from None
-            logger.warning(
-                "Could not reload connection '%s' (%s). The last known settings stay in use.",
-                self.webcamconsult_conn_id,
-                type(error).__name__,
+            response = await self._service.list(
+                only, fields, known.etag if covers and fields <= known.fields else None
             )
-        else:
-            if self._hook is None or settings != self._hook.settings:
-                self._hook = hook
-                self._plural_paths = settings.plural_paths
-                self._seen = _Seen()
-        self._hook_until = self.time() + CONNECTION_SECONDS
+        except Exception as error:
+            return self._fail_list(_safe(error), due)
+        if response.value is not None:
+            known.etag, known.only, known.fields = response.etag, only, fields
+            known.appointments = {appointment["id"]: appointment for appointment in response.value}
+        now = self.time()
+        known.seconds, known.requested_at, known.failures = now - began, began, 0
+        known.missing = frozenset(filter(None, self._polled)) - known.appointments.keys()
+        self._succeed()
+        # Lists take at most half of the time, so that the service can handle other requests.
+        self._not_before = now + known.seconds
+        for appointment_id, polled in self._polled.items():
+            found = known.appointments if appointment_id is None else known.appointments.get(appointment_id)
+            if found is not None and (unreadable := polled.report(found, began)) and not polled.failures:
+                polled.fail(unreadable, now)
+        return [appointment_id for appointment_id in due if appointment_id in known.missing]
 
-    async def _has_new_connection(self) -> bool:
-        """Reload the connection, and return whether it has changed."""
-        old, self._hook_until = self._hook, 0.0
-        await self._read_connection()
-        return self._hook is not old
+    def _fail_list(self, error: WebcamconsultError, due: Collection[str | None]) -> list[str | None]:
+        """Delay the next list, and return the due appointments that have to be polled one by one."""
+        known, now = self._list, self.time()
+        known.failures += 1
+        is_unauthorized = error.status_code == HTTPStatus.UNAUTHORIZED
+        is_rejected = isinstance(error, WebcamconsultRequestError) and not is_unauthorized
+        only_list_fails = is_rejected or (known.failures > policy.LIST_FAILURES_MAX and not is_unauthorized)
+        if not only_list_fails:
+            self._fail(error, self._polled)
+        if only_list_fails or known.failures == policy.LIST_FAILURES_MAX:
+            # Later than the next poll of the appointments, which are then polled one by one.
+            delay = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
+            known.not_before = max(now, self._not_before) + delay
+        if subscribers := self._polled.get(None):
+            subscribers.not_before = known.not_before
+        return [*due] if only_list_fails else []
 
-    async def _send(self, request: Request, etag: str | None) -> Response:
-        hook = self._hook
-        assert hook is not None  # noqa: S101
-        return await self._in_thread(lambda: hook.transport.send_once(request, etag=etag))
+    async def _poll_one(self, appointment_id: str, lane: _Lane) -> bool:
+        """Poll one appointment, and return whether the others of the lane can be polled too."""
+        polled = self._polled.get(appointment_id)
+        if polled is None:  # unsubscribed meanwhile
+            return True
+        began = self.time()
+        try:
+            response = await self._service.get(appointment_id, polled.etag)
+            if response.value is not None:
+                polled.etag, polled.response = response.etag, response.value
+            error = polled.report(polled.response, began)
+        except Exception as caught:
+            error = _safe(caught)
+        now = self.time()
+        if error is None:
+            self._single_seconds = now - began
+            self._succeed()
+            return True
+        if polled.subscriptions:
+            polled.fail(error, now)
+        if lane.is_failing or not policy.concerns_service(error):
+            return True
+        self._fail(error, [])
+        return False
 
-    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-        await asyncio.wait([future], timeout=POLL_MAX_SECONDS)
-        if future.done():
-            return future.result()
-        # Abandon the hanging thread.
-        self._thread.shutdown(wait=False)
-        self._thread = ThreadPoolExecutor(1, "webcamconsult-poller")
-        raise WebcamconsultConnectionError(
-            f"A poll did not finish within {POLL_MAX_SECONDS:g} s, so it was abandoned. Try again."
+    # -- The service as a whole ------------------------------------------------------------------------------
+
+    @property
+    def _shortest_interval(self) -> float:
+        return min(
+            (each.interval for each in self._polled.values()), default=policy.POKE_INTERVAL_MIN_SECONDS
         )
+
+    def _succeed(self) -> None:
+        self._failures, self._error = 0, None
+
+    def _fail(
+        self, error: WebcamconsultError, concerned: Iterable[str | None], *, is_final: bool = False
+    ) -> None:
+        """Delay all requests after a failure of the service, and report it to those concerned."""
+        is_final = is_final or policy.ends_wait(error, self._error)
+        self._failures, self._error = self._failures + 1, error
+        if error.status_code == HTTPStatus.UNAUTHORIZED:
+            self._connection_expires_at = 0.0  # it may have a new token
+        self._not_before = self.time() + policy.failure_delay_seconds(
+            self._shortest_interval, self._failures, error
+        )
+        for appointment_id in self._polled if is_final else concerned:
+            self._polled[appointment_id].report_error(error, is_final=is_final)
+
+    async def _read_connection(self) -> bool:
+        """Read the connection now and then, and return whether there is one to use."""
+        now = self.time()
+        if now < self._connection_expires_at:
+            return True
+        try:
+            has_changed = await self._service.read_connection()
+        except WebcamconsultError as error:
+            self._unreadable_since = now if self._unreadable_since is None else self._unreadable_since
+            is_final = now - self._unreadable_since >= policy.CONNECTION_GRACE_SECONDS
+            self._fail(error, self._polled, is_final=is_final)
+            return False
+        self._connection_expires_at, self._unreadable_since = self.time() + CONNECTION_SECONDS, None
+        if has_changed:
+            self._list = _List()
+            self._succeed()
+            for polled in self._polled.values():
+                polled.etag = None
+        return True
+
+
+def _apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in an empty context. Otherwise it would log to the task of the subscriber."""
+    return Context().run(function, *arguments)
+
+
+def _safe(error: Exception) -> WebcamconsultError:
+    """Replace an unexpected exception, whose text may contain personal data."""
+    if isinstance(error, WebcamconsultError):
+        return error
+    name = type(error).__name__
+    logger.error("A poll failed unexpectedly (%s).", name)
+    return WebcamconsultResponseError(f"The poll failed unexpectedly ({name}). Try again.")
 
 
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
-
-
-def _states(appointments: Iterable[Appointment]) -> dict[str, str | WebcamconsultError]:
-    states: dict[str, str | WebcamconsultError] = {}
-    for appointment in appointments:
-        try:
-            states[appointment["id"]] = state_of(appointment)
-        except WebcamconsultResponseError as error:
-            states[appointment["id"]] = error
-    return states
-
-
-class _ServiceFailure(Exception):
-    """A failure of the service, not of a single appointment."""
-
-    def __init__(self, error: WebcamconsultError, concerned: Iterable[str]) -> None:
-        super().__init__(error)
-        self.error = error
-        self.concerned = concerned
-
-
-def _is_of_the_service(error: WebcamconsultError) -> bool:
-    if isinstance(error, WebcamconsultResponseError):
-        return False
-    if isinstance(error, WebcamconsultServerError):
-        return error.status_code != HTTPStatus.INTERNAL_SERVER_ERROR
-    return not isinstance(error, WebcamconsultRequestError) or error.status_code == HTTPStatus.UNAUTHORIZED

@@ -8,26 +8,33 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.api.payload import check_id, check_switch
 from airflow_provider_webcamconsult.api.request import get_request
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
-from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultInputError
+from airflow_provider_webcamconsult.api.states import format_target_states, is_reached, state_of
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultConnectionError,
+    WebcamconsultError,
+    WebcamconsultInputError,
+)
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling.policy import (
+    FINAL_ERRORS,
     LAST_POLL_SECONDS,
-    format_target_states,
-    is_reached,
-    is_terminal,
-    next_delay_seconds,
-    state_of,
+    failure_delay_seconds,
+    next_interval_seconds,
 )
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
     deserialize_error,
 )
 from airflow_provider_webcamconsult.version_compat import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
@@ -46,6 +53,8 @@ if TYPE_CHECKING:
 DEFERRAL_GRACE_SECONDS = 60
 #: A rescheduled wait stays on its worker for these last seconds before the deadline: rescheduling is slow.
 LAST_LEG_SECONDS = 15
+#: Seconds until an error that ends the wait is confirmed by a second request.
+CONFIRMATION_SECONDS = 5
 #: Minimum seconds between two processes of a rescheduled wait. If a task comes back within a second or two,
 #: Airflow 3 can mistake it for a killed task and count a try.
 RESCHEDULE_MIN_SECONDS = 5
@@ -56,11 +65,12 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     Wait until an appointment reaches a state (API document, "View an Appointment detail").
 
     The task returns the state that ended the wait. It fails without a retry if the appointment reaches a
-    failed state or does not exist, or if Webcamconsult rejects the token or the request. After a temporary
-    error it keeps polling until ``timeout``. The outcome is the same with ``mode="poke"``,
+    failed state, or if the API answers twice in a row that it does not exist or that the token is rejected.
+    After any other error it keeps polling until ``timeout``. The outcome is the same with ``mode="poke"``,
     ``mode="reschedule"`` and ``deferrable=True``.
 
-    ``poke_interval``, ``timeout`` (both in seconds), ``soft_fail`` and ``mode`` are Airflow's own parameters.
+    ``poke_interval``, ``timeout`` (both in seconds), ``exponential_backoff``, ``max_wait``, ``soft_fail``,
+    ``never_fail``, ``silent_fail`` and ``mode`` are Airflow's own parameters and hold in every mode.
     The minimum ``poke_interval`` is 1 second, and 5 seconds in reschedule mode. ``execution_timeout`` also
     ends the wait in every mode, counted from the start of the try. Airflow may then retry the task, and
     ``soft_fail`` does not turn this failure into a skip.
@@ -97,7 +107,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         *,
         appointment_id: str | XComArg,
         target_states: Collection[str] | None = None,
-        failed_states: Collection[str] = (),
+        failed_states: Collection[str] | None = (),
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         end_from_trigger: bool = False,
@@ -162,7 +172,9 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         self, started_at: Any, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Return Airflow's interval, longer after failures and shorter close to the deadline."""
-        delay = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._delay)
+        delay = next_interval_seconds(super()._get_next_poke_interval(started_at, run_duration, poke_count))
+        if self._failures:
+            delay = max(delay, self._delay)
         remaining = self._deadline - time.time()
         if self.reschedule:
             return max(min(delay, remaining - LAST_LEG_SECONDS), RESCHEDULE_MIN_SECONDS)
@@ -170,7 +182,10 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     @property
     def _delay(self) -> float:
-        return next_delay_seconds(self.poke_interval, self._failures, self._last_error)
+        interval: float = next_interval_seconds(self.poke_interval)
+        if not self._failures:
+            return interval
+        return failure_delay_seconds(interval, self._failures, self._last_error)
 
     @property
     def _timeout_name(self) -> str:
@@ -192,7 +207,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         check_switch("deferrable", self.deferrable)
         check_switch("end_from_trigger", self.end_from_trigger)
         for name, states in (("target_states", self.target_states), ("failed_states", self.failed_states)):
-            if states is None and name == "target_states":
+            if states is None:
                 continue
             if (
                 isinstance(states, str)
@@ -200,12 +215,16 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
                 or not all(isinstance(state, str) and state for state in states)
             ):
                 raise WebcamconsultInputError(f"{name} must be a list of state names.")
+            if missing := [state for state in states if is_no_value(state)]:
+                raise WebcamconsultInputError(
+                    f"{name} contains '{missing[0]}', which stands for a missing value. Check its template."
+                )
         if self.target_states is not None and not self.target_states:
             raise WebcamconsultInputError(
                 "target_states is empty, so the wait would never end. "
                 f"Omit it to wait for any state except '{INITIAL_STATE}'."
             )
-        if both := set(self.target_states or ()) & set(self.failed_states):
+        if both := set(self.target_states or ()) & set(self.failed_states or ()):
             raise WebcamconsultInputError(
                 f"States in both target_states and failed_states: {', '.join(sorted(both))}. "
                 "Remove each of them from one of the lists."
@@ -224,17 +243,12 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     def _fetch_state(self, *, past_first_poke: bool) -> str | None:
         """Return the state, or None after a temporary error."""
-        check_id(APPOINTMENT, self.appointment_id)
         try:
-            request = get_request(
-                APPOINTMENT, str(self.appointment_id), plural_paths=self.hook.settings.plural_paths
-            )
-            # No retries, because the next poke is the retry. The request must not run far past the deadline.
-            remaining = max(self._deadline - time.time(), LAST_POLL_SECONDS)
-            state = state_of(self.hook.transport.send_once(request, timeout=remaining).value)
+            state = self._request_state()
         except WebcamconsultError as error:
             past_first_poke = past_first_poke or self._last_state is not None
-            if is_terminal(error) or (isinstance(error, AirflowFailException) and not past_first_poke):
+            is_wrong = isinstance(error, (WebcamconsultInputError, *FINAL_ERRORS))
+            if is_wrong or (not past_first_poke and _concerns_connection(error)):
                 raise
             self._failures, self._last_error = self._failures + 1, error
             self.log.warning("%s Still waiting. Next check in %.0f s.", error, self._delay)
@@ -245,8 +259,25 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             self._last_state = state
         return state
 
+    def _request_state(self) -> str:
+        """Request the state. Confirm an error that would end the wait, because it may be a hiccup."""
+        # No retries, because the next poke is the retry. The request must not run far past the deadline.
+        request = get_request(
+            APPOINTMENT, str(self.appointment_id), plural_paths=self.hook.settings.plural_paths
+        )
+        send = self.hook.transport.send_once
+        try:
+            return state_of(send(request, timeout=self._remaining).value)
+        except (WebcamconsultConfigurationError, *FINAL_ERRORS):
+            time.sleep(min(CONFIRMATION_SECONDS, self._remaining))
+        return state_of(send(request, timeout=self._remaining).value)
+
+    @property
+    def _remaining(self) -> float:
+        return max(self._deadline - time.time(), LAST_POLL_SECONDS)
+
     def _is_over(self, state: str) -> bool:
-        if state in self.failed_states:
+        if state in (self.failed_states or ()):
             raise AirflowFailException(
                 f"Appointment {self.appointment_id} is in state '{state}', which is one of failed_states; "
                 f"expected {format_target_states(self.target_states)}. "
@@ -266,10 +297,12 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             trigger=WebcamconsultAppointmentStateTrigger(
                 appointment_id=str(self.appointment_id),
                 target_states=None if self.target_states is None else list(self.target_states),
-                failed_states=list(self.failed_states),
+                failed_states=list(self.failed_states or ()),
                 webcamconsult_conn_id=self.webcamconsult_conn_id,
                 poke_interval=self.poke_interval,
                 deadline=deadline,
+                exponential_backoff=self.exponential_backoff,
+                max_wait=None if self.max_wait is None else self.max_wait.total_seconds(),
                 timeout_name=self._timeout_name,
                 last_state=self._last_state,
                 end_from_trigger=self.end_from_trigger and can_end_from_trigger(),
@@ -301,6 +334,15 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
         :raises AirflowSensorTimeout: if ``timeout`` is over.
         :raises AirflowTaskTimeout: if ``execution_timeout`` is over.
         """
+        try:
+            return self._outcome(event)
+        except (AirflowException, AirflowTaskTimeout) as error:
+            # Airflow 2 applies never_fail to pokes only.
+            if self.never_fail:
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+            raise
+
+    def _outcome(self, event: dict[str, Any]) -> str:
         if not isinstance(event, dict):
             raise _unexpected_event()
         if event.get("error"):
@@ -316,6 +358,12 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             raise _unexpected_event()
         self.log.info("Appointment %s is in state '%s'.", self.appointment_id, state)
         return state
+
+
+def _concerns_connection(error: WebcamconsultError) -> bool:
+    """Return whether the Airflow connection cannot be read, or has a Host that is not the API."""
+    is_unreadable = isinstance(error, WebcamconsultConnectionError) and error.method is None
+    return is_unreadable or isinstance(error, WebcamconsultConfigurationError)
 
 
 def _unexpected_event() -> AirflowFailException:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_webcamconsult import exceptions
+from airflow_provider_webcamconsult.api.states import format_target_states, is_reached, state_of
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
-from airflow_provider_webcamconsult.polling.policy import format_target_states, is_reached, is_terminal
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.version_compat import task_success
 
@@ -35,6 +35,8 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
     :param webcamconsult_conn_id: id of the Airflow connection.
     :param poke_interval: seconds between two polls.
     :param deadline: when the wait times out, in seconds since the epoch.
+    :param exponential_backoff: whether the interval doubles with each poll, as with Airflow's sensors.
+    :param max_wait: maximum of the growing interval in seconds.
     :param timeout_name: name of the sensor's timeout that sets the deadline.
     :param last_state: the last state that the sensor received, if any.
     :param end_from_trigger: whether to end a successful task in the triggerer, without a worker; see
@@ -50,6 +52,8 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         webcamconsult_conn_id: str,
         poke_interval: float,
         deadline: float,
+        exponential_backoff: bool = False,
+        max_wait: float | None = None,
         timeout_name: str = "timeout",
         last_state: str | None = None,
         end_from_trigger: bool = False,
@@ -62,11 +66,13 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         self.webcamconsult_conn_id = webcamconsult_conn_id
         self.poke_interval = poke_interval
         self.deadline = deadline
+        self.exponential_backoff = exponential_backoff
+        self.max_wait = max_wait
         self.timeout_name = timeout_name
         self.last_state = last_state
         self.end_from_trigger = end_from_trigger
         self.do_xcom_push = do_xcom_push
-        self._wait: Subscription | None = None
+        self._wait: Subscription[str] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which Airflow restores this trigger."""
@@ -79,6 +85,8 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                 "webcamconsult_conn_id": self.webcamconsult_conn_id,
                 "poke_interval": self.poke_interval,
                 "deadline": self.deadline,
+                "exponential_backoff": self.exponential_backoff,
+                "max_wait": self.max_wait,
                 "timeout_name": self.timeout_name,
                 "last_state": self.last_state,
                 "end_from_trigger": self.end_from_trigger,
@@ -90,7 +98,13 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         """Wait, and fire one event at the end."""
         state = self.last_state
         self._wait = wait = Poller.subscribe(
-            self.webcamconsult_conn_id, self.appointment_id, self.poke_interval
+            self.webcamconsult_conn_id,
+            self.appointment_id,
+            state_of,
+            fields=("state",),
+            poke_interval=self.poke_interval,
+            exponential_backoff=self.exponential_backoff,
+            max_wait=self.max_wait,
         )
         try:
             self.log.info(
@@ -100,13 +114,14 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                 self._next_check(wait),
             )
             while (update := await wait.next_update(self.deadline)) is not None:
-                if isinstance(update, WebcamconsultError):
-                    if is_terminal(update):
-                        yield _event(state, error=serialize_error(update))
+                if update.error:
+                    if update.is_final:
+                        yield _event(state, error=serialize_error(update.error))
                         return
-                    self.log.warning("%s Still waiting.%s", update, self._next_check(wait))
+                    self.log.warning("%s Still waiting.%s", update.error, self._next_check(wait))
                     continue
-                old, state = state, update
+                old, state = state, update.value
+                assert state is not None  # noqa: S101
                 if state in self.failed_states:
                     yield _event(state)
                     return
@@ -124,7 +139,7 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         finally:
             wait.unsubscribe()
 
-    def _next_check(self, wait: Subscription) -> str:
+    def _next_check(self, wait: Subscription[str]) -> str:
         remaining = self.deadline - time.time()  # the last poll is at the deadline
         return f" Next check in {min(wait.seconds_to_next_poll, remaining):.0f} s." if remaining > 0 else ""
 

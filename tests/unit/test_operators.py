@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
+    WebcamconsultConnectionError,
     WebcamconsultInputError,
     WebcamconsultNotFoundError,
 )
@@ -297,7 +297,7 @@ def test_attributes_of_another_record_are_rejected(
 @pytest.mark.parametrize("operator", ALL)
 def test_operator_can_be_created_without_its_connection(operator: Any) -> None:
     created = make_operator(operator, webcamconsult_conn_id="nowhere")
-    with pytest.raises(WebcamconsultConfigurationError, match="no connection 'nowhere'"):
+    with pytest.raises(WebcamconsultConnectionError, match="no connection 'nowhere'"):
         created.execute({})
 
 

@@ -20,7 +20,6 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultInputError,
     WebcamconsultNotFoundError,
-    WebcamconsultRequestError,
 )
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.sensors import appointments as sensors
@@ -43,6 +42,7 @@ AIRFLOW_2 = airflow.__version__.startswith("2.")
 @pytest.fixture(autouse=True)
 def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
+    monkeypatch.setattr(sensors, "CONFIRMATION_SECONDS", 0.01)
 
 
 def response_with_state(state: object) -> Step:
@@ -101,28 +101,37 @@ def test_failed_state_fails_task_without_retry(
         ({"status": 404}, WebcamconsultNotFoundError),
         ({"status": 401}, WebcamconsultAuthenticationError),
         ({"status": 403}, WebcamconsultAuthenticationError),
-        ({"status": 400}, WebcamconsultRequestError),
     ],
 )
 @pytest.mark.parametrize("after_success", [False, True])
-def test_permanent_error_fails_task_without_retry(
+def test_repeated_rejection_by_the_api_fails_task_without_retry(
     step: Step, error: type[Exception], after_success: bool, connect: Connect, serve: Serve
 ) -> None:
-    connect(serve(*[response_with_state("idle")] * after_success, step).url)
+    server = serve(*[response_with_state("idle")] * after_success, step)
+    connect(server.url)
     sensor = make_sensor()
     for _ in range(after_success):
         sensor.poke({})
     with pytest.raises(error) as failed:
         sensor.poke({})
     assert isinstance(failed.value, AirflowFailException)
+    assert len(server.requests) == 2 + after_success
+
+
+@pytest.mark.parametrize(
+    "step", [{"status": 401}, {"status": 403}, {"status": 404}, WEB_PAGE, REDIRECT], ids=str
+)
+def test_single_rejection_is_a_hiccup(step: Step, connect: Connect, serve: Serve) -> None:
+    connect(serve(step, response_with_state("finished")).url)
+    assert make_sensor().poke({})
 
 
 @pytest.mark.parametrize(
     "step",
     [
-        {"status": 500},
-        {"status": 503},
-        {"status": 429},
+        *({"status": status} for status in (400, 405, 406, 408, 409, 410, 418, 421, 422, 423, 425, 426)),
+        *({"status": status} for status in (429, 431, 451, 499, 500, 502, 503, 504)),
+        *({"status": status, "body": "<html>Blocked.</html>"} for status in (401, 403, 404)),
         {"cut": "after the request"},
         {"body": "not JSON"},
         {"body": {"appointment": {"id": ID}}},
@@ -171,7 +180,7 @@ class TestHostOtherThanApi:
             make_sensor().poke({})
 
     def test_is_tolerated_after_a_successful_poke(self, step: Step, connect: Connect, serve: Serve) -> None:
-        connect(serve(response_with_state("idle"), step, response_with_state("finished")).url)
+        connect(serve(response_with_state("idle"), step, step, response_with_state("finished")).url)
         sensor = make_sensor()
         assert [bool(sensor.poke({})) for _ in range(3)] == [False, False, True]
 
@@ -227,7 +236,8 @@ class TestHostOtherThanApi:
         ({"target_states": 3}, "target_states must be a list"),
         ({"target_states": ["finished", None]}, "target_states must be a list"),
         ({"target_states": [""]}, "target_states must be a list"),
-        ({"failed_states": None}, "failed_states must be a list"),
+        ({"target_states": ["finished", "None"]}, "target_states contains 'None'"),
+        ({"failed_states": ["nan"]}, "failed_states contains 'nan'"),
         ({"failed_states": "cancelled"}, "failed_states must be a list"),
         ({"failed_states": [1]}, "failed_states must be a list"),
         (
@@ -245,6 +255,11 @@ def test_invalid_arguments_are_rejected_before_any_request(
     with pytest.raises(WebcamconsultInputError, match=problem):
         make_sensor(**arguments).execute({})
     assert service.requests == []
+
+
+def test_failed_states_may_be_none(connect: Connect, serve: Serve) -> None:
+    connect(serve(response_with_state("finished")).url)
+    assert make_sensor(failed_states=None).poke({})
 
 
 def test_id_states_and_connection_are_templated() -> None:
@@ -375,6 +390,68 @@ def test_execution_timeout_ignores_soft_fail(
         run_to_end(sensor)
 
 
+# Airflow's settings, in each mode
+
+FAILED, SKIPPED, FINISHED = "failed", "skipped", "finished"
+
+FAILURES: dict[str, tuple[list[Step], dict[str, Any]]] = {
+    "failed state": ([response_with_state("cancelled")], {}),
+    "missing appointment": ([{"status": 404}], {}),
+    "timeout": ([response_with_state("idle")], {"timeout": 0.1}),
+    "temporary error": ([{"status": 503}, response_with_state("finished")], {}),
+}
+
+OUTCOMES: dict[str, dict[str, str]] = {
+    "failed state": {"": FAILED, "soft_fail": SKIPPED, "never_fail": SKIPPED, "silent_fail": FAILED},
+    "missing appointment": {"": FAILED, "soft_fail": SKIPPED, "never_fail": SKIPPED, "silent_fail": FAILED},
+    "timeout": {"": FAILED, "soft_fail": SKIPPED, "never_fail": SKIPPED, "silent_fail": FAILED},
+    "temporary error": dict.fromkeys(["", "soft_fail", "never_fail", "silent_fail"], FINISHED),
+}
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferred", "deferred at once"])
+@pytest.mark.parametrize(
+    ("cause", "setting", "expected"),
+    [(cause, setting, each) for cause, row in OUTCOMES.items() for setting, each in row.items()],
+)
+def test_settings_have_the_same_effect_in_each_mode(
+    cause: str, setting: str, expected: str, mode: str, connect: Connect, serve: Serve
+) -> None:
+    steps, arguments = FAILURES[cause]
+    # The first poke is on the worker, so the trigger meets what comes second.
+    first = [response_with_state("idle")] if mode == "deferred" else []
+    connect(serve(*first, *steps).url)
+    settings = {setting: True} if setting else {}
+    sensor = make_sensor(
+        **{
+            "target_states": ["finished"],
+            "failed_states": ["cancelled"],
+            "deferrable": mode != "poke",
+            **settings,
+            **arguments,
+        }
+    )
+    try:
+        outcome = run_to_end(sensor)
+    except AirflowSkipException:
+        outcome = SKIPPED
+    except (AirflowFailException, AirflowSensorTimeout):
+        outcome = FAILED
+    assert outcome == expected
+
+
+@pytest.mark.parametrize("poke_count", [1, 2, 5, 9])
+def test_exponential_backoff_is_airflows_on_the_worker(
+    poke_count: int, connect: Connect, serve: Serve
+) -> None:
+    connect(serve(response_with_state("idle")).url)
+    sensor = make_sensor(poke_interval=10, exponential_backoff=True, max_wait=300, timeout=100_000)
+    sensor.poke({})
+    shortest = 10 * 2 ** (poke_count - 2)
+    interval = sensor._get_next_poke_interval(time.monotonic(), lambda: 0.0, poke_count)
+    assert min(shortest, 300) <= interval <= min(2 * shortest, 300)
+
+
 # Rescheduling
 
 
@@ -406,6 +483,8 @@ def test_unfinished_wait_is_deferred_to_trigger(step: Step, connect: Connect, se
             target_states=("finished",),
             failed_states={"cancelled"},
             poke_interval=7.5,
+            exponential_backoff=True,
+            max_wait=datetime.timedelta(seconds=90),
             timeout=600,
             deferrable=True,
         )
@@ -419,6 +498,8 @@ def test_unfinished_wait_is_deferred_to_trigger(step: Step, connect: Connect, se
         "failed_states": ["cancelled"],
         "webcamconsult_conn_id": "webcamconsult_default",
         "poke_interval": 7.5,
+        "exponential_backoff": True,
+        "max_wait": 90.0,
         "timeout_name": "timeout",
         "last_state": "idle" if "body" in step else None,
         "end_from_trigger": False,

@@ -70,6 +70,8 @@ def test_serialized_trigger_can_be_recreated() -> None:
         "webcamconsult_conn_id": "webcamconsult_default",
         "poke_interval": 7.5,
         "deadline": 1.5e9,
+        "exponential_backoff": True,
+        "max_wait": 60.0,
         "timeout_name": "execution_timeout",
         "last_state": "idle",
         "end_from_trigger": True,
@@ -151,23 +153,25 @@ def test_worker_ends_task_when_return_value_cannot_be_stored(
         ({"status": 404}, "WebcamconsultNotFoundError"),
         ({"status": 401}, "WebcamconsultAuthenticationError"),
         ({"status": 403}, "WebcamconsultAuthenticationError"),
-        ({"status": 422}, "WebcamconsultValidationError"),
-        ({"status": 400}, "WebcamconsultRequestError"),
     ],
 )
-def test_permanent_error_ends_trigger(step: Step, error: str, connect: Connect, serve: Serve) -> None:
-    connect(serve(response_with_state("idle"), step).url)
+def test_rejection_by_the_api_ends_trigger_when_it_is_repeated(
+    step: Step, error: str, connect: Connect, serve: Serve
+) -> None:
+    server = serve(response_with_state("idle"), step)
+    connect(server.url)
     event = only_event(make_trigger())
     assert event["state"] == "idle"
     assert (event["error"]["type"], event["error"]["status_code"]) == (error, step["status"])
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(
     "step",
     [
-        {"status": 500},
-        {"status": 503},
-        {"status": 429},
+        *({"status": status} for status in (400, 405, 406, 408, 409, 410, 418, 421, 422, 423, 425, 426)),
+        *({"status": status} for status in (429, 431, 451, 499, 500, 502, 503, 504)),
+        *({"status": status, "body": "<html>Blocked.</html>"} for status in (401, 403, 404)),
         {"cut": "after the request"},
         {"body": "no JSON"},
         {"body": "<html>We are back soon.</html>"},
@@ -189,9 +193,10 @@ def test_transient_error_is_tolerated_and_logged(
     assert ["Still waiting. Next check in" in warning for warning in log.warnings] == [True, True]
 
 
-def test_missing_connection_ends_trigger() -> None:
+def test_connection_that_stays_missing_ends_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "CONNECTION_GRACE_SECONDS", 0.1)
     event = only_event(make_trigger(webcamconsult_conn_id="nowhere"))
-    assert event["error"]["type"] == "WebcamconsultConfigurationError"
+    assert event["error"]["type"] == "WebcamconsultConnectionError"
 
 
 def test_deadline_ends_trigger_after_final_poll(connect: Connect, serve: Serve) -> None:

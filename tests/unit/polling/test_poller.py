@@ -7,6 +7,8 @@ import contextvars
 import http.server
 import json
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -16,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
-    WebcamconsultConfigurationError,
     WebcamconsultError,
     WebcamconsultNotFoundError,
     WebcamconsultRateLimitError,
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.polling import policy, poller
-from airflow_provider_webcamconsult.polling.policy import next_delay_seconds
-from airflow_provider_webcamconsult.polling.poller import Poller, Subscription
+from airflow_provider_webcamconsult.polling import policy, poller, service
+from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -142,8 +143,10 @@ def ids(count: int) -> list[str]:
     return [f"{number:024x}" for number in range(1, count + 1)]
 
 
-def subscribe(appointment_id: str, interval: float = INTERVAL) -> Subscription:
-    return Poller.subscribe(CONN_ID, appointment_id, interval)
+def subscribe(
+    appointment_id: str, interval: float = INTERVAL, *, conn_id: str = CONN_ID
+) -> Subscription[str]:
+    return Poller.subscribe(conn_id, appointment_id, state_of, fields=["state"], poke_interval=interval)
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -153,15 +156,28 @@ def run(scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(limited())
 
 
-async def next_update(subscription: Subscription) -> Any:
-    return await subscription.next_update(time.time() + TIME_LIMIT)
+async def next_update(subscription: Subscription[Any]) -> Any:
+    """Return the next value or error."""
+    update: Update[Any] | None = await subscription.next_update(time.time() + TIME_LIMIT)
+    assert update is not None
+    return update.error or update.value
+
+
+async def final_error(subscription: Subscription[Any]) -> WebcamconsultError:
+    """Return the error that ends a wait."""
+    while True:
+        update = await subscription.next_update(time.time() + TIME_LIMIT)
+        assert update is not None
+        if update.is_final:
+            assert update.error is not None
+            return update.error
 
 
 async def sleep_intervals(intervals: float) -> None:
     await asyncio.sleep(intervals * INTERVAL)
 
 
-async def next_updates(subscriptions: list[Subscription]) -> list[Any]:
+async def next_updates(subscriptions: list[Subscription[Any]]) -> list[Any]:
     return await asyncio.gather(*map(next_update, subscriptions))
 
 
@@ -195,7 +211,6 @@ def test_many_subscriptions_are_polled_with_one_list_request(fake_service: FakeS
         assert await next_updates(subscriptions) == ["finished"] * 200
 
     run(scenario)
-    assert set(fake_service.paths) == {LIST}
     assert len(fake_service.paths) <= 7
     assert fake_service.connections == 1
 
@@ -238,7 +253,6 @@ def test_list_is_preferred_when_faster_than_single_requests(fake_service: FakeSe
         await sleep_intervals(5)
 
     run(scenario)
-    assert set(fake_service.paths) == {LIST}
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 10, 11, 30])
@@ -434,9 +448,7 @@ def test_appointment_missing_from_list_is_polled_individually(fake_service: Fake
 
 
 @pytest.mark.parametrize("count", [2, 50])
-def test_rejected_token_is_reported_to_every_subscription_after_one_request(
-    count: int, fake_service: FakeService
-) -> None:
+def test_token_rejected_twice_ends_every_wait(count: int, fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(count), "idle")
 
     async def scenario() -> None:
@@ -444,16 +456,15 @@ def test_rejected_token_is_reported_to_every_subscription_after_one_request(
         await next_updates(subscriptions)
         fake_service.token = "another"
         fake_service.requests.clear()
-        assert {type(error) for error in await next_updates(subscriptions)} == {
-            WebcamconsultAuthenticationError
-        }
-        assert len(fake_service.requests) == 1
+        errors = await asyncio.gather(*map(final_error, subscriptions))
+        assert {type(error) for error in errors} == {WebcamconsultAuthenticationError}
+        assert len(fake_service.requests) == 2
 
     run(scenario)
 
 
 @pytest.mark.parametrize("count", [2, 50])
-def test_token_replaced_in_connection_is_used_without_reporting_an_error(
+def test_token_replaced_in_connection_is_used_before_a_wait_ends(
     count: int, fake_service: FakeService, connect: Connect
 ) -> None:
     fake_service.states = dict.fromkeys(ids(count), "idle")
@@ -463,11 +474,14 @@ def test_token_replaced_in_connection_is_used_without_reporting_an_error(
         await next_updates(subscriptions)
         fake_service.token = "another"
         connect(fake_service.url, "another")
-        await sleep_intervals(3)
+        await sleep_intervals(6)
         fake_service.states |= dict.fromkeys(ids(count), "finished")
-        assert await next_updates(subscriptions) == ["finished"] * count
+        for subscription in subscriptions:
+            while (update := await next_update(subscription)) != "finished":
+                assert isinstance(update, WebcamconsultAuthenticationError)
 
     run(scenario)
+    assert [status for _, _, status in fake_service.requests].count(401) == 1
 
 
 def test_failing_list_is_avoided_when_single_requests_succeed(fake_service: FakeService) -> None:
@@ -483,7 +497,7 @@ def test_failing_list_is_avoided_when_single_requests_succeed(fake_service: Fake
         await asyncio.sleep(1.0)
 
     run(scenario)
-    assert Counter(fake_service.paths)[LIST] == 2
+    assert Counter(fake_service.paths)[LIST] == policy.LIST_FAILURES_MAX
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -532,14 +546,35 @@ def test_record_without_state_is_reported_only_to_its_subscription(
     run(scenario)
 
 
-def test_missing_connection_is_reported_to_every_subscription(fake_service: FakeService) -> None:
+def test_connection_that_cannot_be_read_for_a_while_ends_no_wait(
+    fake_service: FakeService, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_service.states = dict.fromkeys(ids(3), "idle")
+    monkeypatch.delenv(f"AIRFLOW_CONN_{CONN_ID.upper()}")
+
     async def scenario() -> None:
-        subscriptions = [Poller.subscribe("nowhere", id, INTERVAL) for id in ids(3)]
-        assert {type(error) for error in await next_updates(subscriptions)} == {
-            WebcamconsultConfigurationError
-        }
+        subscriptions = [subscribe(id) for id in ids(3)]
+        for error in await next_updates(subscriptions):
+            assert isinstance(error, WebcamconsultError)
+        connect(fake_service.url, TOKEN)
+        for subscription in subscriptions:
+            while (update := await next_update(subscription)) != "idle":
+                assert isinstance(update, WebcamconsultError)
 
     run(scenario)
+
+
+def test_connection_that_stays_unreadable_ends_every_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "CONNECTION_GRACE_SECONDS", 1)
+    monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
+
+    async def scenario() -> float:
+        subscriptions = [subscribe(id, conn_id="nowhere") for id in ids(3)]
+        began = time.monotonic()
+        await asyncio.gather(*map(final_error, subscriptions))
+        return time.monotonic() - began
+
+    assert run(scenario) >= 1
 
 
 def test_changed_connection_is_used(
@@ -576,25 +611,23 @@ def test_last_known_connection_is_used_when_it_can_no_longer_be_read(
     run(scenario)
 
 
-def test_internal_failure_is_raised_in_every_subscription(
-    fake_service: FakeService, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("count", [2, 50])
+def test_defect_of_one_subscription_ends_no_other_wait(
+    count: int, fake_service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake_service.states = dict.fromkeys(ids(50), "idle")
+    fake_service.states = dict.fromkeys(ids(count), "idle")
 
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(poller, "_states", broken)
+    def broken(appointment: Any) -> str:
+        raise ZeroDivisionError("Jansen")
 
     async def scenario() -> None:
-        subscriptions = [subscribe(id) for id in ids(50)]
-        results = await asyncio.gather(*map(next_update, subscriptions), return_exceptions=True)
-        assert {type(result) for result in results} == {RuntimeError}
-        assert {type(result.__cause__) for result in results} == {ZeroDivisionError}
-        # The next subscription uses a new poller.
-        monkeypatch.undo()
+        one = Poller.subscribe(CONN_ID, ids(count)[0], broken, fields=["state"], poke_interval=INTERVAL)
+        others = [subscribe(id) for id in ids(count)[1:]]
+        assert await next_updates(others) == ["idle"] * (count - 1)
+        assert str(await next_update(one)) == "The poll failed unexpectedly (ZeroDivisionError). Try again."
 
     run(scenario)
+    assert "Jansen" not in caplog.text
 
 
 # Life cycle
@@ -606,31 +639,31 @@ def test_poller_stops_with_its_last_subscription(fake_service: FakeService) -> N
     async def scenario() -> None:
         subscriptions = [subscribe(id) for id in ids(2)]
         await next_updates(subscriptions)
-        shared = subscriptions[0]._poller
+        tasks = subscriptions[0]._poller._tasks
         subscriptions[0].unsubscribe()
         await sleep_intervals(1)
-        assert not shared._task.done()
+        assert not any(task.done() for task in tasks)
         subscriptions[1].unsubscribe()
-        await asyncio.wait_for(shared._task, INTERVAL)
+        await asyncio.wait(tasks, timeout=INTERVAL)
+        assert all(task.cancelled() for task in tasks)
         fake_service.requests.clear()
         await sleep_intervals(3)
 
     run(scenario)
     assert fake_service.requests == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("webcamconsult-poller")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("webcamconsult-poll")]
 
 
-def test_cancellation_stops_poller_at_any_moment(fake_service: FakeService) -> None:
+def test_poller_can_be_stopped_at_any_moment(fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(1), "idle")
 
     async def scenario() -> None:
-        for attempt in range(200):
+        for attempt in range(100):
             subscription = subscribe(ids(1)[0], 0.001)
             await asyncio.sleep(attempt % 20 / 1000)
-            task = subscription._poller._task
-            task.cancel()
-            await asyncio.wait([task], timeout=5)
-            assert task.cancelled()
+            subscription.unsubscribe()
+            await asyncio.wait(subscription._poller._tasks, timeout=5)
+            assert all(task.cancelled() for task in subscription._poller._tasks)
 
     run(scenario)
 
@@ -658,7 +691,6 @@ def test_subscription_made_while_the_last_one_ends_is_polled(fake_service: FakeS
         assert await next_update(subscribe(ids(2)[1])) == "idle"
 
     run(scenario)
-    assert fake_service.concurrent_max == 1
 
 
 def test_poller_does_not_log_to_a_task(fake_service: FakeService) -> None:
@@ -675,9 +707,7 @@ def test_poller_does_not_log_to_a_task(fake_service: FakeService) -> None:
         task_of_log.set("task of the first subscription")
         subscription = subscribe(ids(1)[0])
         await next_update(subscription)
-        shared = subscription._poller
         subscription.unsubscribe()
-        await shared._task
 
     recorder = Recorder()
     poller.logger.addHandler(recorder)
@@ -703,35 +733,65 @@ def test_each_event_loop_has_its_own_poller(fake_service: FakeService) -> None:
 
 
 def test_hanging_poll_is_abandoned(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "POLL_MAX_SECONDS", 0.3)
+    monkeypatch.setattr(service, "SINGLE_POLL_MAX_SECONDS", 0.3)
     fake_service.states = dict.fromkeys(ids(1), "idle")
     path = f"/appointment/{ids(1)[0]}.json"
     fake_service.delays[path] = 3
 
     async def scenario() -> None:
         subscription = subscribe(ids(1)[0])
-        assert "did not finish within 0.3 s" in str(await next_update(subscription))
+        assert "0.3 s" in str(await next_update(subscription))
         fake_service.delays.clear()
         assert await next_update(subscription) == "idle"
 
     run(scenario)
 
 
-# Delays
+def test_hanging_poll_does_not_delay_the_exit_of_the_process(fake_service: FakeService) -> None:
+    fake_service.delays[f"/appointment/{ids(1)[0]}.json"] = 30
+    script = f"""
+import asyncio
+from airflow_provider_webcamconsult.api.states import state_of
+from airflow_provider_webcamconsult.polling import policy
+from airflow_provider_webcamconsult.polling.poller import Poller
+
+policy.POKE_INTERVAL_MIN_SECONDS = 0
+
+async def main():
+    Poller.subscribe("{CONN_ID}", "{ids(1)[0]}", state_of, fields=["state"], poke_interval=0.01)
+    await asyncio.sleep(1)
+
+asyncio.run(main())
+print("done", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    with process:
+        output, _ = process.communicate(timeout=15)
+    assert output.endswith("done\n")
+    assert process.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("interval", "failures", "shortest", "longest"),
-    [(5, 0, 5, 5), (5, 1, 10, 11), (5, 2, 20, 22), (5, 9, 60, 66), (300, 9, 300, 330), (0, 0, 1, 1)],
-)
-def test_delay_grows_with_failures_up_to_a_limit(
-    interval: float, failures: int, shortest: float, longest: float
-) -> None:
-    assert shortest <= next_delay_seconds(interval, failures, None) <= longest
+# The list of all appointments
 
 
-@pytest.mark.parametrize(("retry_after", "longest"), [(45, 45), (3, 11), (3600, 120)])
-def test_delay_follows_retry_after_up_to_a_limit(retry_after: float, longest: float) -> None:
-    error = WebcamconsultRateLimitError("Sentence.", retry_after=retry_after)
-    assert next_delay_seconds(5, 1, error) <= longest
-    assert next_delay_seconds(5, 1, error) >= min(longest, 10)
+def test_subscriber_of_the_list_is_told_of_each_change(fake_service: FakeService) -> None:
+    fake_service.states = dict.fromkeys(ids(2), "idle")
+    fake_service.has_etags = True
+
+    async def scenario() -> None:
+        everything = Poller.subscribe(
+            CONN_ID,
+            None,
+            lambda appointments: {id: each["state"] for id, each in appointments.items()},
+            fields=["state"],
+            poke_interval=INTERVAL,
+        )
+        one = subscribe(ids(2)[0])
+        assert await next_update(everything) == dict.fromkeys(ids(2), "idle")
+        assert await next_update(one) == "idle"
+        fake_service.states[ids(3)[2]] = "idle"
+        assert await next_update(everything) == dict.fromkeys(ids(3), "idle")
+        fake_service.states[ids(2)[0]] = "finished"
+        assert await next_update(one) == "finished"
+
+    run(scenario)

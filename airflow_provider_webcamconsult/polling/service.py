@@ -1,0 +1,120 @@
+"""Sends the requests of a poller, in threads and with the settings of an Airflow connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from airflow_provider_webcamconsult.api.request import get_request, list_request
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConnectionError, WebcamconsultError
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from airflow_provider_webcamconsult.api.response import Response
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Maximum seconds until the response to the poll of a single appointment is complete.
+SINGLE_POLL_MAX_SECONDS = 60.0
+
+
+class Service:
+    """
+    The service as one Airflow connection reaches it.
+
+    :param webcamconsult_conn_id: id of the connection.
+    """
+
+    def __init__(self, webcamconsult_conn_id: str) -> None:
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+        self._hook: WebcamconsultHook | None = None
+
+    async def read_connection(self) -> bool:
+        """
+        Read the connection. If that fails later on, the last known settings stay in use.
+
+        :return: whether the settings have changed.
+        :raises WebcamconsultError: if the connection has never been read.
+        """
+        hook = WebcamconsultHook(self.webcamconsult_conn_id)
+        try:
+            # A plain thread does not work: on Airflow 3.0 and 3.1 the look-up there ends the triggerer.
+            settings = await sync_to_async(lambda: hook.settings, thread_sensitive=False)()
+        except Exception as error:
+            could_not = f"connection '{self.webcamconsult_conn_id}' ({type(error).__name__})"
+            if self._hook:
+                logger.warning("Could not reload %s. The last known settings stay in use.", could_not)
+                return False
+            if isinstance(error, WebcamconsultError):
+                raise
+            raise WebcamconsultConnectionError(
+                f"Could not load {could_not} from Airflow. Try again."
+            ) from None
+        if self._hook and settings == self._hook.settings:
+            return False
+        self._hook = hook
+        return True
+
+    async def get(self, appointment_id: str, etag: str | None) -> Response:
+        """
+        Request one appointment (API document, "View an Appointment detail").
+
+        :param appointment_id: id of the appointment.
+        :param etag: ETag of an earlier response.
+        """
+        hook = self._connected_hook
+        request = get_request(APPOINTMENT, appointment_id, plural_paths=hook.settings.plural_paths)
+        return await _in_daemon_thread(
+            lambda: hook.transport.send_once(request, etag=etag, timeout=SINGLE_POLL_MAX_SECONDS)
+        )
+
+    async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
+        """
+        Request the list of appointments (API document, "List All Appointments").
+
+        :param only: ids of the appointments to return; None means all.
+        :param fields: attributes to return besides the id.
+        :param etag: ETag of an earlier response.
+        """
+        hook = self._connected_hook
+        request = list_request(APPOINTMENT, only=only, fields=fields, skip_malformed=True)
+        return await _in_daemon_thread(lambda: hook.transport.send_once(request, etag=etag))
+
+    @property
+    def _connected_hook(self) -> WebcamconsultHook:
+        assert self._hook is not None  # noqa: S101
+        return self._hook
+
+
+async def _in_daemon_thread(function: Callable[[], T]) -> T:
+    """Run a function in a thread that, unlike those of an executor, does not delay the process's exit."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(outcome: Callable[[asyncio.Future[T]], None]) -> None:
+        if not future.cancelled():
+            outcome(future)
+
+    def run() -> None:
+        try:
+            result = function()
+        except Exception as raised:
+            error = raised  # Python deletes the name after the block
+            outcome = lambda future: future.set_exception(error)  # noqa: E731
+        else:
+            outcome = lambda future: future.set_result(result)  # noqa: E731
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, outcome)
+
+    threading.Thread(target=run, name="webcamconsult-poll", daemon=True).start()
+    return await future

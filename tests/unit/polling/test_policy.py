@@ -1,0 +1,148 @@
+"""The rules of polling, as tables."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultAuthenticationError,
+    WebcamconsultConfigurationError,
+    WebcamconsultConnectionError,
+    WebcamconsultError,
+    WebcamconsultInputError,
+    WebcamconsultNotFoundError,
+    WebcamconsultRateLimitError,
+    WebcamconsultRequestError,
+    WebcamconsultResponseError,
+    WebcamconsultServerError,
+    WebcamconsultValidationError,
+)
+from airflow_provider_webcamconsult.polling.policy import (
+    concerns_service,
+    ends_wait,
+    failure_delay_seconds,
+    is_list_lighter,
+    next_interval_seconds,
+)
+
+UNAUTHORIZED = WebcamconsultAuthenticationError("", status_code=401)
+FORBIDDEN = WebcamconsultAuthenticationError("", status_code=403)
+NOT_FOUND = WebcamconsultNotFoundError("", status_code=404)
+INVALID_ID = WebcamconsultInputError("")
+PASSING: list[WebcamconsultError] = [
+    WebcamconsultConnectionError(""),
+    WebcamconsultRateLimitError("", status_code=429),
+    WebcamconsultResponseError("", status_code=200),
+    WebcamconsultResponseError("", status_code=404),
+    WebcamconsultConfigurationError("", status_code=302),
+    WebcamconsultValidationError("", status_code=422),
+    *(WebcamconsultServerError("", status_code=status) for status in (500, 502, 503, 504)),
+    *(
+        WebcamconsultRequestError("", status_code=status)
+        for status in (400, 405, 406, 408, 409, 410, 418, 421, 423, 425, 426, 431, 451, 499)
+    ),
+]
+
+
+def name(error: object) -> str:
+    return f"{type(error).__name__} {getattr(error, 'status_code', None)}"
+
+
+@pytest.mark.parametrize("error", [UNAUTHORIZED, FORBIDDEN, NOT_FOUND], ids=name)
+def test_rejection_by_the_api_ends_a_wait_when_it_is_repeated(error: WebcamconsultError) -> None:
+    assert not ends_wait(error, None)
+    assert ends_wait(error, error)
+    for other in PASSING:
+        assert not ends_wait(error, other) or other.status_code == error.status_code
+
+
+@pytest.mark.parametrize("error", PASSING, ids=name)
+def test_any_other_error_never_ends_a_wait(error: WebcamconsultError) -> None:
+    assert not ends_wait(error, error)
+
+
+def test_invalid_id_ends_a_wait_at_once() -> None:
+    assert ends_wait(INVALID_ID, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (UNAUTHORIZED, True),
+        (FORBIDDEN, False),
+        (NOT_FOUND, False),
+        (INVALID_ID, False),
+        *((error, error.status_code in (None, 302, 429, 502, 503, 504)) for error in PASSING),
+    ],
+    ids=name,
+)
+def test_only_an_error_that_others_would_meet_too_concerns_the_service(
+    error: WebcamconsultError, expected: bool
+) -> None:
+    assert concerns_service(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("poke_interval", "seconds"), [(5, 5), (0, 1), (0.5, 1), (-3, 1), (math.nan, 1), (math.inf, math.inf)]
+)
+def test_interval_is_the_poke_interval_but_not_below_the_minimum(
+    poke_interval: float, seconds: float
+) -> None:
+    assert next_interval_seconds(poke_interval, 7) == seconds
+
+
+@pytest.mark.parametrize(
+    ("polls", "max_wait", "shortest", "longest"),
+    [
+        (0, None, 5, 10),
+        (1, None, 10, 20),
+        (4, None, 80, 160),
+        (4, 60, 60, 60),
+        (4, 0.1, 1, 1),
+        (10_000, 3600, 3600, 3600),
+    ],
+)
+def test_exponential_backoff_doubles_the_interval_up_to_max_wait(
+    polls: int, max_wait: float | None, shortest: float, longest: float
+) -> None:
+    for _ in range(100):
+        seconds = next_interval_seconds(10, polls, exponential_backoff=True, max_wait=max_wait)
+        assert shortest <= seconds <= longest
+
+
+@pytest.mark.parametrize(
+    ("interval", "failures", "shortest", "longest"),
+    [(5, 1, 10, 11), (5, 2, 20, 22), (5, 9, 60, 66), (300, 9, 300, 330), (5, 10_000, 60, 66)],
+)
+def test_delay_grows_with_failures_up_to_a_limit(
+    interval: float, failures: int, shortest: float, longest: float
+) -> None:
+    assert shortest <= failure_delay_seconds(interval, failures, NOT_FOUND) <= longest
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "shortest", "longest"), [(45, 45, 45), (3, 10, 11), (3600, 120, 120)]
+)
+def test_delay_follows_retry_after_up_to_a_limit(retry_after: float, shortest: float, longest: float) -> None:
+    error = WebcamconsultRateLimitError("", status_code=429, retry_after=retry_after)
+    assert shortest <= failure_delay_seconds(5, 1, error) <= longest
+
+
+@pytest.mark.parametrize(
+    ("polls", "list_seconds", "single_seconds", "expected"),
+    [
+        (9.9, None, 0.05, False),  # never tried: not worth it for a few
+        (10, None, 0.05, True),
+        (2, 0.1, 0.05, True),
+        (2, 0.11, 0.05, False),
+        (1000, 50.0, 0.05, True),
+        (1000, 51.0, 0.05, False),
+        (0.5, 0.001, 0.05, True),
+    ],
+)
+def test_list_is_chosen_when_it_takes_no_longer_than_the_requests_it_replaces(
+    polls: float, list_seconds: float | None, single_seconds: float, expected: bool
+) -> None:
+    assert is_list_lighter(polls, list_seconds, single_seconds) is expected
