@@ -34,7 +34,11 @@ def bad_input() -> None:
         return ["not", "a", "dict"]
 
     WebcamconsultListUsersOperator(task_id="missing_token", webcamconsult_conn_id="without_token")
-    WebcamconsultListUsersOperator(task_id="unknown_connection", webcamconsult_conn_id="nowhere_defined")
+    WebcamconsultListUsersOperator(
+        task_id="unknown_connection",
+        webcamconsult_conn_id="nowhere_defined",
+        retries=0,  # with retries, it would be retried: a secrets backend may have been down
+    )
     WebcamconsultListUsersOperator(task_id="wrong_token", webcamconsult_conn_id="wrong_token")
     WebcamconsultListUsersOperator(task_id="html_host", webcamconsult_conn_id="html")
     WebcamconsultGetUserOperator(task_id="empty_id", user_id="")
