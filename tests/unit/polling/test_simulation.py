@@ -260,3 +260,78 @@ def test_no_interval_has_more_requests_than_waits_and_one(simulation: Simulation
 def test_everything_that_joined_leaves(simulation: Simulation) -> None:
     assert simulation.polled_left == {}
     assert simulation.tasks_left == []
+
+
+# Single scenarios
+
+IDS = [f"{number:024x}" for number in range(300)]
+
+
+async def end_times(
+    service: RandomService, ids: list[str], interval: float, seconds: float
+) -> dict[str, float]:
+    """Wait for "finished" for some time, and return when each wait ended."""
+    shared, ended = Poller(service), {}
+
+    async def wait(appointment_id: str) -> None:
+        subscription = shared.add(
+            poller.Subscription(shared, appointment_id, state_of, ["state"], lambda polls: interval)
+        )
+        while (update := await subscription.next_update(NO_DEADLINE)) and update.value != "finished":
+            assert not update.is_final
+        ended[appointment_id] = service.now
+        subscription.unsubscribe()
+
+    waits = [asyncio.create_task(wait(id)) for id in ids]
+    await asyncio.sleep(seconds)
+    for each in waits:
+        each.cancel()
+    return ended
+
+
+@pytest.fixture
+def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "time", SimpleNamespace(time=lambda: asyncio.get_running_loop().time()))
+
+
+@pytest.mark.usefixtures("_virtual_clock")
+class TestScenario:
+    def test_appointments_that_always_fail_hold_up_no_other_after_an_outage(self) -> None:
+        broken, healthy = IDS[:5], IDS[5:7]
+        service = RandomService(random.Random(1))  # noqa: S311
+        service.states = {**dict.fromkeys(broken, None), **dict.fromkeys(healthy, "finished")}
+        service.always_failing = dict.fromkeys(broken, FAILING_FOR_EVER[0])
+        service.outages = [Outage(UNAVAILABLE, 0, 10)]
+        ended = run(end_times(service, broken + healthy, 1.0, 120))
+        assert ended.keys() == {*healthy}
+        assert max(ended.values()) < 40
+
+    def test_appointments_that_time_out_hold_up_no_other(self) -> None:
+        hanging, healthy = IDS[:5], IDS[5:9]
+        service = RandomService(random.Random(1))  # noqa: S311
+        service.states = dict.fromkeys(hanging + healthy, "idle")
+        service.always_failing = dict.fromkeys(hanging, FAILING_FOR_EVER[2])
+
+        async def scenario() -> dict[str, float]:
+            asyncio.get_running_loop().call_later(
+                1000, service.states.update, dict.fromkeys(healthy, "finished")
+            )
+            return await end_times(service, hanging + healthy, 5.0, 1200)
+
+        ended = run(scenario())
+        assert ended.keys() == {*healthy}
+        assert max(ended.values()) < 1000 + 5 + 1
+
+    def test_hiccup_of_the_list_bars_it_only_for_moments(self) -> None:
+        service = RandomService(random.Random(1), states=dict.fromkeys(IDS, "idle"))  # noqa: S311
+        service.outages = [Outage(UNAVAILABLE, 0, 10)]
+        run(end_times(service, IDS, 5.0, 130))
+        assert len(service.requests) <= 130 / 5 + 1
+
+    def test_malformed_record_costs_itself_alone(self) -> None:
+        service = RandomService(random.Random(1), states=dict.fromkeys(IDS, "idle"))  # noqa: S311
+        service.states[IDS[0]] = None
+        service.always_failing = {IDS[0]: FAILING_FOR_EVER[1]}
+        run(end_times(service, IDS, 5.0, 80))
+        # A list in each interval, and few attempts at the malformed record.
+        assert len(service.requests) <= 80 / 5 + 1 + 5
