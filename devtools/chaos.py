@@ -112,8 +112,8 @@ class ChaosProxy(Proxy):
     """
     A proxy that kills each task of a plan once, and loses the first response to each other task.
 
-    Of the tasks that create the same record, it holds the first create of every second group of pairs until
-    the second arrives.
+    Of each second pair of tasks that create the same record, it holds the first create until the second
+    arrives.
 
     :param url: URL of the service.
     :param plan: when to kill each task, by the number in its `client_id`.
@@ -128,7 +128,7 @@ class ChaosProxy(Proxy):
         self.lost: Counter[str] = Counter()
         self.outrun: set[int] = set()
         """Tasks whose retry started before their create was processed."""
-        self.raced: Counter[int] = Counter()
+        self.sent: Counter[int] = Counter()
         """Number of creates by pair."""
         self._already_lost: set[tuple[str, int]] = set()
         self._late: set[int] = set()
@@ -207,9 +207,9 @@ class ChaosProxy(Proxy):
 
     def _handle_pair(self, request: ProxiedRequest, number: int) -> None:
         with self._lock:
-            self.raced[number] += 1
+            self.sent[number] += 1
             both_sent = self._both_sent[number]
-        if self.raced[number] > 1:
+        if self.sent[number] > 1:
             both_sent.set()
         if is_held(number):
             both_sent.wait(BARRIER_TIMEOUT)
@@ -486,7 +486,7 @@ def race(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy, pairs: int)
             found, successes = records[f"p{pair}"], 1 if if_exists == "fail" else 2
             observed = {
                 "pairs": True,
-                "raced": proxy.raced[pair] > 1,
+                "raced": proxy.sent[pair] > 1,
                 "duplicated": len(found) > 1,
                 "wrong": not found or not set(returned) <= set(found) or len(returned) > successes,
                 "undecided": len(returned) < successes,
@@ -499,7 +499,7 @@ def race(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy, pairs: int)
                 ]
                 print(f"{tasks} returned {returned}; sandbox has {found}.", *logs, sep="\n", file=sys.stderr)
     names = [field.name for field in fields(Races)][1:]
-    return [Races(if_exists, *(count[name] for name in names)) for if_exists, count in counts.items()]
+    return [Races(if_exists, *(counts[if_exists][name] for name in names)) for if_exists in RACE_IF_EXISTS]
 
 
 def lose_responses(
