@@ -66,12 +66,12 @@ PARTIAL_RESPONSE = "processed, partial response"
 RESPONSE_RECEIVED = "response received, id not stored"
 STORING_ID = "while the id is stored, or after"
 ANY_TIME = "any time"
-LATE_KILLED = "sent, processed just before the floor"
+LATE_KILLED = "sent, processed long after the worker's death"
 LATE_DROPPED = "not killed: connection dropped, processed late"
 LATE_TIMED_OUT = "not killed: timed out, processed late"
 LATE_RETRY_KILLED = "connection dropped, retry killed, processed late"
 
-#: When workers are killed, and creates that are processed late.
+#: When workers are killed, and which creates are processed late.
 KILL_POINTS = (
     BEFORE_INTENT,
     INTENT_STORED,
@@ -360,7 +360,7 @@ class Result:
         yield f"## Airflow {self.version}, in {self.seconds:.0f} s"
         if self.kills:
             yield ""
-            yield "| killed | tasks | retried | retried before it was processed | two records | no record |"
+            yield "| what happened | tasks | retried | retried before it was processed | two records | no record |"
             yield "| --- | --- | --- | --- | --- | --- |"
             yield from _rows(self.kills)
             _, *counts = zip(*map(astuple, self.kills), strict=True)

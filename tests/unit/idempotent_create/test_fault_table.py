@@ -453,14 +453,15 @@ def test_create_that_was_not_processed_never_returns_the_same_appointment_that_w
     # The appointment was cancelled just before, which only equal clocks and immediate retries can tell.
     monkeypatch.setattr(matching, "CLOCK_SKEW_SECONDS", 0.0)
     task = TaskInstance(has_store, Task(retry_delay=datetime.timedelta()))
-    cancelled = service.connect(service.url).appointments.create(ATTRIBUTES["appointment"])["id"]
+    attributes: Any = ATTRIBUTES["appointment"]
+    cancelled = service.connect(service.url).appointments.create(attributes)["id"]
     sandbox.set_state(cancelled, "cancelled")
 
     tries = []
     with FaultProxy(service.url, fault, "POST") as proxy:
         service.connect(proxy.url)
         for start_next in (task.retry, task.clear, task.clear):
-            operator = CREATE["appointment"](task_id="create", attributes=ATTRIBUTES["appointment"])
+            operator = CREATE["appointment"](task_id="create", attributes=attributes)
             try:
                 assert operator.execute(task.context) != cancelled
                 tries.append("created")
