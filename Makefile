@@ -91,7 +91,7 @@ bench: environment environment-2 ## run all benchmarks against the HTTP provider
 	@$(VENV)/bin/python benchmarks/calls.py
 	@$(VENV)/bin/python benchmarks/imports.py
 	@$(MAKE) --no-print-directory bench-waits
-	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 30 --lost 20'
+	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 26 --pairs 4 --lost 20'
 
 check: environment docs ## check lint, format, spelling, types and the documentation
 	@$(VENV)/bin/ruff check

@@ -65,8 +65,10 @@ CREATE_FLOOR_SECONDS = 300.0
 LOOKUP_DELAYS_SECONDS = (0.0, 1.0, 3.0)
 #: Seconds between further look-ups, if no later try will make them.
 LOOKUP_INTERVAL_SECONDS = 30.0
-#: Seconds that the first of two simultaneous creates waits for the second to withdraw its record.
+#: Seconds between the checks of the first of two simultaneous creates for the second to withdraw its record.
 RACE_SECONDS = 5.0
+#: How often it checks before it withdraws its own record instead.
+RACE_CHECKS_MAX = 6
 #: How often simultaneous creates may withdraw all their records and start again.
 RACE_ROUNDS_MAX = 3
 
@@ -245,7 +247,12 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _delete(self, record_id: str) -> None:
         plural_paths = self.transport.settings.plural_paths
-        self.transport.send(delete_request(self.resource, record_id, plural_paths=plural_paths))
+        try:
+            self.transport.send(delete_request(self.resource, record_id, plural_paths=plural_paths))
+        except WebcamconsultNotFoundError:
+            # An earlier attempt has deleted the record and lost the response, or 'plural_paths' is wrong.
+            if self._get_if_exists(record_id) is not None:
+                raise
 
     def _create(self, round_number: int = 1) -> RecordT:
         fingerprint = self._fingerprint(self.key)
@@ -284,10 +291,13 @@ class IdempotentCreate(Generic[RecordT]):
     def _accept_response(self, record: RecordT, sent: dict[str, Any], round_number: int) -> RecordT:
         if self.key is not None and not has_natural_key(self.resource, self.key, record):
             return self._resolve_dispute(record, sent)
-        self._verify(record)
         if self.if_exists != "create":
-            return self._settle_race(record, round_number)
-        if "sent_at" in self.earlier and self.key is not None:
+            # The id is stored only after this. A retry must not use this record if there is another one.
+            settled = self._settle_race(record, round_number)
+            if settled["id"] != record["id"]:
+                return settled
+        self._verify(record)
+        if self.if_exists == "create" and "sent_at" in self.earlier and self.key is not None:
             # Duplicates from simultaneous requests cannot be prevented, but they can be reported.
             self._single_match(self._look_up())
         return record
@@ -334,7 +344,9 @@ class IdempotentCreate(Generic[RecordT]):
         first.
         """
         other = self._other_match(own)
-        if other is not None and was_created_before(own, other):
+        checks = 0
+        # A record that stays is that of a task which did not see this one, and will not withdraw it.
+        while other is not None and was_created_before(own, other) and checks < RACE_CHECKS_MAX:
             self.transport.log.info(
                 "Another task created %s %s at the same time as %s. Next check in %.0f s.",
                 self.resource.name,
@@ -343,7 +355,7 @@ class IdempotentCreate(Generic[RecordT]):
                 RACE_SECONDS,
             )
             time.sleep(RACE_SECONDS)
-            # If the other record is still there, its task did not see this one, and will not withdraw it.
+            checks += 1
             other = self._other_match(own)
         if other is None:
             return own
@@ -353,8 +365,9 @@ class IdempotentCreate(Generic[RecordT]):
             other["id"],
             own["id"],
         )
-        self._delete(own["id"])
+        # If the delete fails, a retry looks up both records.
         self.checkpoint.write({})
+        self._delete(own["id"])
         if self._get_if_exists(other["id"]) is not None:
             return self._resolve_existing(other, is_new=True)
         if round_number >= RACE_ROUNDS_MAX:

@@ -1,8 +1,9 @@
 """
 Kill workers of a real Airflow while they create records, lose responses, and count the records that result.
 
-Tasks that create an appointment are killed with SIGKILL at chosen and at random times, and Airflow retries
-them. Then responses are lost, to this provider's operator and to `HttpOperator` of
+Tasks that create an appointment are killed with SIGKILL at chosen and at random times, or their create is
+processed long after they lost the connection, and Airflow retries them. Then pairs of mapped tasks create the
+same record at the same time. Last, responses are lost, to this provider's operator and to `HttpOperator` of
 apache-airflow-providers-http.
 """
 
@@ -12,17 +13,16 @@ import contextlib
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from devtools import ROOT
@@ -30,20 +30,28 @@ from devtools.fault_proxy import FAULTS, ProxiedRequest, Proxy, make_response, t
 from devtools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 DAG_FILE = Path(__file__).parent / "dags" / "chaos.py"
 
 # All in seconds.
 CONNECTION_TIMEOUT = 2.0
 """The connection's `timeout`."""
-CREATE_FLOOR = 3.0
+CREATE_FLOOR = 10.0
 """How long a retry waits for a request that may still be processed, instead of minutes."""
+LOOKUP_DELAYS = (0.0,)
+"""One look-up after a create with an unknown outcome, so that Airflow has to retry the task."""
+LATE_MIN, LATE_MAX = CONNECTION_TIMEOUT + 1, CREATE_FLOOR - 1
+"""When a late create is processed. The floor begins before the create reaches the proxy."""
 CREATE_SPAN = 0.3
 """How long a create usually takes, until its response."""
 STORE_SPAN = 0.1
 """How long a task usually takes to store the id."""
 PROCESSING_DELAY = 0.3
+BARRIER_TIMEOUT = 30.0
+"""How long the proxy holds the first create of a pair until the second arrives."""
+RACE_SPAN = 0.1
+"""How far apart the two are processed then."""
 DEATH_TIMEOUT = 30.0
 ZOMBIE_INTERVAL = 20.0
 """How often Airflow 2 looks for dead tasks: long enough to handle those that it found before."""
@@ -58,8 +66,12 @@ PARTIAL_RESPONSE = "processed, partial response"
 RESPONSE_RECEIVED = "response received, id not stored"
 STORING_ID = "while the id is stored, or after"
 ANY_TIME = "any time"
+LATE_KILLED = "sent, processed long after the worker's death"
+LATE_DROPPED = "not killed: connection dropped, processed late"
+LATE_TIMED_OUT = "not killed: timed out, processed late"
+LATE_RETRY_KILLED = "connection dropped, retry killed, processed late"
 
-#: When workers are killed.
+#: When workers are killed, and which creates are processed late.
 KILL_POINTS = (
     BEFORE_INTENT,
     INTENT_STORED,
@@ -70,7 +82,12 @@ KILL_POINTS = (
     RESPONSE_RECEIVED,
     STORING_ID,
     ANY_TIME,
+    LATE_KILLED,
+    LATE_DROPPED,
+    LATE_TIMED_OUT,
+    LATE_RETRY_KILLED,
 )
+LATE_POINTS = KILL_POINTS[-4:]
 
 #: How responses are lost after the create was processed: names of the proxy's faults.
 RESPONSE_FAULTS = (
@@ -85,10 +102,18 @@ RESPONSE_FAULTS = (
 IF_EXISTS = ("create", "create", "reuse", "update", "fail")
 """The values of `if_exists` that the tasks use in turn. The default is there twice."""
 
+RACE_KINDS = ("clients", "appointments")
+"""What the pairs create in turn."""
+RACE_IF_EXISTS = ("reuse", "update", "fail")
+"""The values of `if_exists` that the pairs use in turn."""
+
 
 class ChaosProxy(Proxy):
     """
     A proxy that kills each task of a plan once, and loses the first response to each other task.
+
+    Of each second pair of tasks that create the same record, it holds the first create until the second
+    arrives.
 
     :param url: URL of the service.
     :param plan: when to kill each task, by the number in its `client_id`.
@@ -101,7 +126,14 @@ class ChaosProxy(Proxy):
         self._other_token = other_token.encode()
         self.killed: Counter[int] = Counter()
         self.lost: Counter[str] = Counter()
+        self.outrun: set[int] = set()
+        """Tasks whose retry started before their create was processed."""
+        self.sent: Counter[int] = Counter()
+        """Number of creates by pair."""
         self._already_lost: set[tuple[str, int]] = set()
+        self._late: set[int] = set()
+        self._pending: set[int] = set()
+        self._both_sent: defaultdict[int, threading.Event] = defaultdict(threading.Event)
         self._workers: dict[int, _Worker] = {}
         self._lock = threading.Lock()
 
@@ -112,8 +144,12 @@ class ChaosProxy(Proxy):
             self._handle_report(request, int(task), stage, int(pid))
         elif request.method == "POST":
             head, _, body = request.read().partition(b"\r\n\r\n")
-            number = int(json.loads(body)["appointment"]["client_id"].removeprefix("c"))
-            if number in self.plan:
+            (attributes,) = json.loads(body).values()
+            name = attributes.get("reference_code") or attributes["client_id"]
+            number = int(name[1:])
+            if name.startswith("p"):
+                self._handle_pair(request, number)
+            elif number in self.plan:
                 self._handle_create(request, number)
             else:
                 self._lose_first_response(request, number, head)
@@ -126,7 +162,10 @@ class ChaosProxy(Proxy):
         if (stage, kill_point) in (("started", BEFORE_INTENT), ("stored", INTENT_STORED)):
             self._kill(number)
             return
-        if stage == "started" and kill_point == ANY_TIME:
+        is_outrun = stage == "started" and number in self._pending
+        if is_outrun:
+            self.outrun.add(number)
+        if (stage == "started" and kill_point == ANY_TIME) or (is_outrun and kill_point == LATE_RETRY_KILLED):
             self._kill_after(random.uniform(0, CREATE_SPAN), number)  # noqa: S311
         request.respond(make_response(200))
 
@@ -150,8 +189,32 @@ class ChaosProxy(Proxy):
         elif kill_point == STORING_ID:
             request.respond(request.forward())
             self._kill_after(random.uniform(0, STORE_SPAN), number)  # noqa: S311
+        elif kill_point in LATE_POINTS and number not in self._late:
+            self._process_late(request, number)
         else:
             request.respond(request.forward())
+
+    def _process_late(self, request: ProxiedRequest, number: int) -> None:
+        self._late.add(number)
+        self._pending.add(number)
+        if self.plan[number] == LATE_KILLED:
+            self._kill(number)
+        elif self.plan[number] != LATE_TIMED_OUT:
+            request.disconnect()
+        time.sleep(random.uniform(LATE_MIN, LATE_MAX))  # noqa: S311
+        request.forward()
+        self._pending.remove(number)
+
+    def _handle_pair(self, request: ProxiedRequest, number: int) -> None:
+        with self._lock:
+            self.sent[number] += 1
+            both_sent = self._both_sent[number]
+        if self.sent[number] > 1:
+            both_sent.set()
+        if is_held(number):
+            both_sent.wait(BARRIER_TIMEOUT)
+            time.sleep(random.uniform(0, RACE_SPAN))  # noqa: S311
+        super().handle(request)
 
     def _lose_first_response(self, request: ProxiedRequest, number: int, head: bytes) -> None:
         whose = "theirs" if self._other_token in head else "ours"
@@ -181,6 +244,11 @@ class ChaosProxy(Proxy):
     def _kill(self, number: int) -> None:
         self._workers[number].kill()
         self.killed[number] += 1
+
+
+def is_held(pair: int) -> bool:
+    """Return whether the creates of a pair wait for each other, as half of them do."""
+    return pair // (len(RACE_KINDS) * len(RACE_IF_EXISTS)) % 2 == 0
 
 
 @dataclass(frozen=True)
@@ -215,7 +283,8 @@ class Kills:
 
     :param kill_point: one of :data:`KILL_POINTS`.
     :param tasks: number of tasks.
-    :param retried: number of tasks that were killed before they ended, so that Airflow retried them.
+    :param retried: number of tasks that Airflow retried, because they were killed in time, or failed.
+    :param outrun: number of tasks whose retry started before their create was processed.
     :param duplicated: number of tasks that created two or more records.
     :param missing: number of tasks that created no record, did not succeed, or returned a different id.
     """
@@ -223,8 +292,30 @@ class Kills:
     kill_point: str
     tasks: int
     retried: int
+    outrun: int
     duplicated: int
     missing: int
+
+
+@dataclass(frozen=True)
+class Races:
+    """
+    The results of the pairs of tasks that created the same record at the same time.
+
+    :param if_exists: `if_exists` of both tasks.
+    :param pairs: number of pairs.
+    :param raced: number of pairs of which both tasks sent a create.
+    :param duplicated: number of pairs that left two or more records.
+    :param wrong: number of pairs that left no record, returned a different id, or both succeeded with "fail".
+    :param undecided: number of pairs of which more tasks failed than the second one with "fail".
+    """
+
+    if_exists: str
+    pairs: int
+    raced: int
+    duplicated: int
+    wrong: int
+    undecided: int
 
 
 @dataclass(frozen=True)
@@ -250,15 +341,18 @@ class Result:
 
     version: str
     kills: list[Kills]
+    races: list[Races]
     losses: list[Losses]
     seconds: float
 
     @property
     def passed(self) -> bool:
-        """Whether this provider's operator left exactly one record for each task."""
+        """Whether this provider's operator left exactly one record for each task, or pair of tasks."""
         ours = self.losses[:1]
-        return not any(kill.duplicated or kill.missing for kill in self.kills) and not any(
-            loss.duplicates or loss.missing for loss in ours
+        return not (
+            any(kill.duplicated or kill.missing for kill in self.kills)
+            or any(race.duplicated or race.wrong for race in self.races)
+            or any(loss.duplicates or loss.missing for loss in ours)
         )
 
     def markdown_lines(self) -> Iterator[str]:
@@ -266,16 +360,16 @@ class Result:
         yield f"## Airflow {self.version}, in {self.seconds:.0f} s"
         if self.kills:
             yield ""
-            yield "| killed | tasks | killed in time, and retried | two records | no record |"
-            yield "| --- | --- | --- | --- | --- |"
-            for kill in self.kills:
-                cells = (kill.kill_point, kill.tasks, kill.retried, kill.duplicated, kill.missing)
-                yield f"| {' | '.join(map(str, cells))} |"
-            sums = [
-                sum(getattr(kill, name) for kill in self.kills)
-                for name in ("tasks", "retried", "duplicated", "missing")
-            ]
-            yield f"| all | {' | '.join(map(str, sums))} |"
+            yield "| what happened | tasks | retried | retried before it was processed | two records | no record |"
+            yield "| --- | --- | --- | --- | --- | --- |"
+            yield from _rows(self.kills)
+            _, *counts = zip(*map(astuple, self.kills), strict=True)
+            yield f"| all | {' | '.join(str(sum(column)) for column in counts)} |"
+        if self.races:
+            yield ""
+            yield "| if_exists | pairs | both sent a create | two records | wrong result | undecided |"
+            yield "| --- | --- | --- | --- | --- | --- |"
+            yield from _rows(self.races)
         if self.losses:
             yield ""
             yield "| operator | responses lost | duplicates | duplicates per 100 lost responses | no record |"
@@ -285,13 +379,21 @@ class Result:
                 yield f"| {loss.operator} | {loss.lost} | {loss.duplicates} | {rate:.0f} | {loss.missing} |"
 
 
-def install_dags(folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequence[int] = ()) -> list[Path]:
+def _rows(results: Iterable[Any]) -> Iterator[str]:
+    for result in results:
+        yield f"| {' | '.join(map(str, astuple(result)))} |"
+
+
+def install_dags(
+    folder: Path, sandbox: Sandbox, proxy: ChaosProxy, pairs: int = 0, lost: Sequence[int] = ()
+) -> list[Path]:
     """
     Copy the DAGs and their plan into a DAGs folder.
 
     :param folder: the DAGs folder.
     :param sandbox: the service, with two organisations.
     :param proxy: the host of the DAGs' connections.
+    :param pairs: number of pairs of tasks that create the same record.
     :param lost: numbers of the tasks whose responses are lost.
     :return: the files.
     """
@@ -300,14 +402,22 @@ def install_dags(folder: Path, sandbox: Sandbox, proxy: ChaosProxy, lost: Sequen
         "token": sandbox.tokens[0],
         "other_token": sandbox.tokens[1],
         "timeout": CONNECTION_TIMEOUT,
+        "pair_timeout": 2 * BARRIER_TIMEOUT,
         "floor": CREATE_FLOOR,
+        "lookup_delays": LOOKUP_DELAYS,
         "if_exists": IF_EXISTS,
         "kills": list(proxy.plan),
+        "races": {kind: _pairs(pairs, kind) for kind in RACE_KINDS},
+        "race_if_exists": RACE_IF_EXISTS,
         "lost": list(lost),
     }
     file = folder / "chaos.json"
     file.write_text(json.dumps(plan))
     return [file, Path(shutil.copy(DAG_FILE, folder))]
+
+
+def _pairs(pairs: int, kind: str) -> list[int]:
+    return [pair for pair in range(pairs) if RACE_KINDS[pair % len(RACE_KINDS)] == kind]
 
 
 def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> list[Kills]:
@@ -322,7 +432,7 @@ def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> 
     run_id = airflow.trigger("chaos_kills")
     airflow.wait("chaos_kills", run_id, RUN_TIMEOUT)
     states = {state.task_id: state for state in airflow.task_states("chaos_kills", run_id)}
-    records = _records_by_number(sandbox, sandbox.tokens[0])
+    records = _ids_by_name(sandbox, "appointments", "client_id")
     kills = []
     for kill_point in KILL_POINTS:
         numbers = [number for number, planned in proxy.plan.items() if planned == kill_point]
@@ -330,7 +440,7 @@ def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> 
             continue
         missing = 0
         for number in numbers:
-            state, found = states[f"create_{number}"], records.get(number, [])
+            state, found = states[f"create_{number}"], records[f"c{number}"]
             returned = airflow.xcom("chaos_kills", run_id, f"create_{number}")
             if state.state != "success" or returned not in found:
                 missing += 1
@@ -341,11 +451,55 @@ def kill_workers(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> 
                 kill_point,
                 len(numbers),
                 sum(states[f"create_{number}"].try_number > 1 for number in numbers),
-                sum(len(records.get(number, [])) > 1 for number in numbers),
+                len(proxy.outrun.intersection(numbers)),
+                sum(len(records[f"c{number}"]) > 1 for number in numbers),
                 missing,
             )
         )
     return kills
+
+
+def race(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy, pairs: int) -> list[Races]:
+    """
+    Run the DAG with pairs of mapped tasks that create the same record, and count the records.
+
+    :param airflow: an Airflow with the DAGs of :func:`install_dags`.
+    :param sandbox: the service.
+    :param proxy: the host of the DAGs' connections.
+    :param pairs: number of pairs.
+    :return: the results for each value of `if_exists`.
+    """
+    run_id = airflow.trigger("chaos_races")
+    airflow.wait("chaos_races", run_id, RUN_TIMEOUT)
+    states = {(task.task_id, task.map_index): task for task in airflow.task_states("chaos_races", run_id)}
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for kind, attribute in zip(RACE_KINDS, ("reference_code", "client_id"), strict=True):
+        records = _ids_by_name(sandbox, kind, attribute)
+        for index, pair in enumerate(_pairs(pairs, kind)):
+            if_exists = RACE_IF_EXISTS[pair % len(RACE_IF_EXISTS)]
+            tasks = [states[f"create_{kind}", 2 * index + second] for second in range(2)]
+            returned = [
+                airflow.xcom("chaos_races", run_id, task.task_id, task.map_index)
+                for task in tasks
+                if task.state == "success"
+            ]
+            found, successes = records[f"p{pair}"], 1 if if_exists == "fail" else 2
+            observed = {
+                "pairs": True,
+                "raced": proxy.sent[pair] > 1,
+                "duplicated": len(found) > 1,
+                "wrong": not found or not set(returned) <= set(found) or len(returned) > successes,
+                "undecided": len(returned) < successes,
+            }
+            counts[if_exists].update(name for name, value in observed.items() if value)
+            if observed["duplicated"] or observed["wrong"] or observed["undecided"]:
+                logs = [
+                    airflow.task_log("chaos_races", run_id, task.task_id, task.map_index, task.try_number)
+                    for task in tasks
+                ]
+                print(f"{tasks} returned {returned}; sandbox has {found}.", *logs, sep="\n", file=sys.stderr)
+    names = [field.name for field in fields(Races)][1:]
+    return [Races(if_exists, *(counts[if_exists][name] for name in names)) for if_exists in RACE_IF_EXISTS]
 
 
 def lose_responses(
@@ -365,20 +519,20 @@ def lose_responses(
     losses = []
     operators = {"ours": "WebcamconsultCreateAppointmentOperator", "theirs": "HttpOperator"}
     for (whose, name), token in zip(operators.items(), sandbox.tokens, strict=True):
-        records = _records_by_number(sandbox, token)
-        found = [len(records.get(number, [])) for number in lost]
+        records = _ids_by_name(sandbox, "appointments", "client_id", token)
+        found = [len(records[f"c{number}"]) for number in lost]
         duplicates = sum(max(0, count - 1) for count in found)
         losses.append(Losses(name, proxy.lost[whose], duplicates, found.count(0)))
     return losses
 
 
-def _records_by_number(sandbox: Sandbox, token: str) -> dict[int, list[str]]:
-    records: dict[int, list[str]] = {}
-    for record in sandbox.records("appointments", token):
-        number = re.fullmatch(r"c(\d+)", record["client_id"] or "")
-        if number:
-            records.setdefault(int(number[1]), []).append(record["id"])
-    return records
+def _ids_by_name(
+    sandbox: Sandbox, kind: str, attribute: str, token: str | None = None
+) -> defaultdict[str | None, list[str]]:
+    ids = defaultdict(list)
+    for record in sandbox.records(kind, token):
+        ids[record[attribute]].append(record["id"])
+    return ids
 
 
 def make_plan(kills: int) -> dict[int, str]:
@@ -390,14 +544,16 @@ def make_plan(kills: int) -> dict[int, str]:
     return {number: KILL_POINTS[number % len(KILL_POINTS)] for number in range(kills)}
 
 
-def run(python: str, kills: int, lost: int) -> Result:
+def run(python: str, kills: int, pairs: int, lost: int) -> Result:
     """
-    Kill workers and lose responses on one Airflow.
+    Kill workers, create in pairs and lose responses on one Airflow.
 
     :param python: interpreter of the virtual environment with that Airflow.
     :param kills: number of tasks to kill.
+    :param pairs: number of pairs of tasks that create the same record, for each value of `if_exists`.
     :param lost: number of responses to lose for each operator.
     """
+    pairs *= len(RACE_IF_EXISTS)
     begin = time.monotonic()
     numbers = range(kills, kills + lost)
     with (
@@ -407,7 +563,7 @@ def run(python: str, kills: int, lost: int) -> Result:
     ):
         dags = Path(home) / "dags"
         dags.mkdir()
-        install_dags(dags, sandbox, proxy, numbers)
+        install_dags(dags, sandbox, proxy, pairs, numbers)
         with LocalAirflow(
             Path(home),
             dags,
@@ -423,5 +579,6 @@ def run(python: str, kills: int, lost: int) -> Result:
             },
         ) as airflow:
             killed = kill_workers(airflow, sandbox, proxy) if kills else []
+            races = race(airflow, sandbox, proxy, pairs) if pairs else []
             losses = lose_responses(airflow, sandbox, proxy, numbers) if lost else []
-            return Result(airflow.version, killed, losses, time.monotonic() - begin)
+            return Result(airflow.version, killed, races, losses, time.monotonic() - begin)

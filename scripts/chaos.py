@@ -1,10 +1,11 @@
 """
 Kill workers of a real Airflow while they create records, lose responses, and count the records that result.
 
-Runs once for each given interpreter, that is, for each version of Airflow. Fails if a killed worker, or a
-lost response to this provider's operator, resulted in two records or none::
+Runs once for each given interpreter, that is, for each version of Airflow. Fails if a killed worker, a create
+that was processed late, two simultaneous creates, or a lost response to this provider's operator resulted in
+two records or none::
 
-    python scripts/chaos.py --kills 135 --lost 100 .venv/bin/python .venv-airflow-2.11/bin/python
+    python scripts/chaos.py --kills 195 --pairs 20 --lost 100 .venv/bin/python .venv-airflow-2.11/bin/python
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ def main() -> int:
     parser.add_argument(
         "pythons", nargs="*", default=[sys.executable], help="interpreters of environments with Airflow"
     )
-    parser.add_argument("--kills", type=int, default=135, help="tasks to kill (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=195, help="tasks to kill (default: %(default)s)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=20,
+        help="pairs of tasks that create the same record, for each if_exists (default: %(default)s)",
+    )
     parser.add_argument(
         "--lost", type=int, default=100, help="responses to lose for each operator (default: %(default)s)"
     )
@@ -30,7 +37,7 @@ def main() -> int:
     arguments = parser.parse_args()
     results = []
     for python in arguments.pythons:
-        result = run(python, arguments.kills, arguments.lost)
+        result = run(python, arguments.kills, arguments.pairs, arguments.lost)
         results.append(result)
         print("\n".join([*result.markdown_lines(), ""]), flush=True)
     if arguments.report:

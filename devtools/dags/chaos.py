@@ -1,5 +1,5 @@
 """
-Tasks that are killed while they create, and tasks whose responses are lost, for `make chaos` and the tests.
+Tasks that are killed while they create, that create in pairs, or whose responses are lost, for `make chaos`.
 
 The plan is in `chaos.json` beside this file.
 """
@@ -15,24 +15,28 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_webcamconsult import idempotent_create, transport
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 
 PLAN: dict[str, Any] = json.loads(Path(__file__).with_name("chaos.json").read_text())
 # The proxy never processes a request later than this.
 idempotent_create.CREATE_FLOOR_SECONDS = PLAN["floor"]
+idempotent_create.LOOKUP_DELAYS_SECONDS = PLAN["lookup_delays"]
 START = datetime.datetime(2030, 1, 1, 9, tzinfo=datetime.timezone.utc)
 
-os.environ["AIRFLOW_CONN_CHAOS"] = json.dumps(
-    {
-        "conn_type": "webcamconsult",
-        "host": PLAN["url"],
-        "password": PLAN["token"],
-        "extra": {"timeout": PLAN["timeout"]},
-    }
-)
+for conn_id, timeout in {"CHAOS": PLAN["timeout"], "CHAOS_PAIRS": PLAN["pair_timeout"]}.items():
+    os.environ[f"AIRFLOW_CONN_{conn_id}"] = json.dumps(
+        {
+            "conn_type": "webcamconsult",
+            "host": PLAN["url"],
+            "password": PLAN["token"],
+            "extra": {"timeout": timeout},
+        }
+    )
 os.environ["AIRFLOW_CONN_CHAOS_HTTP"] = json.dumps({"conn_type": "http", "host": PLAN["url"]})
 
 
@@ -52,10 +56,10 @@ def reporting_encode(body: Any) -> bytes:
 encode = transport.encode  # type: ignore[attr-defined]
 
 
-def consult(number: int) -> dict[str, Any]:
+def consult(number: int, prefix: str = "c") -> dict[str, Any]:
     """Return the attributes of one appointment."""
     start = START + datetime.timedelta(hours=number)
-    return {"user_id": "u1", "client_id": f"c{number}", "date": start.isoformat(), "duration": 30}
+    return {"user_id": "u1", "client_id": f"{prefix}{number}", "date": start.isoformat(), "duration": 30}
 
 
 def reporting_consult(number: int, _context: Any) -> Any:
@@ -67,8 +71,9 @@ def reporting_consult(number: int, _context: Any) -> Any:
 
 # Airflow 2 may find the same dead task several times, and each time uses up a try.
 ARGUMENTS: dict[str, Any] = {"retries": 10, "retry_delay": datetime.timedelta(0)}
-# On Airflow 2, a dead task counts as active until Airflow finds it.
-MAX_ACTIVE_TASKS = 1000
+# Airflow 2 counts a dead task as active until it finds it. Airflow 3 queues all tasks that may be active at
+# once, and retries behind them.
+MAX_ACTIVE_TASKS = 1000 if airflow_version.startswith("2.") else 4
 
 with DAG(
     "chaos_kills", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=MAX_ACTIVE_TASKS
@@ -79,6 +84,29 @@ with DAG(
             attributes=functools.partial(reporting_consult, number),
             if_exists=PLAN["if_exists"][number % len(PLAN["if_exists"])],
             webcamconsult_conn_id="chaos",
+            # A retry starts before the tasks after it.
+            priority_weight=len(PLAN["kills"]) - number,
+        )
+
+with DAG(
+    "chaos_races", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=MAX_ACTIVE_TASKS
+):
+    operators: dict[str, Any] = {
+        "clients": WebcamconsultCreateClientOperator,
+        "appointments": WebcamconsultCreateAppointmentOperator,
+    }
+    for kind, pairs in PLAN["races"].items():
+        if not pairs:
+            continue
+        operators[kind].partial(task_id=f"create_{kind}", webcamconsult_conn_id="chaos_pairs").expand_kwargs(
+            [
+                {
+                    "attributes": {"reference_code": f"p{pair}"} if kind == "clients" else consult(pair, "p"),
+                    "if_exists": PLAN["race_if_exists"][pair % len(PLAN["race_if_exists"])],
+                }
+                for pair in pairs
+                for _ in range(2)
+            ]
         )
 
 if PLAN["lost"]:

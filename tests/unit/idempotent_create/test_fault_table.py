@@ -7,6 +7,7 @@ The run writes the observed results as Markdown to the file that FAULT_TABLE nam
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ import pytest
 import requests
 
 from airflow_provider_webcamconsult import idempotent_create, transport
+from airflow_provider_webcamconsult.api import matching
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
@@ -28,7 +30,7 @@ from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
 from devtools import ROOT
 from devtools.fault_proxy import FAULTS, Fault, FaultProxy
-from tests.unit.idempotent_create.airflow_task import TaskInstance
+from tests.unit.idempotent_create.airflow_task import Task, TaskInstance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,6 +245,9 @@ def tables() -> Iterator[dict[str, Table]]:
     tables = {
         "calls": Table("List, get, update, delete: result, requests sent, records left of one"),
         "creates": Table("Create, by `if_exists`: first try, records; next try, creates sent, records left"),
+        "cancelled": Table(
+            "Create of an appointment that was cancelled before: each try, records left of one"
+        ),
     }
     yield tables
     default = ROOT / ".airflow" / f"fault-table-airflow-{__version__}.md"
@@ -431,3 +436,41 @@ def test_create_matches_table(
     assert (first, next_try, proxy.count("POST")) == (expected.first, expected.next, expected.posts)
     assert left == [second_id]
     assert first_id in (None, second_id)
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS.values() if not fault.processed], ids=lambda fault: fault.name
+)
+@pytest.mark.parametrize("has_store", [True, False], ids=["store", "no store"])
+def test_create_that_was_not_processed_never_returns_the_same_appointment_that_was_cancelled_before(
+    service: Service,
+    sandbox: Sandbox,
+    tables: dict[str, Table],
+    monkeypatch: pytest.MonkeyPatch,
+    has_store: bool,
+    fault: Fault,
+) -> None:
+    # The appointment was cancelled just before, which only equal clocks and immediate retries can tell.
+    monkeypatch.setattr(matching, "CLOCK_SKEW_SECONDS", 0.0)
+    task = TaskInstance(has_store, Task(retry_delay=datetime.timedelta()))
+    attributes: Any = ATTRIBUTES["appointment"]
+    cancelled = service.connect(service.url).appointments.create(attributes)["id"]
+    sandbox.set_state(cancelled, "cancelled")
+
+    tries = []
+    with FaultProxy(service.url, fault, "POST") as proxy:
+        service.connect(proxy.url)
+        for start_next in (task.retry, task.clear, task.clear):
+            operator = CREATE["appointment"](task_id="create", attributes=attributes)
+            try:
+                assert operator.execute(task.context) != cancelled
+                tries.append("created")
+            except WebcamconsultError as error:
+                tries.append(_name(error))
+            proxy.heal()
+            start_next()
+    left = len(service.records("appointment"))
+
+    column = "store" if has_store else "no store"
+    tables["cancelled"].add(column, fault, "appointment", f"{', '.join(tries)}, {left}")
+    assert left == 1 + ("created" in tries)

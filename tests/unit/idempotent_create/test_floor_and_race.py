@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
-from airflow_provider_webcamconsult import idempotent_create
+from airflow_provider_webcamconsult import idempotent_create, transport
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
@@ -21,7 +22,7 @@ from airflow_provider_webcamconsult.exceptions import (
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
-from devtools.fault_proxy import Proxy
+from devtools.fault_proxy import Proxy, make_response
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
@@ -269,6 +270,99 @@ def test_task_whose_own_record_cannot_be_withdrawn_names_both(serve: Serve, conn
     hook = connect(server.url)
     with pytest.raises((WebcamconsultConflictError, WebcamconsultValidationError)):
         hook.clients.create(CLIENT, if_exists="reuse")
+
+
+class SecondOfTwo(Proxy):
+    """Has another task create the same client just before, and fails all requests of one method after it."""
+
+    def __init__(self, url: str, token: str, failing: str) -> None:
+        super().__init__(url)
+        self.token = token
+        self.failing: str | None = failing
+        self.other: Any = None
+
+    def handle(self, request: ProxiedRequest) -> None:
+        if request.method == "POST" and self.other is None:
+            self.other = requests.post(
+                f"http://{self.service[0]}:{self.service[1]}/clients.json",
+                json={"client": CLIENT},
+                headers={"Authorization": f"Token token={self.token}"},
+                timeout=10,
+            ).json()["client"]["id"]
+        if self.other is not None and request.method == self.failing:
+            request.read()
+            request.respond(make_response(503))
+        else:
+            super().handle(request)
+
+
+@pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
+@pytest.mark.parametrize("failing", ["GET", "DELETE"])
+@pytest.mark.parametrize("has_store", [True, False], ids=["store", "no store"])
+def test_retry_of_a_simultaneous_create_that_was_not_settled_never_keeps_a_second_record(
+    service: Service,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    has_store: bool,
+    failing: str,
+    if_exists: Any,
+) -> None:
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
+    floor(monkeypatch, 0.5)
+    task = TaskInstance(has_store)
+    operator = WebcamconsultCreateClientOperator(task_id="create", attributes=CLIENT, if_exists=if_exists)
+    with SecondOfTwo(service.url, service.token, failing) as proxy:
+        connect(proxy.url, service.token)
+        with pytest.raises(WebcamconsultError):
+            operator.execute(task.context)
+        proxy.failing = None
+        task.retry()
+        with pytest.raises(WebcamconsultConflictError) as raised:
+            operator.execute(task.context)
+    left = [record["id"] for record in service.records("clients")]
+    assert sorted(raised.value.ids) == sorted(left)
+
+
+def test_lost_response_to_the_withdrawal_of_a_second_record_is_no_error(
+    service: Service, connect: Connect
+) -> None:
+    class LostDelete(SecondOfTwo):
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "DELETE" and self.count("DELETE") == 1:
+                request.forward()
+            else:
+                super().handle(request)
+
+    with LostDelete(service.url, service.token, failing="none") as proxy:
+        reused = connect(proxy.url, service.token).clients.create(CLIENT, if_exists="reuse")
+        assert proxy.count("DELETE") == 2
+    assert reused["id"] == proxy.other
+    assert [record["id"] for record in service.records("clients")] == [proxy.other]
+
+
+@pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
+def test_simultaneous_creates_return_the_record_that_is_left_although_the_withdrawal_is_slow(
+    service: Service, connect: Connect, if_exists: Any
+) -> None:
+    both_sent = threading.Barrier(2)
+
+    class SlowDelete(Proxy):
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST":
+                response = request.forward()
+                both_sent.wait(10)
+                request.respond(response)
+            else:
+                if request.method == "DELETE":
+                    time.sleep(2 * idempotent_create.RACE_SECONDS)
+                super().handle(request)
+
+    with SlowDelete(service.url) as proxy:
+        connect(proxy.url, service.token)
+        results = race(2, creating(CLIENT, if_exists))
+    (left,) = [record["id"] for record in service.records("clients")]
+    ids = [result for result in results if isinstance(result, str)]
+    assert ids == [left] * (1 if if_exists == "fail" else 2)
 
 
 def test_create_without_a_look_up_makes_one_request(hook: WebcamconsultHook, service: Service) -> None:
