@@ -19,7 +19,8 @@ from airflow_provider_webcamconsult.exceptions import (
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    # Without a small size, most draws have too many leaves, and are thrown away.
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
     max_leaves=4,
 )
 RECORDS = st.builds(
