@@ -172,11 +172,15 @@ def test_each_wait_ends_once_on_its_first_try(many_waits: ManyWaits) -> None:
 
 def test_log_shows_one_end_for_each_wait(many_waits: ManyWaits) -> None:
     not_once = []
+    # A triggerer that is killed between a log line and its event leaves the line; the next one repeats it.
+    ended_during_kill = {*many_waits.parts[0]}
     for task in many_waits.airflow.task_states("many_waits", many_waits.run_id):
         if task.task_id in TASK_IDS and task.state == "success":
             log = many_waits.log(task.task_id, task.map_index)
-            if log.count("is in state 'finished'.") != 1:
-                not_once.append((task.task_id, task.map_index, log))
+            appointment_id = next(id for id in many_waits.appointments if id in log)
+            ends = log.count("is in state 'finished'.")
+            if ends != 1 and not (ends == 2 and appointment_id in ended_during_kill):
+                not_once.append((task.task_id, task.map_index, ends, log))
     assert not_once == []
 
 

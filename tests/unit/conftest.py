@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import socketserver
 import ssl
 import sys
@@ -259,6 +260,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
 
     # Only the delay is shorter; the retries are the same.
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.001)
+    # urllib3 loads the machine's certificates for each TLS connection, which takes longer than the handshake.
+    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
 
     def connect(host: str, token: str = TOKEN, **extra: Any) -> WebcamconsultHook:
         connection = {"conn_type": "webcamconsult", "host": host, "password": token, "extra": extra}

@@ -45,6 +45,9 @@ class Output(ResolveMixin):
     def resolve(self, context: Any, **_options: Any) -> Any:
         return self.returned
 
+    def __repr__(self) -> str:
+        return f"Output({self.returned})"
+
 
 def client(attributes: Any, **arguments: Any) -> Any:
     return WebcamconsultCreateClientOperator(task_id="task", attributes=attributes, **arguments)
@@ -185,7 +188,9 @@ class Plain:
 
 
 @pytest.mark.parametrize(
-    "value", [Plain(), [Plain()], {"a": Plain()}, {"b": {"x", "y"}}, (Plain, Plain()), print], ids=str
+    "value",
+    [Plain(), [Plain()], {"a": Plain()}, {"b": {"x", "y"}}, (Plain, Plain()), print],
+    ids=["object", "in a list", "in a dict", "set in a dict", "class and object", "function"],
 )
 def test_what_is_stored_has_no_memory_address(value: Any) -> None:
     shown = json.dumps(serialize_template_field(consult(client_id=value).attributes, "attributes"))

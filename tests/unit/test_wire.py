@@ -184,7 +184,7 @@ class TestInformationalResponses:
 
         def answer(connection: socket.socket, _head: str) -> None:
             connection.sendall(informational)
-            time.sleep(0.2)
+            time.sleep(0.02)
             connection.sendall(response(last_name=next(names)))
 
         server = serve_raw(answer, tls=tls)
@@ -194,12 +194,12 @@ class TestInformationalResponses:
         assert len(server.heads) == 3
 
     def test_are_skipped_for_creates_of_the_hook(self, connect: Connect, serve_raw: ServeRaw) -> None:
-        server = serve_raw(in_parts(EARLY_HINTS, response(), pause=0.4))
+        server = serve_raw(in_parts(EARLY_HINTS, response(), pause=0.02))
         assert connect(server.url).clients.create({"last_name": "Alders"})["id"] == ID
 
     @both_methods
     def test_are_skipped_by_the_session(self, method: str, connect: Connect, serve_raw: ServeRaw) -> None:
-        server = serve_raw(in_parts(EARLY_HINTS, response(), pause=0.1))
+        server = serve_raw(in_parts(EARLY_HINTS, response(), pause=0.02))
         assert connect(server.url).get_conn().request(method, f"{server.url}/x.json").status_code == 200
 
     @pytest.mark.parametrize(
@@ -278,16 +278,16 @@ class TestDeadline:
         serve_raw: ServeRaw,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(transport, "RESPONSE_DEADLINE_SECONDS", 0.6)
+        monkeypatch.setattr(transport, "RESPONSE_DEADLINE_SECONDS", 0.4)
         server = serve_raw(in_drips(head, drip), tls=tls)
         threads = threading.active_count()
         began = time.monotonic()
         raised = fail(method, connect(server.url, retries=0, timeout=0.3, insecure=tls))
-        assert 0.5 < time.monotonic() - began < 1.5
+        assert 0.35 < time.monotonic() - began < 1.5
         assert threading.active_count() <= threads + 1  # the server's
         expected = WebcamconsultUnknownOutcomeError if method == "POST" else WebcamconsultConnectionError
         assert type(raised) is expected
-        assert "the response was not complete within 0.6 s" in str(raised)
+        assert "the response was not complete within 0.4 s" in str(raised)
 
     @pytest.mark.parametrize(("head", "drip"), DRIPS.values(), ids=DRIPS.keys())
     def test_of_one_request_is_its_timeout(
@@ -334,7 +334,7 @@ def endlessly(head: bytes, piece: bytes) -> Callable[[socket.socket, str], None]
     return in_drips(head, piece, pause=0)
 
 
-def bomb(encodings: str, size: int = 64 * LIMIT) -> bytes:
+def bomb(encodings: str, size: int = 16 * LIMIT) -> bytes:
     body = bytes(size)
     for encoding in encodings.split(", "):
         body = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
@@ -413,7 +413,7 @@ class TestSizeLimit:
         import tracemalloc
 
         monkeypatch.setattr(transport, "RESPONSE_MAX_BYTES", 16 * LIMIT)
-        hook = connect(serve_raw(in_parts(bomb("gzip", 1024 * LIMIT))).url, retries=0)
+        hook = connect(serve_raw(in_parts(bomb("gzip", 128 * LIMIT))).url, retries=0)
         hook.transport.new_session()
         tracemalloc.start()
         try:

@@ -139,6 +139,9 @@ class NoTruth:
     def __bool__(self) -> bool:
         raise TypeError("boolean value of NA is ambiguous")
 
+    def __repr__(self) -> str:
+        return "NoTruth()"
+
 
 @pytest.mark.parametrize("value", [NoTruth(), [], {}, b"abc", 5, 1.5, True, object()], ids=type)
 def test_an_id_of_another_type_is_rejected(value: Any) -> None:
@@ -270,6 +273,9 @@ class Lazy(Sequence[Any]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"Lazy{self.items}"
 
 
 class Colour(str, enum.Enum):

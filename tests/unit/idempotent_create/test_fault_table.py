@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-import requests
 
 from airflow_provider_webcamconsult import idempotent_create, transport
 from airflow_provider_webcamconsult.api import matching
@@ -263,7 +262,7 @@ def tables() -> Iterator[dict[str, Table]]:
 def sandbox() -> Iterator[Sandbox]:
     logger = logging.getLogger("airflow_provider_webcamconsult.sandbox")
     logger.setLevel(logging.WARNING)  # do not log thousands of requests
-    with Sandbox() as sandbox:
+    with Sandbox(tokens=[f"organisation-{number}" for number in range(2000)]) as sandbox:
         yield sandbox
     logger.setLevel(logging.NOTSET)
 
@@ -281,48 +280,41 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Service:
     """
-    The service behind the proxy.
+    The service behind the proxy, with an organisation for each case.
 
     :param sandbox: the sandbox that acts as the service.
+    :param token: the organisation's API token.
     :param monkeypatch: sets the connection.
     """
 
-    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, sandbox: Sandbox, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.url = sandbox.url
         self._sandbox = sandbox
+        self._token = token
         self._monkeypatch = monkeypatch
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        return self._sandbox.records(f"{kind}s")
-
-    def empty(self) -> None:
-        """
-        Delete all records.
-
-        One organisation per case would be slower: Airflow searches all logs for every token it knows.
-        """
-        for kind, detail in {"user": "users", "client": "client", "appointment": "appointment"}.items():
-            for record in self.records(kind):
-                headers = {"Authorization": f"Token token={self._sandbox.token}"}
-                url = f"{self.url}/{detail}/{record['id']}.json"
-                requests.delete(url, headers=headers, timeout=TIMEOUT_SECONDS).raise_for_status()
+        return self._sandbox.records(f"{kind}s", self._token)
 
     def connect(self, url: str, timeout: float = TIMEOUT_SECONDS) -> WebcamconsultHook:
         connection = {
             "conn_type": "webcamconsult",
             "host": url,
-            "password": self._sandbox.token,
+            "password": self._token,
             "extra": {"timeout": timeout},
         }
         self._monkeypatch.setenv("AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT", json.dumps(connection))
         return WebcamconsultHook()
 
 
+@pytest.fixture(scope="module")
+def _unused_tokens(sandbox: Sandbox) -> Iterator[str]:
+    return iter(sandbox.tokens)
+
+
 @pytest.fixture
-def service(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    service = Service(sandbox, monkeypatch)
-    yield service
-    service.empty()
+def service(sandbox: Sandbox, _unused_tokens: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> Service:
+    return Service(sandbox, next(_unused_tokens), monkeypatch)
 
 
 def _timeout(fault: Fault) -> float:

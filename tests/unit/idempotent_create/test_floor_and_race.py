@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00.000+01:00", "duration": 30}
 CLIENT: Any = {"reference_code": "DL-1", "last_name": "Alders"}
-PAIRS = 50
+PAIRS = 25
 PAIRS_AT_ONCE = 5
 
 

@@ -49,7 +49,8 @@ def test_sandbox_stops_with_idle_and_stalled_connections(access: type[Api]) -> N
         stalled = socket.create_connection(("127.0.0.1", port))
         stalled.sendall(b"POST /users.json HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         untouched = socket.create_connection(("127.0.0.1", port))
-    assert set(threading.enumerate()) == threads
+    # Threads of earlier tests may have ended meanwhile.
+    assert set(threading.enumerate()) <= threads
     with Sandbox(port=port):
         pass
     for connection in (stalled, untouched):
