@@ -360,7 +360,7 @@ class Result:
         yield f"## Airflow {self.version}, in {self.seconds:.0f} s"
         if self.kills:
             yield ""
-            yield "| what happened | tasks | retried | retried before it was processed | two records | no record |"
+            yield "| what happened | tasks | retried | retried before processed | two records | no record |"
             yield "| --- | --- | --- | --- | --- | --- |"
             yield from _rows(self.kills)
             _, *counts = zip(*map(astuple, self.kills), strict=True)
