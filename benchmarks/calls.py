@@ -2,9 +2,10 @@
 Benchmark calls against the HTTP provider's hook and plain requests.
 
 Three callers read one record and a list of 100,000: this provider's hook, ``HttpHook.run``, and one
-``requests.Session``, over HTTP and over TLS. The service is a separate process that responds from memory. The
-callers take turns, so that changes in the machine's speed affect all of them. Each list is read in a separate
-process, to measure its peak memory::
+``requests.Session``, over HTTP and over TLS. A fourth iterates over the list with this provider's hook and
+keeps only the states. The service is a separate process that responds from memory. The callers take turns, so
+that changes in the machine's speed affect all of them. Each list is read in a separate process, to measure
+its peak memory::
 
     python benchmarks/calls.py
 """
@@ -39,6 +40,8 @@ OURS = "WebcamconsultHook"
 THEIRS = "HttpHook.run"
 BARE = "requests.Session"
 CALLERS = (OURS, THEIRS, BARE)
+ITERATING = "WebcamconsultHook, iterate()"
+LIST_CALLERS = (ITERATING, *CALLERS)
 
 TOKEN = "of-the-benchmark"  # noqa: S105
 ID = "1234567890abcdef12345678"
@@ -164,13 +167,17 @@ def reads(caller: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """
     Return two functions that read one record and the list. Both return parsed values.
 
-    :param caller: one of :data:`CALLERS`.
+    :param caller: one of :data:`LIST_CALLERS`.
     """
-    if caller == OURS:
+    if caller in (OURS, ITERATING):
         from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
         ours = WebcamconsultHook()
-        return lambda: ours.clients.get(ID), ours.appointments.list
+
+        def iterate() -> list[str]:
+            return [appointment["state"] for appointment in ours.appointments.iterate()]
+
+        return lambda: ours.clients.get(ID), iterate if caller == ITERATING else ours.appointments.list
     if caller == THEIRS:
         from airflow.providers.http.hooks.http import HttpHook
 
@@ -195,7 +202,7 @@ def measure_list(caller: str) -> None:
     """
     Read the list, and print the seconds and bytes that it took, and its length. Run in a separate process.
 
-    :param caller: one of :data:`CALLERS`.
+    :param caller: one of :data:`LIST_CALLERS`.
     """
     read_record, read_list = reads(caller)
     read_record()
@@ -251,11 +258,11 @@ def lists(appointments: int) -> Iterator[str]:
 
     :param appointments: length of the list.
     """
-    seconds: dict[str, list[float]] = {caller: [] for caller in CALLERS}
-    peaks: dict[str, list[float]] = {caller: [] for caller in CALLERS}
+    seconds: dict[str, list[float]] = {caller: [] for caller in LIST_CALLERS}
+    peaks: dict[str, list[float]] = {caller: [] for caller in LIST_CALLERS}
     with LocalService(appointments):
         for _ in range(LIST_RUNS):
-            for caller in CALLERS:
+            for caller in LIST_CALLERS:
                 command = [sys.executable, __file__, "--list-by", caller]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
                 duration, peak, count = json.loads(done.stdout.splitlines()[-1])
@@ -263,7 +270,7 @@ def lists(appointments: int) -> Iterator[str]:
                     raise RuntimeError(f"{caller} returned {count} of {appointments} appointments.")
                 seconds[caller].append(duration)
                 peaks[caller].append(peak)
-    for caller in CALLERS:
+    for caller in LIST_CALLERS:
         yield _row(
             f"`{caller}`",
             f"{statistics.median(seconds[caller]):.2f}",
@@ -291,7 +298,7 @@ def main() -> None:
     parser.add_argument(
         "--appointments", type=int, default=100_000, help="length of the list (default: 100000)"
     )
-    parser.add_argument("--list-by", choices=CALLERS, help=argparse.SUPPRESS)
+    parser.add_argument("--list-by", choices=LIST_CALLERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     # Keeps the callers' log lines out of the measurement.
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"

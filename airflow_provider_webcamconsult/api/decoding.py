@@ -88,21 +88,24 @@ def _decoder(type_: Any) -> Callable[[Any], Any]:
     return decode_or_none
 
 
-def id_of(resource: Resource[Any, Any], item: Any) -> str | None:
+def id_of(resource: Resource[Any, Any], item: dict[str, Any]) -> str | None:
     """
     Return the id of a record.
 
     :param resource: the kind of record.
-    :param item: the decoded JSON.
-    :return: the id; None if the item is not a record.
+    :param item: the decoded JSON object.
+    :return: the id; None if there is no valid one.
     """
-    if not isinstance(item, dict):
-        return None
     record_id = item.get("id")
     if "id" not in item:
         names = (alias for alias, name in resource.aliases.items() if name == "id")
         record_id = next((item[alias] for alias in names if alias in item), None)
-    return record_id if isinstance(record_id, str) and _ID.fullmatch(record_id) else None
+    if not isinstance(record_id, str):
+        return None
+    # Faster than the pattern, for thousands of records.
+    if record_id.isalnum() and record_id.isascii() and len(record_id) <= ID_MAX_LENGTH:
+        return record_id
+    return record_id if _ID.fullmatch(record_id) else None
 
 
 def to_record(resource: Resource[Any, Any], item: Any) -> Record | None:
@@ -113,11 +116,11 @@ def to_record(resource: Resource[Any, Any], item: Any) -> Record | None:
     :param item: the decoded JSON, which is changed.
     :return: the record; None if the item is not a record, or is nested too deeply.
     """
-    if id_of(resource, item) is None:
+    if not isinstance(item, dict) or id_of(resource, item) is None:
         return None
     try:
         # The record is inside of an object or an array.
-        remove_credentials(resource.credentials, item, max_depth=JSON_MAX_DEPTH - 1)
+        remove_credentials(resource.credentials, item, JSON_MAX_DEPTH - 1)
     except ValueError:
         return None
     for alias, name in resource.aliases.items():

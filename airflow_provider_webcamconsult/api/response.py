@@ -290,8 +290,9 @@ def _iterate_records(request: Request, items: Iterable[msgspec.Raw], status_code
     decode = record_decoder(resource, None if request.fields is None else frozenset({"id", *request.fields}))
     for position, item in enumerate(items, 1):
         if only is not None:
-            record_id = id_of(resource, decode_id(item))
-            if record_id is not None and record_id not in only:
+            identified = decode_id(item)
+            record_id = identified and id_of(resource, identified)
+            if record_id and record_id not in only:
                 continue
         record = to_record(resource, decode(item))
         if record is not None:

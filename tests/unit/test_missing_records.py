@@ -106,6 +106,20 @@ def test_an_id_is_compared_exactly(connect: Connect, serve: Serve) -> None:
         connect(serve(GONE, {"body": [{"id": ID.upper()}]}).url).clients.delete(ID)
 
 
+@pytest.mark.parametrize("malformed", [None, {}, {"id": None}, {"id": f"{ID} "}], ids=str)
+def test_a_malformed_record_may_be_the_missing_one(malformed: Any, connect: Connect, serve: Serve) -> None:
+    server = serve(GONE, {"body": [{"id": OTHER_ID}, malformed]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultResponseError, match="record 2 of the list"):
+        delete(ID, ignore_if_missing=True).execute(SECOND_TRY)
+
+
+def test_a_malformed_record_with_another_id_is_not_the_missing_one(connect: Connect, serve: Serve) -> None:
+    body = f'[{{"id": "{OTHER_ID}", "last_name": 1e400}}]'
+    connect(serve(GONE, {"body": body}).url)
+    delete(ID).execute(SECOND_TRY)
+
+
 def test_a_delete_that_succeeds_needs_no_list(connect: Connect, service: Service) -> None:
     hook = connect(service.url, service.token)
     client_id = hook.clients.create({"last_name": "Alders"})["id"]

@@ -114,11 +114,11 @@ def test_credentials_are_removed_down_to_the_deepest_level() -> None:
     value: object = {"token": "s3cret", "kept": 1}
     for _ in range(JSON_MAX_DEPTH - 1):
         value = [value]
-    remove_credentials(["token"], value, max_depth=JSON_MAX_DEPTH)
+    remove_credentials(["token"], value, JSON_MAX_DEPTH)
     assert "s3cret" not in repr(value)
     assert "kept" in repr(value)
     with pytest.raises(ValueError, match="nested too deeply"):
-        remove_credentials(["token"], [value], max_depth=JSON_MAX_DEPTH)
+        remove_credentials(["token"], [value], JSON_MAX_DEPTH)
 
 
 def test_the_limit_is_below_that_of_python() -> None:

@@ -18,6 +18,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultNonRetryableError,
     WebcamconsultNotFoundError,
     WebcamconsultRateLimitError,
+    WebcamconsultResponseError,
     WebcamconsultServerError,
     WebcamconsultUnknownOutcomeError,
 )
@@ -524,6 +525,31 @@ def test_retry_finds_record_when_first_lookups_failed(
     connect(service.url, service.token)
     task.retry()
     assert ids(service) == [create(task, CONSULT)]
+
+
+@with_lookup
+def test_lookup_that_meets_a_malformed_record_sends_no_create(
+    if_exists: Any, connect: Connect, serve: Serve, task: TaskInstance
+) -> None:
+    # It may be the record that the look-up is for.
+    server = serve({"body": [{"id": None}]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultResponseError, match="record 1 of the list"):
+        create(task, CONSULT, if_exists=if_exists)
+    assert {request.method for request in server.requests} == {"GET"}
+
+
+def test_lookup_that_meets_a_malformed_record_sends_no_second_create(
+    connect: Connect, serve: Serve, task: TaskInstance
+) -> None:
+    server = serve({"cut": "after the request"}, {"body": [{"id": None}]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultUnknownOutcomeError):
+        create(task, CONSULT)
+    task.retry()
+    with pytest.raises(WebcamconsultResponseError, match="record 1 of the list"):
+        create(task, CONSULT)
+    assert [request.method for request in server.requests].count("POST") == 1
 
 
 def test_late_first_create_is_reported_as_conflict(

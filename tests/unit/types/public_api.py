@@ -68,6 +68,8 @@ def hook() -> None:
     webcamconsult = WebcamconsultHook("webcamconsult_default")
     for client in webcamconsult.clients.list():
         webcamconsult.clients.update(client["id"], {"reference_code": f"DL-{client['id']}"})
+    durations = [appointment.get("duration") or 0 for appointment in webcamconsult.appointments.iterate()]
+    print(sum(durations))
     try:
         booked = webcamconsult.appointments.create({"date": "2030-03-01T09:30", "duration": 30})
     except WebcamconsultConflictError as error:
