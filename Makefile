@@ -33,6 +33,10 @@ ui: environment ## run a real Airflow with its UI against the sandbox, until Ctr
 ui-2: environment-2 ## the same with Airflow 2.11
 	@$(VENV)/bin/python scripts/ui.py $(VENV_2)/bin/python
 
+# Half of the tests' time is waits, so two processes use one core. A file's tests run in one process, because they share
+# fixtures and write files. A selection with PYTEST_ARGS runs in one process, where --pdb works.
+PARALLEL := $(if $(PYTEST_ARGS),,--numprocesses 2 --dist loadfile)
+
 # The run on Airflow 2 prints to a file, which is shown at the end.
 UNIT_2_OUTPUT := .airflow/unit-airflow-$(AIRFLOW_2).log
 
@@ -44,12 +48,12 @@ unit: environment environment-2 ## run the unit tests, on both Airflow versions 
 
 unit-3:
 	@echo "== Unit tests on Airflow $(AIRFLOW)"
-	@$(VENV)/bin/python -m pytest -m "not airflow_run" $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -m "not airflow_run" $(PARALLEL) $(PYTEST_ARGS)
 
 unit-2:
 	@mkdir -p $(dir $(UNIT_2_OUTPUT))
 	@echo "== Unit tests on Airflow $(AIRFLOW_2)" >$(UNIT_2_OUTPUT)
-	@$(VENV_2)/bin/python -m pytest -m "not airflow_run" -o cache_dir=.pytest_cache/airflow-2 $(PYTEST_ARGS) \
+	@$(VENV_2)/bin/python -m pytest -m "not airflow_run" -o cache_dir=.pytest_cache/airflow-2 $(PARALLEL) $(PYTEST_ARGS) \
 		>>$(UNIT_2_OUTPUT) 2>&1
 
 test: environment environment-2 chromium ## run all tests, on both Airflow versions
