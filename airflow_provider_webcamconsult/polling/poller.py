@@ -355,7 +355,7 @@ class Poller:
 
     async def _run(self, lane: _Lane) -> None:
         while True:
-            members = [each for each in self._polled.values() if bool(each.failures) is lane.is_failing]
+            members = self._members(lane).values()
             lane.wakes_at = max(min((each.due for each in members), default=math.inf), self._not_before)
             if lane.wakes_at > self.time():
                 await _wait(lane.changed, min(lane.wakes_at - self.time(), CONNECTION_SECONDS))
@@ -368,16 +368,18 @@ class Poller:
                 other.changed.set()
             await asyncio.sleep(0)  # lets the subscribers that got an update unsubscribe
 
+    def _members(self, lane: _Lane) -> dict[str | None, _Polled]:
+        # The list is polled with the appointments that do not fail, even if its subscribers cannot read it.
+        return {
+            id: each for id, each in self._polled.items() if bool(id and each.failures) is lane.is_failing
+        }
+
     async def _poll(self, lane: _Lane) -> None:
         """Poll the due appointments of a lane once."""
         if not await self._read_connection():
             return
         now = self.time()
-        due = [
-            appointment_id
-            for appointment_id, polled in self._polled.items()
-            if bool(polled.failures) is lane.is_failing and polled.due <= now
-        ]
+        due: list[str | None] = [id for id, each in self._members(lane).items() if each.due <= now]
         if not lane.is_failing and self._should_list(due, now):
             due = await self._poll_list(due)
         for appointment_id in due:
@@ -420,7 +422,8 @@ class Poller:
         self._not_before = now + known.seconds
         for appointment_id, polled in self._polled.items():
             found = known.appointments if appointment_id is None else known.appointments.get(appointment_id)
-            if found is not None and (unreadable := polled.report(found, began)) and not polled.failures:
+            unreadable = None if found is None else polled.report(found, began)
+            if unreadable and (appointment_id is None or not polled.failures):
                 polled.fail(unreadable, now)
         return [appointment_id for appointment_id in due if appointment_id in known.missing]
 
@@ -438,6 +441,8 @@ class Poller:
             delay = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
             known.not_before = max(now, self._not_before) + delay
         if subscribers := self._polled.get(None):
+            if only_list_fails:
+                subscribers.fail(error, now)
             subscribers.not_before = known.not_before
         return [*due] if only_list_fails else []
 

@@ -1,0 +1,141 @@
+"""The poller in virtual time, when errors, responses and subscriptions meet at awkward moments."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_webcamconsult.api.response import Response
+from airflow_provider_webcamconsult.api.states import state_of
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultError,
+    WebcamconsultRequestError,
+    WebcamconsultServerError,
+)
+from airflow_provider_webcamconsult.polling import poller
+from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
+from airflow_provider_webcamconsult.polling.service import Service
+from tests.unit.polling.virtual_time import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+IDS = [f"{number:024x}" for number in range(1, 31)]
+ONE, OTHER = IDS[:2]
+NO_DEADLINE = 1e12
+REQUEST_SECONDS = 0.05
+
+
+@dataclass
+class ScriptedService(Service):
+    """A service that answers each request with what a test sets."""
+
+    webcamconsult_conn_id: str = "scripted"
+    records: dict[str, Any] = field(default_factory=lambda: {id: {"id": id, "state": "idle"} for id in IDS})
+    errors: dict[str | None, WebcamconsultError] = field(default_factory=dict)
+    """By id; None is the list."""
+    seconds: dict[str | None, float] = field(default_factory=dict)
+    requests: list[tuple[float, str | None]] = field(default_factory=list)
+    etags: list[str | None] = field(default_factory=list)
+    reads: int = 0
+    has_changed: bool = True
+    before_answer: Callable[[], None] = lambda: None
+
+    async def read_connection(self) -> bool:
+        self.reads += 1
+        has_changed, self.has_changed = self.has_changed, False
+        return has_changed
+
+    async def get(self, appointment_id: str, etag: str | None) -> Response:
+        record, error = self.records.get(appointment_id), self.errors.get(appointment_id)
+        await self._answer(appointment_id, etag)
+        if error:
+            raise error
+        return Response(record, "etag", 100)
+
+    async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
+        records = [
+            {name: value for name, value in each.items() if name in {"id", *fields}}
+            for id, each in self.records.items()
+            if only is None or id in only
+        ]
+        await self._answer(None, etag)
+        if error := self.errors.get(None):
+            raise error
+        return Response(records, None, 100)
+
+    async def _answer(self, appointment_id: str | None, etag: str | None) -> None:
+        self.requests.append((asyncio.get_running_loop().time(), appointment_id))
+        self.etags.append(etag)
+        await asyncio.sleep(self.seconds.get(appointment_id, REQUEST_SECONDS))
+
+    def times(self, appointment_id: str | None) -> list[float]:
+        return [time for time, id in self.requests if id == appointment_id]
+
+
+@pytest.fixture(autouse=True)
+def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "time", SimpleNamespace(time=lambda: asyncio.get_running_loop().time()))
+    random.seed(1)
+
+
+def add(
+    shared: Poller,
+    appointment_id: str | None,
+    interval: float = 5.0,
+    *,
+    read: Callable[[Any], Any] = state_of,
+    fields: Collection[str] = ("state",),
+) -> Subscription[Any]:
+    return shared.add(Subscription(shared, appointment_id, read, fields, lambda polls: interval))
+
+
+async def updates_of(subscription: Subscription[Any], seconds: float) -> list[Update[Any]]:
+    """Return the updates within some time."""
+    updates: list[Update[Any]] = []
+
+    async def follow() -> None:
+        while update := await subscription.next_update(NO_DEADLINE):
+            updates.append(update)
+
+    task = asyncio.create_task(follow())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    return updates
+
+
+def server_error(status: int = 500) -> WebcamconsultServerError:
+    return WebcamconsultServerError("Failed.", status_code=status)
+
+
+# Pauses
+
+
+def test_list_subscriber_that_cannot_read_the_list_is_polled_with_pauses() -> None:
+    service = ScriptedService()
+
+    def broken(appointments: Any) -> Any:
+        raise ZeroDivisionError
+
+    async def scenario() -> list[Update[Any]]:
+        return await updates_of(add(Poller(service), None, read=broken), 300)
+
+    updates = run(scenario())
+    assert updates
+    assert len(service.requests) <= 300 / 5
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_list_subscriber_is_told_of_a_rejected_list(status: int) -> None:
+    service = ScriptedService()
+    service.errors[None] = WebcamconsultRequestError("No list.", status_code=status)
+
+    async def scenario() -> list[Update[Any]]:
+        return await updates_of(add(Poller(service), None, read=len), 30)
+
+    assert run(scenario())
