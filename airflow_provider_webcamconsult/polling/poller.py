@@ -297,8 +297,17 @@ class Poller:
 
         :param subscription: the subscription.
         """
-        self._polled.setdefault(subscription.appointment_id, _Polled()).subscriptions[subscription] = None
-        self._wake_before(subscription.due)
+        polled = self._polled.setdefault(subscription.appointment_id, _Polled())
+        polled.subscriptions[subscription] = None
+        # The delays after failures follow from the intervals, and this interval can be much shorter.
+        now, interval = self.time(), subscription.interval
+        if polled.failures:
+            delay = policy.failure_delay_seconds(interval, polled.failures, polled.error)
+            polled.not_before = min(polled.not_before, now + delay)
+        if self._failures:
+            delay = policy.failure_delay_seconds(interval, self._failures, self._error)
+            self._not_before = min(self._not_before, now + delay)
+        self._wake_before(max(polled.due, self._not_before))
         return subscription
 
     def remove(self, subscription: Subscription[Any]) -> None:

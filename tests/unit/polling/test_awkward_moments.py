@@ -139,3 +139,36 @@ def test_list_subscriber_is_told_of_a_rejected_list(status: int) -> None:
         return await updates_of(add(Poller(service), None, read=len), 30)
 
     assert run(scenario())
+
+
+# Newcomers
+
+
+def test_newcomer_does_not_wait_for_the_long_interval_of_others_after_a_failure_of_the_service() -> None:
+    service = ScriptedService()
+    service.errors[ONE] = server_error(503)
+
+    async def scenario() -> list[Update[Any]]:
+        shared = Poller(service)
+        add(shared, ONE, 86400.0)
+        await asyncio.sleep(86401)
+        assert service.requests
+        service.errors.clear()
+        return await updates_of(add(shared, OTHER), 100)
+
+    assert [update.value for update in run(scenario())] == ["idle"]
+
+
+def test_newcomer_does_not_wait_for_the_long_interval_of_others_of_a_failing_appointment() -> None:
+    service = ScriptedService()
+    service.errors[ONE] = server_error()
+
+    async def scenario() -> list[Update[Any]]:
+        shared = Poller(service)
+        add(shared, ONE, 86400.0)
+        await asyncio.sleep(86401)
+        assert service.requests
+        service.errors.clear()
+        return await updates_of(add(shared, ONE), 100)
+
+    assert [update.value for update in run(scenario())] == ["idle"]
