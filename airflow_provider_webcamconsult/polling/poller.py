@@ -105,7 +105,8 @@ class Subscription(Generic[T]):
         :param deadline: when to stop waiting, after a last poll, in seconds since the epoch.
         :return: the update; None if the deadline has passed.
         """
-        await _wait(self._has_update, deadline - time.time())
+        if not self._update:
+            await _wait(self._has_update, deadline - time.time())
         if not self._update and not self._is_last_poll and not self._poller.is_failing(self):
             self._is_last_poll = True
             self._poller.poll_now(self)
@@ -130,12 +131,14 @@ class Subscription(Generic[T]):
 
     def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
         """
-        Wake the subscriber with an error.
+        Wake the subscriber with an error, unless it has not received a value yet, or an error that matters more.
 
         :param error: the error.
         :param is_final: whether it ends the wait.
         """
-        self._notify(Update(error=error, is_final=is_final))
+        # A poll reports a value only once, but a final error again if it persists.
+        if self._update is None or (is_final and self._update.error):
+            self._notify(Update(error=error, is_final=is_final))
 
     def _notify(self, update: Update[T]) -> None:
         self._update = update

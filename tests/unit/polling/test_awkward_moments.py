@@ -14,6 +14,7 @@ from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultError,
+    WebcamconsultNotFoundError,
     WebcamconsultRequestError,
     WebcamconsultServerError,
 )
@@ -172,3 +173,45 @@ def test_newcomer_does_not_wait_for_the_long_interval_of_others_of_a_failing_app
         return await updates_of(add(shared, ONE), 100)
 
     assert [update.value for update in run(scenario())] == ["idle"]
+
+
+# Updates
+
+
+def test_error_does_not_replace_a_value_that_was_not_received_yet() -> None:
+    async def scenario() -> Update[Any] | None:
+        subscription = add(Poller(ScriptedService()), ONE)
+        subscription.report("finished", 0.0)
+        subscription.report_error(server_error(), is_final=False)
+        return await subscription.next_update(NO_DEADLINE)
+
+    assert run(scenario()) == Update("finished")
+
+
+def test_error_that_ends_the_wait_is_not_replaced_by_another() -> None:
+    final = WebcamconsultNotFoundError("Gone.", status_code=404)
+
+    async def scenario() -> Update[Any] | None:
+        subscription = add(Poller(ScriptedService()), ONE)
+        subscription.report_error(server_error(), is_final=False)
+        subscription.report_error(final, is_final=True)
+        subscription.report_error(server_error(), is_final=False)
+        return await subscription.next_update(NO_DEADLINE)
+
+    assert run(scenario()) == Update(error=final, is_final=True)
+
+
+def test_update_survives_a_cancelled_call() -> None:
+    async def scenario() -> Update[Any] | None:
+        subscription = add(Poller(ScriptedService()), ONE)
+        call = asyncio.create_task(subscription.next_update(NO_DEADLINE))
+        await asyncio.sleep(0)
+        subscription.report("finished", 0.0)
+        call.cancel()
+        await asyncio.wait([call])
+        began = asyncio.get_running_loop().time()
+        update = await subscription.next_update(NO_DEADLINE)
+        assert asyncio.get_running_loop().time() - began < 1
+        return update
+
+    assert run(scenario()) == Update("finished")
