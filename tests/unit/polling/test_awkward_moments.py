@@ -20,7 +20,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 from airflow_provider_webcamconsult.polling import poller
 from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
-from airflow_provider_webcamconsult.polling.service import Service
+from airflow_provider_webcamconsult.polling.service import Service, _in_daemon_thread
 from tests.unit.polling.virtual_time import run
 
 if TYPE_CHECKING:
@@ -215,3 +215,21 @@ def test_update_survives_a_cancelled_call() -> None:
         return update
 
     assert run(scenario()) == Update("finished")
+
+
+# Threads, and what is left behind
+
+
+@pytest.mark.parametrize("raised", [StopIteration, SystemExit, asyncio.CancelledError, MemoryError])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_every_exception_in_a_thread_ends_the_poll_with_an_error(raised: type[BaseException]) -> None:
+    def fail() -> None:
+        raise raised
+
+    async def scenario() -> None:
+        poll = asyncio.create_task(_in_daemon_thread(fail))
+        await asyncio.wait([poll], timeout=5)
+        assert poll.done()
+        assert isinstance(poll.exception(), Exception)
+
+    asyncio.run(scenario())
