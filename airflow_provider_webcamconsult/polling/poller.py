@@ -105,8 +105,9 @@ class Subscription(Generic[T]):
         :param deadline: when to stop waiting, after a last poll, in seconds since the epoch.
         :return: the update; None if the deadline has passed.
         """
-        if not self._update:
-            await _wait(self._has_update, deadline - time.time())
+        if self._update:  # and the call before was cancelled
+            self._has_update.set()
+        await _wait(self._has_update, deadline - time.time())
         if not self._update and not self._is_last_poll and not self._poller.is_failing(self):
             self._is_last_poll = True
             self._poller.poll_now(self)
@@ -131,7 +132,7 @@ class Subscription(Generic[T]):
 
     def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
         """
-        Wake the subscriber with an error, unless it has not received a value yet, or an error that matters more.
+        Wake the subscriber with an error, unless it has yet to receive an update that matters more.
 
         :param error: the error.
         :param is_final: whether it ends the wait.

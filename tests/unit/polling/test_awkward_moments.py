@@ -212,9 +212,22 @@ def test_update_survives_a_cancelled_call() -> None:
         began = asyncio.get_running_loop().time()
         update = await subscription.next_update(NO_DEADLINE)
         assert asyncio.get_running_loop().time() - began < 1
+        assert not subscription._is_last_poll
         return update
 
     assert run(scenario()) == Update("finished")
+
+
+def test_update_that_was_there_before_the_call_brings_no_last_poll_forward() -> None:
+    service = ScriptedService()
+
+    async def scenario() -> None:
+        subscription = add(Poller(service), ONE, 1000.0)
+        subscription.report("started", 0.0)
+        await subscription.next_update(2000.0)
+        assert not await subscription.next_update(100.0) or service.times(ONE)[0] >= 100
+
+    run(scenario())
 
 
 # Threads, and what is left behind
