@@ -432,7 +432,7 @@ class Poller:
         known.missing = frozenset(filter(None, self._polled)) - known.appointments.keys()
         self._succeed()
         # Lists take at most half of the time, so that the service can handle other requests.
-        self._not_before = now + known.seconds
+        self._not_before = max(self._not_before, now + known.seconds)
         for appointment_id, polled in self._polled.items():
             found = known.appointments if appointment_id is None else known.appointments.get(appointment_id)
             unreadable = None if found is None else polled.report(found, began)
@@ -451,7 +451,8 @@ class Poller:
             self._fail(error, self._polled)
         if only_list_fails or known.failures == policy.LIST_FAILURES_MAX:
             # Later than the next poll of the appointments, which are then polled one by one.
-            delay = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
+            longest = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
+            delay = policy.failure_delay_seconds(longest, 0, error)
             known.not_before = max(now, self._not_before) + delay
         if subscribers := self._polled.get(None):
             if only_list_fails:
@@ -479,7 +480,7 @@ class Poller:
             return True
         if polled.subscriptions:
             polled.fail(error, now)
-        if lane.is_failing or not policy.concerns_service(error):
+        if not policy.concerns_service(error, is_failing=lane.is_failing):
             return True
         self._fail(error, [])
         return False
@@ -503,9 +504,8 @@ class Poller:
         self._failures, self._error = self._failures + 1, error
         if error.status_code == HTTPStatus.UNAUTHORIZED:
             self._connection_expires_at = 0.0  # it may have a new token
-        self._not_before = self.time() + policy.failure_delay_seconds(
-            self._shortest_interval, self._failures, error
-        )
+        delay = policy.failure_delay_seconds(self._shortest_interval, self._failures, error)
+        self._not_before = max(self._not_before, self.time() + delay)
         for appointment_id in self._polled if is_final else concerned:
             self._polled[appointment_id].report_error(error, is_final=is_final)
 

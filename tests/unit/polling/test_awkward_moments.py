@@ -13,8 +13,10 @@ import pytest
 from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultAuthenticationError,
     WebcamconsultError,
     WebcamconsultNotFoundError,
+    WebcamconsultRateLimitError,
     WebcamconsultRequestError,
     WebcamconsultServerError,
 )
@@ -142,6 +144,41 @@ def test_list_subscriber_is_told_of_a_rejected_list(status: int) -> None:
     assert run(scenario())
 
 
+def test_rate_limit_in_the_failing_lane_holds_for_every_request() -> None:
+    service = ScriptedService()
+    service.errors = dict.fromkeys(IDS[:5], server_error())
+
+    async def scenario() -> None:
+        shared = Poller(service)
+        for id in IDS[:5]:
+            add(shared, id)
+        await asyncio.sleep(8)  # now all fail
+        service.requests.clear()
+        service.errors = dict.fromkeys(
+            IDS[:5], WebcamconsultRateLimitError("Slow down.", status_code=429, retry_after=100.0)
+        )
+        await asyncio.sleep(90)
+
+    run(scenario())
+    assert len(service.requests) == 1
+
+
+def test_failed_list_is_not_repeated_before_retry_after() -> None:
+    service = ScriptedService()
+    service.errors[None] = WebcamconsultServerError("Down.", status_code=503, retry_after=110.0)
+
+    async def scenario() -> None:
+        shared = Poller(service)
+        for id in IDS[:20]:
+            add(shared, id)
+        await asyncio.sleep(3600)
+
+    run(scenario())
+    times = service.times(None)
+    assert len(times) > poller.policy.LIST_FAILURES_MAX + 2
+    assert all(later - earlier > 110 for earlier, later in zip(times, times[1:], strict=False))
+
+
 # Newcomers
 
 
@@ -226,6 +263,26 @@ def test_update_that_was_there_before_the_call_brings_no_last_poll_forward() -> 
         subscription.report("started", 0.0)
         await subscription.next_update(2000.0)
         assert not await subscription.next_update(100.0) or service.times(ONE)[0] >= 100
+
+    run(scenario())
+
+
+# The connection
+
+
+def test_failing_wait_reads_the_connection_before_a_second_401_ends_it() -> None:
+    service = ScriptedService()
+    service.errors[ONE] = server_error()
+
+    async def scenario() -> None:
+        shared = Poller(service)
+        subscription = add(shared, ONE)
+        await subscription.next_update(NO_DEADLINE)
+        service.errors[ONE] = WebcamconsultAuthenticationError("Old token.", status_code=401)
+        await subscription.next_update(NO_DEADLINE)
+        service.reads = 0
+        await subscription.next_update(NO_DEADLINE)
+        assert service.reads == 1
 
     run(scenario())
 
