@@ -210,7 +210,7 @@ class _Polled:
 
 @dataclass
 class _List:
-    """What is known of the list; forgotten when the connection changes."""
+    """What is known of the list. A changed connection has a new one, so it also tells old responses from new."""
 
     etag: str | None = None
     only: frozenset[str] | None = frozenset()
@@ -423,7 +423,9 @@ class Poller:
                 only, fields, known.etag if covers and fields <= known.fields else None
             )
         except Exception as error:
-            return self._fail_list(_safe(error), due)
+            return self._fail_list(_safe(error), due) if known is self._list else []
+        if known is not self._list:  # the connection has changed meanwhile
+            return []
         if response.value is not None:
             known.etag, known.only, known.fields = response.etag, only, fields
             known.appointments = {appointment["id"]: appointment for appointment in response.value}
@@ -465,15 +467,18 @@ class Poller:
         polled = self._polled.get(appointment_id)
         if polled is None:  # unsubscribed meanwhile
             return True
-        began = self.time()
+        known, began = self._list, self.time()
         try:
-            response = await self._service.get(appointment_id, polled.etag)
+            response, error = await self._service.get(appointment_id, polled.etag), None
+        except Exception as caught:
+            response, error = None, _safe(caught)
+        if known is not self._list:  # the connection has changed meanwhile
+            return True
+        now = self.time()
+        if response is not None:
             if response.value is not None:
                 polled.etag, polled.response = response.etag, response.value
             error = polled.report(polled.response, began)
-        except Exception as caught:
-            error = _safe(caught)
-        now = self.time()
         if error is None:
             self._single_seconds = now - began
             self._succeed()
@@ -526,7 +531,7 @@ class Poller:
             self._list = _List()
             self._succeed()
             for polled in self._polled.values():
-                polled.etag = None
+                polled.etag = polled.error = None
         return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,7 @@ def test_failed_list_is_not_repeated_before_retry_after() -> None:
     run(scenario())
     times = service.times(None)
     assert len(times) > poller.policy.LIST_FAILURES_MAX + 2
-    assert all(later - earlier > 110 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier > 110 for earlier, later in pairwise(times))
 
 
 # Newcomers
@@ -285,6 +286,46 @@ def test_failing_wait_reads_the_connection_before_a_second_401_ends_it() -> None
         assert service.reads == 1
 
     run(scenario())
+
+
+@pytest.mark.parametrize("has_list", [False, True])
+def test_response_of_the_old_host_is_ignored(has_list: bool) -> None:
+    service = ScriptedService()
+    service.errors[OTHER] = server_error()
+    ids = [ONE, *(IDS[2:14] if has_list else ())]
+
+    async def scenario() -> list[Update[Any]]:
+        shared = Poller(service)
+        add(shared, OTHER)  # the failing lane reads the changed connection
+        subscriptions = [add(shared, id, 40.0) for id in ids]
+        await subscriptions[0].next_update(NO_DEADLINE)
+        service.records[ONE] = {"id": ONE, "state": "state on the old host"}
+        service.seconds = {None: 100.0, ONE: 100.0}
+        service.requests.clear()
+        while not service.times(None if has_list else ONE):
+            await asyncio.sleep(1)
+        service.records[ONE] = {"id": ONE, "state": "state on the new host"}
+        service.has_changed = True
+        service.seconds.clear()
+        service.etags.clear()
+        return await updates_of(subscriptions[0], 300)
+
+    assert [update.value for update in run(scenario())] == ["state on the new host"]
+
+
+def test_404s_of_two_hosts_do_not_end_a_wait() -> None:
+    service = ScriptedService()
+    service.errors[ONE] = WebcamconsultNotFoundError("Gone.", status_code=404)
+
+    async def scenario() -> list[Update[Any]]:
+        shared = Poller(service)
+        subscription = add(shared, ONE, 70.0)
+        await subscription.next_update(NO_DEADLINE)
+        service.has_changed = True
+        return await updates_of(subscription, 200)
+
+    updates = run(scenario())
+    assert [update.is_final for update in updates[:1]] == [False]
 
 
 # Threads, and what is left behind
