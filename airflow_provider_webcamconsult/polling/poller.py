@@ -186,9 +186,11 @@ class _Polled:
         return max(min(1.0, (now - each.polled_at) / each.interval) for each in self.subscriptions)
 
     def report(self, response: Any, polled_at: float) -> WebcamconsultError | None:
-        """Report a response to all subscribers, or return the error that makes it unreadable."""
+        """Report a response to those who asked for it, or return the error that makes it unreadable."""
+        # Somebody may have joined meanwhile, or received a newer value.
+        asked = [each for each in self.subscriptions if each.polled_at <= polled_at]
         try:
-            values = [(each, each.read(response)) for each in self.subscriptions]
+            values = [(each, each.read(response)) for each in asked]
         except Exception as error:
             return _safe(error)
         self.failures, self.error, self.not_before = 0, None, 0.0
@@ -412,8 +414,8 @@ class Poller:
     async def _poll_list(self, due: Collection[str | None]) -> list[str | None]:
         """Request the list, and return the due appointments that have to be polled one by one."""
         known, began = self._list, self.time()
-        ids = self._polled.keys()
-        only = None if None in ids else frozenset(filter(None, ids))
+        requested = frozenset(filter(None, self._polled))
+        only = None if None in self._polled else requested
         fields = frozenset(
             name for each in self._polled.values() for one in each.subscriptions for name in one.fields
         )
@@ -431,7 +433,7 @@ class Poller:
             known.appointments = {appointment["id"]: appointment for appointment in response.value}
         now = self.time()
         known.seconds, known.requested_at, known.failures = now - began, began, 0
-        known.missing = frozenset(filter(None, self._polled)) - known.appointments.keys()
+        known.missing = requested - known.appointments.keys()
         self._succeed()
         # Lists take at most half of the time, so that the service can handle other requests.
         self._not_before = max(self._not_before, now + known.seconds)

@@ -213,6 +213,59 @@ def test_newcomer_does_not_wait_for_the_long_interval_of_others_of_a_failing_app
     assert [update.value for update in run(scenario())] == ["idle"]
 
 
+def test_those_who_join_during_a_list_are_polled_with_the_next_list() -> None:
+    service = ScriptedService()
+    service.seconds[None] = 2.0
+
+    async def scenario() -> None:
+        shared = Poller(service)
+        for id in IDS[:15]:
+            add(shared, id, 10.0)
+        while not service.times(None):
+            await asyncio.sleep(0.1)
+        for id in IDS[15:]:
+            add(shared, id, 2.0)
+        await asyncio.sleep(3)
+
+    service.seconds |= dict.fromkeys(IDS, 1.0)
+    run(scenario())
+    assert len(service.times(None)) == 2
+    assert len(service.requests) == 2
+
+
+def test_list_subscriber_that_joins_during_a_list_of_few_gets_all() -> None:
+    service = ScriptedService()
+    service.seconds[None] = 2.0
+
+    async def scenario() -> list[Update[Any]]:
+        shared = Poller(service)
+        for id in IDS[:15]:
+            add(shared, id)
+        while not service.times(None):
+            await asyncio.sleep(0.1)
+        return await updates_of(add(shared, None, read=len), 30)
+
+    assert [update.value for update in run(scenario())] == [len(IDS)]
+
+
+def test_attributes_that_a_list_did_not_request_are_no_failure() -> None:
+    service = ScriptedService()
+    service.seconds[None] = 2.0
+    for each in service.records.values():
+        each["begin"] = "09:00"
+
+    async def scenario() -> list[Update[Any]]:
+        shared = Poller(service)
+        for id in IDS[:15]:
+            add(shared, id)
+        while not service.times(None):
+            await asyncio.sleep(0.1)
+        newcomer = add(shared, IDS[0], read=lambda record: record["begin"], fields=["begin"])
+        return await updates_of(newcomer, 30)
+
+    assert run(scenario()) == [Update("09:00")]
+
+
 # Updates
 
 
