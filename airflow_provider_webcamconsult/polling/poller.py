@@ -285,16 +285,17 @@ class Poller:
         :param max_wait: maximum of the growing interval in seconds.
         :return: the subscription.
         """
-        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
-        poller = pollers.get(webcamconsult_conn_id)
-        if poller is None:
-            poller = pollers[webcamconsult_conn_id] = cls(Service(webcamconsult_conn_id))
         interval_after = partial(
             policy.next_interval_seconds,
             poke_interval,
             exponential_backoff=exponential_backoff,
             max_wait=max_wait,
         )
+        interval_after(0)  # raises if an argument is invalid, before a poller starts
+        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
+        poller = pollers.get(webcamconsult_conn_id)
+        if poller is None:
+            poller = pollers[webcamconsult_conn_id] = cls(Service(webcamconsult_conn_id))
         return poller.add(Subscription(poller, appointment_id, read, fields, interval_after))
 
     def add(self, subscription: Subscription[T]) -> Subscription[T]:

@@ -397,3 +397,13 @@ def test_every_exception_in_a_thread_ends_the_poll_with_an_error(raised: type[Ba
         assert isinstance(poll.exception(), Exception)
 
     asyncio.run(scenario())
+
+
+def test_invalid_subscription_leaves_no_poller_behind() -> None:
+    async def scenario() -> None:
+        with pytest.raises(TypeError):
+            Poller.subscribe("scripted", ONE, state_of, fields=["state"], poke_interval=None)  # type: ignore[arg-type]
+        assert not poller._POLLERS.get(asyncio.get_running_loop())
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
