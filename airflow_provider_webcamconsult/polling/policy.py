@@ -46,12 +46,16 @@ def ends_wait(error: WebcamconsultError, previous: WebcamconsultError | None) ->
     return is_repeated and isinstance(error, FINAL_ERRORS)
 
 
-def concerns_service(error: WebcamconsultError) -> bool:
+def concerns_service(error: WebcamconsultError, *, is_failing: bool = False) -> bool:
     """
     Return whether the poll of any other appointment would fail in the same way.
 
     :param error: the error of a poll.
+    :param is_failing: whether the appointment failed before. Then only an error that is about the token
+        concerns the service.
     """
+    if is_failing and error.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS):
+        return False
     if isinstance(error, WebcamconsultServerError):
         return error.status_code != HTTPStatus.INTERNAL_SERVER_ERROR
     if isinstance(error, WebcamconsultRequestError):

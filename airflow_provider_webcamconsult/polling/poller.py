@@ -105,6 +105,8 @@ class Subscription(Generic[T]):
         :param deadline: when to stop waiting, after a last poll, in seconds since the epoch.
         :return: the update; None if the deadline has passed.
         """
+        if self._update:  # and the call before was cancelled
+            self._has_update.set()
         await _wait(self._has_update, deadline - time.time())
         if not self._update and not self._is_last_poll and not self._poller.is_failing(self):
             self._is_last_poll = True
@@ -130,12 +132,14 @@ class Subscription(Generic[T]):
 
     def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
         """
-        Wake the subscriber with an error.
+        Wake the subscriber with an error, unless it has yet to receive an update that matters more.
 
         :param error: the error.
         :param is_final: whether it ends the wait.
         """
-        self._notify(Update(error=error, is_final=is_final))
+        # A poll reports a value only once, but a final error again if it persists.
+        if self._update is None or (is_final and self._update.error):
+            self._notify(Update(error=error, is_final=is_final))
 
     def _notify(self, update: Update[T]) -> None:
         self._update = update
@@ -182,9 +186,11 @@ class _Polled:
         return max(min(1.0, (now - each.polled_at) / each.interval) for each in self.subscriptions)
 
     def report(self, response: Any, polled_at: float) -> WebcamconsultError | None:
-        """Report a response to all subscribers, or return the error that makes it unreadable."""
+        """Report a response to those who asked for it, or return the error that makes it unreadable."""
+        # Somebody may have joined meanwhile, or received a newer value.
+        asked = [each for each in self.subscriptions if each.polled_at <= polled_at]
         try:
-            values = [(each, each.read(response)) for each in self.subscriptions]
+            values = [(each, each.read(response)) for each in asked]
         except Exception as error:
             return _safe(error)
         self.failures, self.error, self.not_before = 0, None, 0.0
@@ -206,7 +212,7 @@ class _Polled:
 
 @dataclass
 class _List:
-    """What is known of the list; forgotten when the connection changes."""
+    """What is known of the list. A changed connection has a new one, so it also tells old responses from new."""
 
     etag: str | None = None
     only: frozenset[str] | None = frozenset()
@@ -279,16 +285,17 @@ class Poller:
         :param max_wait: maximum of the growing interval in seconds.
         :return: the subscription.
         """
-        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
-        poller = pollers.get(webcamconsult_conn_id)
-        if poller is None:
-            poller = pollers[webcamconsult_conn_id] = cls(Service(webcamconsult_conn_id))
         interval_after = partial(
             policy.next_interval_seconds,
             poke_interval,
             exponential_backoff=exponential_backoff,
             max_wait=max_wait,
         )
+        interval_after(0)  # raises if an argument is invalid, before a poller starts
+        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
+        poller = pollers.get(webcamconsult_conn_id)
+        if poller is None:
+            poller = pollers[webcamconsult_conn_id] = cls(Service(webcamconsult_conn_id))
         return poller.add(Subscription(poller, appointment_id, read, fields, interval_after))
 
     def add(self, subscription: Subscription[T]) -> Subscription[T]:
@@ -297,8 +304,17 @@ class Poller:
 
         :param subscription: the subscription.
         """
-        self._polled.setdefault(subscription.appointment_id, _Polled()).subscriptions[subscription] = None
-        self._wake_before(subscription.due)
+        polled = self._polled.setdefault(subscription.appointment_id, _Polled())
+        polled.subscriptions[subscription] = None
+        # The delays after failures follow from the intervals, and this interval can be much shorter.
+        now, interval = self.time(), subscription.interval
+        if polled.failures:
+            delay = policy.failure_delay_seconds(interval, polled.failures, polled.error)
+            polled.not_before = min(polled.not_before, now + delay)
+        if self._failures:
+            delay = policy.failure_delay_seconds(interval, self._failures, self._error)
+            self._not_before = min(self._not_before, now + delay)
+        self._wake_before(max(polled.due, self._not_before))
         return subscription
 
     def remove(self, subscription: Subscription[Any]) -> None:
@@ -355,7 +371,7 @@ class Poller:
 
     async def _run(self, lane: _Lane) -> None:
         while True:
-            members = [each for each in self._polled.values() if bool(each.failures) is lane.is_failing]
+            members = self._members(lane).values()
             lane.wakes_at = max(min((each.due for each in members), default=math.inf), self._not_before)
             if lane.wakes_at > self.time():
                 await _wait(lane.changed, min(lane.wakes_at - self.time(), CONNECTION_SECONDS))
@@ -368,16 +384,18 @@ class Poller:
                 other.changed.set()
             await asyncio.sleep(0)  # lets the subscribers that got an update unsubscribe
 
+    def _members(self, lane: _Lane) -> dict[str | None, _Polled]:
+        # The list is polled with the appointments that do not fail, even if its subscribers cannot read it.
+        return {
+            id: each for id, each in self._polled.items() if bool(id and each.failures) is lane.is_failing
+        }
+
     async def _poll(self, lane: _Lane) -> None:
         """Poll the due appointments of a lane once."""
         if not await self._read_connection():
             return
         now = self.time()
-        due = [
-            appointment_id
-            for appointment_id, polled in self._polled.items()
-            if bool(polled.failures) is lane.is_failing and polled.due <= now
-        ]
+        due: list[str | None] = [id for id, each in self._members(lane).items() if each.due <= now]
         if not lane.is_failing and self._should_list(due, now):
             due = await self._poll_list(due)
         for appointment_id in due:
@@ -397,8 +415,8 @@ class Poller:
     async def _poll_list(self, due: Collection[str | None]) -> list[str | None]:
         """Request the list, and return the due appointments that have to be polled one by one."""
         known, began = self._list, self.time()
-        ids = self._polled.keys()
-        only = None if None in ids else frozenset(filter(None, ids))
+        requested = frozenset(filter(None, self._polled))
+        only = None if None in self._polled else requested
         fields = frozenset(
             name for each in self._polled.values() for one in each.subscriptions for name in one.fields
         )
@@ -408,19 +426,22 @@ class Poller:
                 only, fields, known.etag if covers and fields <= known.fields else None
             )
         except Exception as error:
-            return self._fail_list(_safe(error), due)
+            return self._fail_list(_safe(error), due) if known is self._list else []
+        if known is not self._list:  # the connection has changed meanwhile
+            return []
         if response.value is not None:
             known.etag, known.only, known.fields = response.etag, only, fields
             known.appointments = {appointment["id"]: appointment for appointment in response.value}
         now = self.time()
         known.seconds, known.requested_at, known.failures = now - began, began, 0
-        known.missing = frozenset(filter(None, self._polled)) - known.appointments.keys()
+        known.missing = requested - known.appointments.keys()
         self._succeed()
         # Lists take at most half of the time, so that the service can handle other requests.
-        self._not_before = now + known.seconds
+        self._not_before = max(self._not_before, now + known.seconds)
         for appointment_id, polled in self._polled.items():
             found = known.appointments if appointment_id is None else known.appointments.get(appointment_id)
-            if found is not None and (unreadable := polled.report(found, began)) and not polled.failures:
+            unreadable = None if found is None else polled.report(found, began)
+            if unreadable and (appointment_id is None or not polled.failures):
                 polled.fail(unreadable, now)
         return [appointment_id for appointment_id in due if appointment_id in known.missing]
 
@@ -435,9 +456,12 @@ class Poller:
             self._fail(error, self._polled)
         if only_list_fails or known.failures == policy.LIST_FAILURES_MAX:
             # Later than the next poll of the appointments, which are then polled one by one.
-            delay = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
+            longest = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
+            delay = policy.failure_delay_seconds(longest, 0, error)
             known.not_before = max(now, self._not_before) + delay
         if subscribers := self._polled.get(None):
+            if only_list_fails:
+                subscribers.fail(error, now)
             subscribers.not_before = known.not_before
         return [*due] if only_list_fails else []
 
@@ -446,22 +470,25 @@ class Poller:
         polled = self._polled.get(appointment_id)
         if polled is None:  # unsubscribed meanwhile
             return True
-        began = self.time()
+        known, began = self._list, self.time()
         try:
-            response = await self._service.get(appointment_id, polled.etag)
+            response, error = await self._service.get(appointment_id, polled.etag), None
+        except Exception as caught:
+            response, error = None, _safe(caught)
+        if known is not self._list:  # the connection has changed meanwhile
+            return True
+        now = self.time()
+        if response is not None:
             if response.value is not None:
                 polled.etag, polled.response = response.etag, response.value
             error = polled.report(polled.response, began)
-        except Exception as caught:
-            error = _safe(caught)
-        now = self.time()
         if error is None:
             self._single_seconds = now - began
             self._succeed()
             return True
         if polled.subscriptions:
             polled.fail(error, now)
-        if lane.is_failing or not policy.concerns_service(error):
+        if not policy.concerns_service(error, is_failing=lane.is_failing):
             return True
         self._fail(error, [])
         return False
@@ -485,9 +512,8 @@ class Poller:
         self._failures, self._error = self._failures + 1, error
         if error.status_code == HTTPStatus.UNAUTHORIZED:
             self._connection_expires_at = 0.0  # it may have a new token
-        self._not_before = self.time() + policy.failure_delay_seconds(
-            self._shortest_interval, self._failures, error
-        )
+        delay = policy.failure_delay_seconds(self._shortest_interval, self._failures, error)
+        self._not_before = max(self._not_before, self.time() + delay)
         for appointment_id in self._polled if is_final else concerned:
             self._polled[appointment_id].report_error(error, is_final=is_final)
 
@@ -508,7 +534,7 @@ class Poller:
             self._list = _List()
             self._succeed()
             for polled in self._polled.values():
-                polled.etag = None
+                polled.etag = polled.error = None
         return True
 
 

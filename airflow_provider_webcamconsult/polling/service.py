@@ -108,8 +108,10 @@ async def _in_daemon_thread(function: Callable[[], T]) -> T:
     def run() -> None:
         try:
             result = function()
-        except Exception as raised:
-            error = raised  # Python deletes the name after the block
+        except BaseException as raised:
+            # A future takes no StopIteration, and others would end the loop or look like a cancellation.
+            is_plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
+            error = raised if is_plain else RuntimeError(type(raised).__name__)
             outcome = lambda future: future.set_exception(error)  # noqa: E731
         else:
             outcome = lambda future: future.set_result(result)  # noqa: E731

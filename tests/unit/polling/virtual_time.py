@@ -13,14 +13,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+#: Steps of the loop without a pause until it counts as busy.
+STEPS_WITHOUT_PAUSE_MAX = 10_000
+
+
 class _Selector(selectors.DefaultSelector):
     """Counts the time that the loop would have waited."""
 
     now = 0.0
+    steps_without_pause = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             raise RuntimeError("All tasks wait for each other.")
+        self.steps_without_pause = 0 if timeout > 0 else self.steps_without_pause + 1
+        if self.steps_without_pause > STEPS_WITHOUT_PAUSE_MAX:
+            raise RuntimeError("A task runs without a pause.")
         self.now += max(timeout, 0.0)
         return super().select(0)
 
