@@ -212,7 +212,7 @@ class _Polled:
 
 @dataclass
 class _List:
-    """What is known of the list. A changed connection has a new one, so it also tells old responses from new."""
+    """What is known of the list. A changed connection has a new one, which also tells old responses apart."""
 
     etag: str | None = None
     only: frozenset[str] | None = frozenset()
