@@ -179,6 +179,28 @@ def test_failed_list_is_not_repeated_before_retry_after() -> None:
     assert all(later - earlier > 110 for earlier, later in pairwise(times))
 
 
+def test_appointment_that_failed_once_does_not_wait_for_all_that_hang() -> None:
+    service = ScriptedService()
+    service.errors = dict.fromkeys(IDS[1:21], server_error())
+    service.errors[None] = WebcamconsultNotFoundError("No list.", status_code=404)
+    service.seconds = dict.fromkeys(IDS[1:21], 60.0)
+
+    async def scenario() -> float:
+        shared = Poller(service)
+        for id in IDS[1:21]:
+            add(shared, id)
+        await asyncio.sleep(3600)  # now all of these fail
+        subscription = add(shared, ONE)
+        service.errors[ONE] = server_error()
+        await subscription.next_update(NO_DEADLINE)
+        del service.errors[ONE]
+        began = asyncio.get_running_loop().time()
+        assert await subscription.next_update(NO_DEADLINE) == Update("idle")
+        return asyncio.get_running_loop().time() - began
+
+    assert run(scenario()) < 60 + 5 * 2 * 1.1 + 1
+
+
 # Newcomers
 
 
