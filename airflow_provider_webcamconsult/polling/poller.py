@@ -41,6 +41,8 @@ INITIAL_JITTER_MIN = 0.5
 CONNECTION_SECONDS = 60.0
 #: Seconds after which the duration of a list counts as unknown, so that a slow list is tried again.
 LIST_DURATION_MAX_AGE_SECONDS = 3600.0
+#: Seconds after which failing appointments are chosen anew, so that one that hangs delays few others.
+FAILING_ROUND_SECONDS = 1.0
 #: Assumed duration of a single request in seconds, until one was measured.
 SINGLE_POLL_SECONDS = 0.05
 
@@ -212,7 +214,7 @@ class _Polled:
 
 @dataclass
 class _List:
-    """What is known of the list. A changed connection has a new one, so it also tells old responses from new."""
+    """What is known of the list. A changed connection has a new one, which also tells old responses apart."""
 
     etag: str | None = None
     only: frozenset[str] | None = frozenset()
@@ -395,11 +397,15 @@ class Poller:
         if not await self._read_connection():
             return
         now = self.time()
-        due: list[str | None] = [id for id, each in self._members(lane).items() if each.due <= now]
+        members = self._members(lane)
+        due = [id for id, each in members.items() if each.due <= now]
+        due.sort(key=lambda id: members[id].failures)  # who failed least may have recovered
         if not lane.is_failing and self._should_list(due, now):
             due = await self._poll_list(due)
         for appointment_id in due:
             if appointment_id is not None and not await self._poll_one(appointment_id, lane):
+                return
+            if lane.is_failing and self.time() >= now + FAILING_ROUND_SECONDS:
                 return
 
     def _should_list(self, due: Collection[str | None], now: float) -> bool:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 #: Seconds after the deadline until Airflow itself ends a deferred wait, for example if no triggerer runs.
 DEFERRAL_GRACE_SECONDS = 60
+#: A longer timeout counts as this one, because Airflow stores the end of a deferred wait as a date.
+TIMEOUT_MAX_SECONDS = 100 * 365 * 86400.0
 #: A rescheduled wait stays on its worker for these last seconds before the deadline: rescheduling is slow.
 LAST_LEG_SECONDS = 15
 #: Seconds until an error that ends the wait is confirmed by a second request.
@@ -196,7 +198,8 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
 
     @property
     def _deadline(self) -> float:
-        return (self._started_at or time.time()) + self._seconds(self._timeout_name)
+        seconds = min(self._seconds(self._timeout_name), TIMEOUT_MAX_SECONDS)
+        return (self._started_at or time.time()) + seconds
 
     def _seconds(self, timeout_name: str) -> float:
         value: Any = getattr(self, timeout_name, None)

@@ -452,6 +452,16 @@ def test_exponential_backoff_is_airflows_on_the_worker(
     assert min(shortest, 300) <= interval <= min(2 * shortest, 300)
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_timeout_may_be_longer_than_a_date_can_tell(deferrable: bool, connect: Connect, serve: Serve) -> None:
+    connect(serve(response_with_state("idle")).url)
+    sensor = make_sensor(timeout=1e12, deferrable=deferrable)
+    if deferrable:
+        assert defer(sensor).trigger.deadline > time.time() + 10 * 365 * 86400
+    else:
+        assert not sensor.poke({})
+
+
 # Rescheduling
 
 

@@ -21,7 +21,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultRequestError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.polling import poller
+from airflow_provider_webcamconsult.polling import policy, poller
 from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
 from airflow_provider_webcamconsult.polling.service import Service, _in_daemon_thread
 from tests.unit.polling.virtual_time import run
@@ -48,7 +48,9 @@ class ScriptedService(Service):
     etags: list[str | None] = field(default_factory=list)
     reads: int = 0
     has_changed: bool = True
-    before_answer: Callable[[], None] = lambda: None
+
+    def times(self, appointment_id: str | None) -> list[float]:
+        return [time for time, id in self.requests if id == appointment_id]
 
     async def read_connection(self) -> bool:
         self.reads += 1
@@ -77,9 +79,6 @@ class ScriptedService(Service):
         self.requests.append((asyncio.get_running_loop().time(), appointment_id))
         self.etags.append(etag)
         await asyncio.sleep(self.seconds.get(appointment_id, REQUEST_SECONDS))
-
-    def times(self, appointment_id: str | None) -> list[float]:
-        return [time for time, id in self.requests if id == appointment_id]
 
 
 @pytest.fixture(autouse=True)
@@ -176,8 +175,30 @@ def test_failed_list_is_not_repeated_before_retry_after() -> None:
 
     run(scenario())
     times = service.times(None)
-    assert len(times) > poller.policy.LIST_FAILURES_MAX + 2
+    assert len(times) > policy.LIST_FAILURES_MAX + 2
     assert all(later - earlier > 110 for earlier, later in pairwise(times))
+
+
+def test_appointment_that_failed_once_does_not_wait_for_all_that_hang() -> None:
+    service = ScriptedService()
+    service.errors = dict.fromkeys(IDS[1:21], server_error())
+    service.errors[None] = WebcamconsultNotFoundError("No list.", status_code=404)
+    service.seconds = dict.fromkeys(IDS[1:21], 60.0)
+
+    async def scenario() -> float:
+        shared = Poller(service)
+        for id in IDS[1:21]:
+            add(shared, id)
+        await asyncio.sleep(3600)  # now all of these fail
+        subscription = add(shared, ONE)
+        service.errors[ONE] = server_error()
+        await subscription.next_update(NO_DEADLINE)
+        del service.errors[ONE]
+        began = asyncio.get_running_loop().time()
+        assert await subscription.next_update(NO_DEADLINE) == Update("idle")
+        return asyncio.get_running_loop().time() - began
+
+    assert run(scenario()) < 60 + 5 * 2 * 1.1 + 1
 
 
 # Newcomers
@@ -225,12 +246,12 @@ def test_those_who_join_during_a_list_are_polled_with_the_next_list() -> None:
             await asyncio.sleep(0.1)
         for id in IDS[15:]:
             add(shared, id, 2.0)
-        await asyncio.sleep(3)
+        await asyncio.sleep(4.5)
 
     service.seconds |= dict.fromkeys(IDS, 1.0)
     run(scenario())
-    assert len(service.times(None)) == 2
-    assert len(service.requests) == 2
+    requested = [id for _, id in service.requests]
+    assert requested[requested.index(None) :] == [None, None]
 
 
 def test_list_subscriber_that_joins_during_a_list_of_few_gets_all() -> None:

@@ -146,3 +146,10 @@ def test_list_is_chosen_when_it_takes_no_longer_than_the_requests_it_replaces(
     polls: float, list_seconds: float | None, single_seconds: float, expected: bool
 ) -> None:
     assert is_list_lighter(polls, list_seconds, single_seconds) is expected
+
+
+@pytest.mark.parametrize("error", [UNAUTHORIZED, FORBIDDEN, NOT_FOUND, INVALID_ID, *PASSING], ids=name)
+def test_only_an_error_about_the_token_concerns_the_service_if_the_appointment_fails_anyway(
+    error: WebcamconsultError,
+) -> None:
+    assert concerns_service(error, is_failing=True) is (error.status_code in (401, 429))
