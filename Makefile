@@ -61,7 +61,7 @@ test: environment environment-2 chromium ## run all tests, on both Airflow versi
 	if $(PYTHON) -c '$(SUPPORTS_2)'; then \
 		python_2="$(CURDIR)/$(VENV_2)/bin/python"; \
 		echo "== Tests on Airflow $(AIRFLOW_2)"; \
-		"$$python_2" -m pytest -m "not airflow_run" $(if $(PYTEST_ARGS),,--cov --cov-report= --cov-fail-under=0) $(PYTEST_ARGS) || status=$$?; \
+		"$$python_2" -m pytest -m "not airflow_run" $(PARALLEL) $(if $(PYTEST_ARGS),,--cov --cov-report= --cov-fail-under=0) $(PYTEST_ARGS) || status=$$?; \
 	else \
 		echo "$(SKIPPED_2)"; \
 	fi; \
