@@ -24,6 +24,10 @@ FAILURE_DELAY_MAX_SECONDS = 60.0
 LAST_POLL_SECONDS = 1.0
 #: Seconds for which a connection that cannot be read does not end a wait.
 CONNECTION_GRACE_SECONDS = 300.0
+#: Maximum seconds until the response to the poll of a single appointment is complete.
+SINGLE_POLL_MAX_SECONDS = 10.0
+#: The same for an appointment whose last poll failed, which delays only others like it.
+FAILING_POLL_MAX_SECONDS = 60.0
 #: Number of due polls that are worth a list while its duration is unknown.
 LIST_TRIAL_POLLS = 10
 #: Number of failed lists in a row after which appointments are polled one by one until a list succeeds.

@@ -477,8 +477,9 @@ class Poller:
         if polled is None:  # unsubscribed meanwhile
             return True
         known, began = self._list, self.time()
+        timeout = policy.FAILING_POLL_MAX_SECONDS if lane.is_failing else policy.SINGLE_POLL_MAX_SECONDS
         try:
-            response, error = await self._service.get(appointment_id, polled.etag), None
+            response, error = await self._service.get(appointment_id, polled.etag, timeout), None
         except Exception as caught:
             response, error = None, _safe(caught)
         if known is not self._list:  # the connection has changed meanwhile

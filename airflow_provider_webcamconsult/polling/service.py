@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Maximum seconds until the response to the poll of a single appointment is complete.
-SINGLE_POLL_MAX_SECONDS = 60.0
-
 
 class Service:
     """
@@ -65,18 +62,17 @@ class Service:
         self._hook = hook
         return True
 
-    async def get(self, appointment_id: str, etag: str | None) -> Response:
+    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
         """
         Request one appointment (API document, "View an Appointment detail").
 
         :param appointment_id: id of the appointment.
         :param etag: ETag of an earlier response.
+        :param timeout: maximum seconds until the response is complete.
         """
         hook = self._connected_hook
         request = get_request(APPOINTMENT, appointment_id, plural_paths=hook.settings.plural_paths)
-        return await _in_daemon_thread(
-            lambda: hook.transport.send_once(request, etag=etag, timeout=SINGLE_POLL_MAX_SECONDS)
-        )
+        return await _in_daemon_thread(lambda: hook.transport.send_once(request, etag=etag, timeout=timeout))
 
     async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
         """

@@ -57,7 +57,7 @@ class ScriptedService(Service):
         has_changed, self.has_changed = self.has_changed, False
         return has_changed
 
-    async def get(self, appointment_id: str, etag: str | None) -> Response:
+    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
         record, error = self.records.get(appointment_id), self.errors.get(appointment_id)
         await self._answer(appointment_id, etag)
         if error:

@@ -27,9 +27,13 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultServerError,
 )
 from airflow_provider_webcamconsult.polling import poller
-from airflow_provider_webcamconsult.polling.policy import FAILURE_DELAY_MAX_SECONDS, LIST_FAILURES_MAX
+from airflow_provider_webcamconsult.polling.policy import (
+    FAILURE_DELAY_MAX_SECONDS,
+    LIST_FAILURES_MAX,
+    SINGLE_POLL_MAX_SECONDS,
+)
 from airflow_provider_webcamconsult.polling.poller import Poller
-from airflow_provider_webcamconsult.polling.service import SINGLE_POLL_MAX_SECONDS, Service
+from airflow_provider_webcamconsult.polling.service import Service
 from tests.unit.polling.virtual_time import run
 
 if TYPE_CHECKING:
@@ -87,7 +91,7 @@ class RandomService(Service):
         is_first, self.has_been_read = not self.has_been_read, True
         return is_first
 
-    async def get(self, appointment_id: str, etag: str | None) -> Response:
+    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
         await self._answer(appointment_id, self.single_seconds)
         if self.outage(self.now) == REJECTS_ONCE and self.chance.random() < 0.5:
             self.outages = [each for each in self.outages if not each.start <= self.now < each.end]
@@ -102,7 +106,7 @@ class RandomService(Service):
         if make_error := self.always_failing.get(appointment_id):
             error = make_error()
             if isinstance(error, WebcamconsultConnectionError):
-                await asyncio.sleep(SINGLE_POLL_MAX_SECONDS)
+                await asyncio.sleep(timeout)
             raise error
         return Response({"id": appointment_id, "state": self.states[appointment_id]}, None, 100)
 
