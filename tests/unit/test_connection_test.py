@@ -152,8 +152,8 @@ def test_connect_timeout_is_reported(full_port: int, connect: Connect, log: Log)
         ),
         (
             {"body": [{"hello": "world"}]},
-            "GET /users.json returned 200, but record 1 of the list is not the documented JSON or is incomplete."
-            " Try again; if the error persists, check the connection's Host.",
+            "GET /users.json returned 200, but record 1 of the list is not the documented JSON or is "
+            "incomplete. Try again; if the error persists, check the connection's Host.",
         ),
         (
             {"status": 404, "body": "<h1>Not Found</h1>"},
