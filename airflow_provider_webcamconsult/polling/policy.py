@@ -55,8 +55,8 @@ def concerns_service(error: WebcamconsultError, *, is_failing: bool = False) -> 
     Return whether the poll of any other appointment would fail in the same way.
 
     :param error: the error of a poll.
-    :param is_failing: whether the appointment failed before. Then only an error that is about the token
-        concerns the service.
+    :param is_failing: whether the previous poll of the appointment failed too. Then only a rejected token
+        and a rate limit concern the service.
     """
     if is_failing and error.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS):
         return False

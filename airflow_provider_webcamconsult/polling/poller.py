@@ -3,7 +3,7 @@ One shared poller for all waits of a connection in a triggerer process.
 
 A triggerer runs thousands of triggers in one event loop. Triggers with the same connection share a
 :class:`Poller`. It requests appointments one by one or as one list, whichever takes the service less time.
-Appointments whose last poll failed are polled apart from the others, so that they delay nobody.
+Appointments whose last poll failed are polled apart from the others, to delay them as little as possible.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INITIAL_JITTER_MIN = 0.5
 CONNECTION_SECONDS = 60.0
 #: Seconds after which the duration of a list counts as unknown, so that a slow list is tried again.
 LIST_DURATION_MAX_AGE_SECONDS = 3600.0
-#: Seconds after which failing appointments are chosen anew, so that one that hangs delays few others.
+#: Seconds after which the due failing appointments are selected again: a hanging one then delays few others.
 FAILING_ROUND_SECONDS = 1.0
 #: Assumed duration of a single request in seconds, until one was measured.
 SINGLE_POLL_SECONDS = 0.05

@@ -6,7 +6,6 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,10 +23,10 @@ from airflow_provider_webcamconsult.exceptions import (
 from airflow_provider_webcamconsult.polling import policy, poller
 from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
 from airflow_provider_webcamconsult.polling.service import Service, _in_daemon_thread
-from tests.unit.polling.virtual_time import run
+from tests.unit.polling.virtual_time import add, run, use_virtual_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
 IDS = [f"{number:024x}" for number in range(1, 31)]
 ONE, OTHER = IDS[:2]
@@ -83,19 +82,8 @@ class ScriptedService(Service):
 
 @pytest.fixture(autouse=True)
 def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "time", SimpleNamespace(time=lambda: asyncio.get_running_loop().time()))
+    use_virtual_clock(monkeypatch)
     random.seed(1)
-
-
-def add(
-    shared: Poller,
-    appointment_id: str | None,
-    interval: float = 5.0,
-    *,
-    read: Callable[[Any], Any] = state_of,
-    fields: Collection[str] = ("state",),
-) -> Subscription[Any]:
-    return shared.add(Subscription(shared, appointment_id, read, fields, lambda polls: interval))
 
 
 async def updates_of(subscription: Subscription[Any], seconds: float) -> list[Update[Any]]:
@@ -204,9 +192,16 @@ def test_appointment_that_failed_once_does_not_wait_for_all_that_hang() -> None:
 # Newcomers
 
 
-def test_newcomer_does_not_wait_for_the_long_interval_of_others_after_a_failure_of_the_service() -> None:
+@pytest.mark.parametrize(
+    ("status", "newcomer"),
+    [(503, OTHER), (500, ONE)],
+    ids=["failure of the service", "failure of the appointment"],
+)
+def test_newcomer_does_not_wait_for_the_long_interval_of_others_after_a_failure(
+    status: int, newcomer: str
+) -> None:
     service = ScriptedService()
-    service.errors[ONE] = server_error(503)
+    service.errors[ONE] = server_error(status)
 
     async def scenario() -> list[Update[Any]]:
         shared = Poller(service)
@@ -214,22 +209,7 @@ def test_newcomer_does_not_wait_for_the_long_interval_of_others_after_a_failure_
         await asyncio.sleep(86401)
         assert service.requests
         service.errors.clear()
-        return await updates_of(add(shared, OTHER), 100)
-
-    assert [update.value for update in run(scenario())] == ["idle"]
-
-
-def test_newcomer_does_not_wait_for_the_long_interval_of_others_of_a_failing_appointment() -> None:
-    service = ScriptedService()
-    service.errors[ONE] = server_error()
-
-    async def scenario() -> list[Update[Any]]:
-        shared = Poller(service)
-        add(shared, ONE, 86400.0)
-        await asyncio.sleep(86401)
-        assert service.requests
-        service.errors.clear()
-        return await updates_of(add(shared, ONE), 100)
+        return await updates_of(add(shared, newcomer), 100)
 
     assert [update.value for update in run(scenario())] == ["idle"]
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_webcamconsult.api.response import Response
-from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultConnectionError,
@@ -26,7 +24,6 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.polling import poller
 from airflow_provider_webcamconsult.polling.policy import (
     FAILURE_DELAY_MAX_SECONDS,
     LIST_FAILURES_MAX,
@@ -34,7 +31,7 @@ from airflow_provider_webcamconsult.polling.policy import (
 )
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.polling.service import Service
-from tests.unit.polling.virtual_time import run
+from tests.unit.polling.virtual_time import add, run, use_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -177,10 +174,7 @@ class Simulation:
 
         async def wait(appointment_id: str) -> None:
             await asyncio.sleep(self.joins[appointment_id])
-            subscription = poller.Subscription(
-                shared, appointment_id, state_of, ["state"], lambda polls: self.interval
-            )
-            shared.add(subscription)
+            subscription = add(shared, appointment_id, self.interval)
             try:
                 while True:
                     update = await subscription.next_update(NO_DEADLINE)
@@ -230,7 +224,7 @@ class Simulation:
 @pytest.fixture(scope="module", params=range(SIMULATIONS))
 def simulation(request: pytest.FixtureRequest) -> Simulation:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(poller, "time", SimpleNamespace(time=lambda: asyncio.get_running_loop().time()))
+        use_virtual_clock(patch)
         random.seed(request.param)
         simulation = Simulation(request.param)
         run(simulation.run())
@@ -278,9 +272,7 @@ async def end_times(
     shared, ended = Poller(service), {}
 
     async def wait(appointment_id: str) -> None:
-        subscription = shared.add(
-            poller.Subscription(shared, appointment_id, state_of, ["state"], lambda polls: interval)
-        )
+        subscription = add(shared, appointment_id, interval)
         while (update := await subscription.next_update(NO_DEADLINE)) and update.value != "finished":
             assert not update.is_final
         ended[appointment_id] = service.now
@@ -295,7 +287,7 @@ async def end_times(
 
 @pytest.fixture
 def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "time", SimpleNamespace(time=lambda: asyncio.get_running_loop().time()))
+    use_virtual_clock(monkeypatch)
 
 
 @pytest.mark.usefixtures("_virtual_clock")

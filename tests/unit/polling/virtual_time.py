@@ -1,14 +1,21 @@
-"""An event loop whose clock jumps to the next timer instead of waiting for it."""
+"""An event loop whose clock jumps to the next timer instead of waiting, and helpers for a poller in it."""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_webcamconsult.api.states import state_of
+from airflow_provider_webcamconsult.polling import poller
+from airflow_provider_webcamconsult.polling.poller import Poller, Subscription
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Collection, Coroutine
+
+    import pytest
 
 T = TypeVar("T")
 
@@ -51,3 +58,20 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
             loop.run_until_complete(asyncio.sleep(0))
+
+
+def use_virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let deadlines, which are times of the wall clock, follow the loop's clock."""
+    monkeypatch.setattr(poller, "time", SimpleNamespace(time=lambda: asyncio.get_running_loop().time()))
+
+
+def add(
+    shared: Poller,
+    appointment_id: str | None,
+    interval: float = 5.0,
+    *,
+    read: Callable[[Any], Any] = state_of,
+    fields: Collection[str] = ("state",),
+) -> Subscription[Any]:
+    """Add a subscription to a poller."""
+    return shared.add(Subscription(shared, appointment_id, read, fields, lambda polls: interval))
