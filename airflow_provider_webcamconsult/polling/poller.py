@@ -26,6 +26,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
 )
 from airflow_provider_webcamconsult.polling import policy
+from airflow_provider_webcamconsult.polling.policy import Failures
 from airflow_provider_webcamconsult.polling.service import Service
 
 if TYPE_CHECKING:
@@ -94,11 +95,13 @@ class Subscription(Generic[T]):
         self._update: Update[T] | None = None
         self._has_update = asyncio.Event()
         self._is_last_poll = False
+        self._target = poller._add(self)
 
     @property
     def seconds_to_next_poll(self) -> float:
         """Seconds until the next poll, if no other subscription causes an earlier one."""
-        return max(0.0, self._poller.next_poll_of(self) - self._poller.time())
+        due = max(self.due, self._target.failures.not_before, self._poller.failures.not_before)
+        return max(0.0, due - self._poller.time())
 
     async def next_update(self, deadline: float) -> Update[T] | None:
         """
@@ -110,9 +113,11 @@ class Subscription(Generic[T]):
         if self._update:  # and the call before was cancelled
             self._has_update.set()
         await _wait(self._has_update, deadline - time.time())
-        if not self._update and not self._is_last_poll and not self._poller.is_failing(self):
+        is_failing = self._target.failures.count or self._poller.failures.count
+        if not self._update and not self._is_last_poll and not is_failing:
             self._is_last_poll = True
-            self._poller.poll_now(self)
+            self.due = self._poller.time()
+            self._poller._wake_before(self.due)
             await _wait(self._has_update, max(deadline - time.time(), 0) + policy.LAST_POLL_SECONDS)
         update, self._update = self._update, None
         return update
@@ -149,7 +154,7 @@ class Subscription(Generic[T]):
 
     def unsubscribe(self) -> None:
         """End the subscription. The poller stops with its last one."""
-        self._poller.remove(self)
+        self._poller._remove(self, self._target)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -164,20 +169,18 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 @dataclass
-class _Polled:
+class _Target:
     """An appointment that is polled, or the list if somebody subscribed to it."""
 
     subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
-    failures: int = 0
-    error: WebcamconsultError | None = None
-    not_before: float = 0.0
+    failures: Failures = field(default_factory=Failures)
     etag: str | None = None
     response: Any = None
     """The response with that ETag."""
 
     @property
     def due(self) -> float:
-        return max(min(each.due for each in self.subscriptions), self.not_before)
+        return max(min(each.due for each in self.subscriptions), self.failures.not_before)
 
     @property
     def interval(self) -> float:
@@ -195,17 +198,14 @@ class _Polled:
             values = [(each, each.read(response)) for each in asked]
         except Exception as error:
             return _safe(error)
-        self.failures, self.error, self.not_before = 0, None, 0.0
+        self.failures = Failures()
         for each, value in values:
             each.report(value, polled_at)
         return None
 
     def fail(self, error: WebcamconsultError, now: float) -> None:
         """Report an error of this appointment, and delay its next poll."""
-        is_final = policy.ends_wait(error, self.error)
-        self.failures, self.error = self.failures + 1, error
-        self.not_before = now + policy.failure_delay_seconds(self.interval, self.failures, error)
-        self.report_error(error, is_final=is_final)
+        self.report_error(error, is_final=self.failures.add(error, self.interval, now))
 
     def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
         for each in self.subscriptions:
@@ -214,7 +214,7 @@ class _Polled:
 
 @dataclass
 class _List:
-    """What is known of the list. A changed connection has a new one, which also tells old responses apart."""
+    """What is known of the list."""
 
     etag: str | None = None
     only: frozenset[str] | None = frozenset()
@@ -247,16 +247,15 @@ class Poller:
     def __init__(self, service: Service) -> None:
         loop = asyncio.get_running_loop()
         self.time = loop.time
+        self.failures = Failures()
+        """The failures of the service as a whole."""
         self._service = service
-        self._polled: dict[str | None, _Polled] = {}
+        self._targets: dict[str | None, _Target] = {}
+        # A changed connection gets a new one. That also tells old responses apart.
         self._list = _List()
         self._single_seconds = SINGLE_POLL_SECONDS
         self._connection_expires_at = 0.0
         self._unreadable_since: float | None = None
-        # The failures of the service as a whole.
-        self._failures = 0
-        self._error: WebcamconsultError | None = None
-        self._not_before = 0.0
         self._lanes = [_Lane(is_failing=False), _Lane(is_failing=True)]
         self._tasks = [_apart(loop.create_task, self._run(lane)) for lane in self._lanes]
         _apart(logger.info, "Started polling for connection '%s'.", service.webcamconsult_conn_id)
@@ -298,71 +297,29 @@ class Poller:
         poller = pollers.get(webcamconsult_conn_id)
         if poller is None:
             poller = pollers[webcamconsult_conn_id] = cls(Service(webcamconsult_conn_id))
-        return poller.add(Subscription(poller, appointment_id, read, fields, interval_after))
+        return Subscription(poller, appointment_id, read, fields, interval_after)
 
-    def add(self, subscription: Subscription[T]) -> Subscription[T]:
-        """
-        Add a subscription, and return it.
-
-        :param subscription: the subscription.
-        """
-        polled = self._polled.setdefault(subscription.appointment_id, _Polled())
-        polled.subscriptions[subscription] = None
+    def _add(self, subscription: Subscription[Any]) -> _Target:
+        target = self._targets.setdefault(subscription.appointment_id, _Target())
+        target.subscriptions[subscription] = None
         # The delays after failures follow from the intervals, and this interval can be much shorter.
-        now, interval = self.time(), subscription.interval
-        if polled.failures:
-            delay = policy.failure_delay_seconds(interval, polled.failures, polled.error)
-            polled.not_before = min(polled.not_before, now + delay)
-        if self._failures:
-            delay = policy.failure_delay_seconds(interval, self._failures, self._error)
-            self._not_before = min(self._not_before, now + delay)
-        self._wake_before(max(polled.due, self._not_before))
-        return subscription
+        for failures in (target.failures, self.failures):
+            failures.shorten(subscription.interval, self.time())
+        self._wake_before(max(target.due, self.failures.not_before))
+        return target
 
-    def remove(self, subscription: Subscription[Any]) -> None:
-        """
-        Remove a subscription, and stop with the last one.
-
-        :param subscription: the subscription.
-        """
-        polled = self._polled.get(subscription.appointment_id)
-        if polled is None or subscription not in polled.subscriptions:
+    def _remove(self, subscription: Subscription[Any], target: _Target) -> None:
+        if subscription not in target.subscriptions:
             return
-        del polled.subscriptions[subscription]
-        if not polled.subscriptions:
-            del self._polled[subscription.appointment_id]
-        if not self._polled:
+        del target.subscriptions[subscription]
+        if not target.subscriptions:
+            del self._targets[subscription.appointment_id]
+        if not self._targets:
             conn_id = self._service.webcamconsult_conn_id
             _POLLERS.get(asyncio.get_running_loop(), {}).pop(conn_id, None)
             for task in self._tasks:
                 task.cancel()
             _apart(logger.info, "Stopped polling for connection '%s'.", conn_id)
-
-    def poll_now(self, subscription: Subscription[Any]) -> None:
-        """
-        Make a subscription due now.
-
-        :param subscription: the subscription.
-        """
-        subscription.due = self.time()
-        self._wake_before(subscription.due)
-
-    def next_poll_of(self, subscription: Subscription[Any]) -> float:
-        """
-        Return when a subscription is polled next, in seconds of the event loop's clock.
-
-        :param subscription: the subscription.
-        """
-        polled = self._polled[subscription.appointment_id]
-        return max(subscription.due, polled.not_before, self._not_before)
-
-    def is_failing(self, subscription: Subscription[Any]) -> bool:
-        """
-        Return whether the last poll of a subscription failed.
-
-        :param subscription: the subscription.
-        """
-        return bool(self._failures or self._polled[subscription.appointment_id].failures)
 
     # -- The two tasks ---------------------------------------------------------------------------------------
 
@@ -373,23 +330,25 @@ class Poller:
 
     async def _run(self, lane: _Lane) -> None:
         while True:
-            members = self._members(lane).values()
-            lane.wakes_at = max(min((each.due for each in members), default=math.inf), self._not_before)
+            dues = (each.due for each in self._members(lane).values())
+            lane.wakes_at = max(min(dues, default=math.inf), self.failures.not_before)
             if lane.wakes_at > self.time():
-                await _wait(lane.changed, min(lane.wakes_at - self.time(), CONNECTION_SECONDS))
+                await _wait(lane.changed, lane.wakes_at - self.time())
                 continue
             try:
                 await self._poll(lane)
             except Exception as error:
-                self._fail(_safe(error), self._polled)
+                self._fail(_safe(error), self._targets)
             for other in self._lanes:  # an appointment can have moved there
                 other.changed.set()
             await asyncio.sleep(0)  # lets the subscribers that got an update unsubscribe
 
-    def _members(self, lane: _Lane) -> dict[str | None, _Polled]:
+    def _members(self, lane: _Lane) -> dict[str | None, _Target]:
         # The list is polled with the appointments that do not fail, even if its subscribers cannot read it.
         return {
-            id: each for id, each in self._polled.items() if bool(id and each.failures) is lane.is_failing
+            id: each
+            for id, each in self._targets.items()
+            if bool(id and each.failures.count) is lane.is_failing
         }
 
     async def _poll(self, lane: _Lane) -> None:
@@ -399,7 +358,7 @@ class Poller:
         now = self.time()
         members = self._members(lane)
         due = [id for id, each in members.items() if each.due <= now]
-        due.sort(key=lambda id: members[id].failures)  # who failed least may have recovered
+        due.sort(key=lambda id: members[id].failures.count)  # who failed least may have recovered
         if not lane.is_failing and self._should_list(due, now):
             due = await self._poll_list(due)
         for appointment_id in due:
@@ -412,25 +371,24 @@ class Poller:
         if None in due:
             return True
         known = self._list
-        if now < known.not_before or known.missing.issuperset(due) or len(self._polled) < 2:
+        if now < known.not_before or known.missing.issuperset(due) or len(self._targets) < 2:
             return False
-        polls = sum(each.elapsed(now) for id, each in self._polled.items() if id not in known.missing)
+        polls = sum(each.elapsed(now) for id, each in self._targets.items() if id not in known.missing)
         is_recent = now - known.requested_at < LIST_DURATION_MAX_AGE_SECONDS
         return policy.is_list_lighter(polls, known.seconds if is_recent else None, self._single_seconds)
 
-    async def _poll_list(self, due: Collection[str | None]) -> list[str | None]:
+    async def _poll_list(self, due: list[str | None]) -> list[str | None]:
         """Request the list, and return the due appointments that have to be polled one by one."""
         known, began = self._list, self.time()
-        requested = frozenset(filter(None, self._polled))
-        only = None if None in self._polled else requested
+        requested = frozenset(filter(None, self._targets))
+        only = None if None in self._targets else requested
         fields = frozenset(
-            name for each in self._polled.values() for one in each.subscriptions for name in one.fields
+            name for each in self._targets.values() for one in each.subscriptions for name in one.fields
         )
         covers = known.only is None or (only is not None and only <= known.only)
+        etag = known.etag if covers and fields <= known.fields else None
         try:
-            response = await self._service.list(
-                only, fields, known.etag if covers and fields <= known.fields else None
-            )
+            response = await self._service.list(only, fields, etag)
         except Exception as error:
             return self._fail_list(_safe(error), due) if known is self._list else []
         if known is not self._list:  # the connection has changed meanwhile
@@ -441,17 +399,16 @@ class Poller:
         now = self.time()
         known.seconds, known.requested_at, known.failures = now - began, began, 0
         known.missing = requested - known.appointments.keys()
-        self._succeed()
         # Lists take at most half of the time, so that the service can handle other requests.
-        self._not_before = max(self._not_before, now + known.seconds)
-        for appointment_id, polled in self._polled.items():
+        self.failures = Failures(not_before=max(self.failures.not_before, now + known.seconds))
+        for appointment_id, target in self._targets.items():
             found = known.appointments if appointment_id is None else known.appointments.get(appointment_id)
-            unreadable = None if found is None else polled.report(found, began)
-            if unreadable and (appointment_id is None or not polled.failures):
-                polled.fail(unreadable, now)
-        return [appointment_id for appointment_id in due if appointment_id in known.missing]
+            unreadable = None if found is None else target.report(found, began)
+            if unreadable and (appointment_id is None or not target.failures.count):
+                target.fail(unreadable, now)
+        return [*known.missing.intersection(due)]
 
-    def _fail_list(self, error: WebcamconsultError, due: Collection[str | None]) -> list[str | None]:
+    def _fail_list(self, error: WebcamconsultError, due: list[str | None]) -> list[str | None]:
         """Delay the next list, and return the due appointments that have to be polled one by one."""
         known, now = self._list, self.time()
         known.failures += 1
@@ -459,42 +416,43 @@ class Poller:
         is_rejected = isinstance(error, WebcamconsultRequestError) and not is_unauthorized
         only_list_fails = is_rejected or (known.failures > policy.LIST_FAILURES_MAX and not is_unauthorized)
         if not only_list_fails:
-            self._fail(error, self._polled)
+            self._fail(error, self._targets)
         if only_list_fails or known.failures == policy.LIST_FAILURES_MAX:
             # Later than the next poll of the appointments, which are then polled one by one.
             longest = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
             delay = policy.failure_delay_seconds(longest, 0, error)
-            known.not_before = max(now, self._not_before) + delay
-        if subscribers := self._polled.get(None):
+            known.not_before = max(now, self.failures.not_before) + delay
+        if subscribers := self._targets.get(None):
             if only_list_fails:
                 subscribers.fail(error, now)
-            subscribers.not_before = known.not_before
-        return [*due] if only_list_fails else []
+            subscribers.failures.not_before = known.not_before
+        return due if only_list_fails else []
 
     async def _poll_one(self, appointment_id: str, lane: _Lane) -> bool:
         """Poll one appointment, and return whether the others of the lane can be polled too."""
-        polled = self._polled.get(appointment_id)
-        if polled is None:  # unsubscribed meanwhile
+        target = self._targets.get(appointment_id)
+        if target is None:  # unsubscribed meanwhile
             return True
         known, began = self._list, self.time()
         timeout = policy.FAILING_POLL_MAX_SECONDS if lane.is_failing else policy.SINGLE_POLL_MAX_SECONDS
+        error: WebcamconsultError | None = None
         try:
-            response, error = await self._service.get(appointment_id, polled.etag, timeout), None
+            response = await self._service.get(appointment_id, target.etag, timeout)
         except Exception as caught:
-            response, error = None, _safe(caught)
+            error = _safe(caught)
         if known is not self._list:  # the connection has changed meanwhile
             return True
         now = self.time()
-        if response is not None:
+        if error is None:
             if response.value is not None:
-                polled.etag, polled.response = response.etag, response.value
-            error = polled.report(polled.response, began)
+                target.etag, target.response = response.etag, response.value
+            error = target.report(target.response, began)
         if error is None:
             self._single_seconds = now - began
-            self._succeed()
+            self.failures = Failures(not_before=self.failures.not_before)
             return True
-        if polled.subscriptions:
-            polled.fail(error, now)
+        if target.subscriptions:
+            target.fail(error, now)
         if not policy.concerns_service(error, is_failing=lane.is_failing):
             return True
         self._fail(error, [])
@@ -504,25 +462,17 @@ class Poller:
 
     @property
     def _shortest_interval(self) -> float:
-        return min(
-            (each.interval for each in self._polled.values()), default=policy.POKE_INTERVAL_MIN_SECONDS
-        )
-
-    def _succeed(self) -> None:
-        self._failures, self._error = 0, None
+        return min(each.interval for each in self._targets.values())
 
     def _fail(
         self, error: WebcamconsultError, concerned: Iterable[str | None], *, is_final: bool = False
     ) -> None:
         """Delay all requests after a failure of the service, and report it to those concerned."""
-        is_final = is_final or policy.ends_wait(error, self._error)
-        self._failures, self._error = self._failures + 1, error
         if error.status_code == HTTPStatus.UNAUTHORIZED:
             self._connection_expires_at = 0.0  # it may have a new token
-        delay = policy.failure_delay_seconds(self._shortest_interval, self._failures, error)
-        self._not_before = max(self._not_before, self.time() + delay)
-        for appointment_id in self._polled if is_final else concerned:
-            self._polled[appointment_id].report_error(error, is_final=is_final)
+        is_final = self.failures.add(error, self._shortest_interval, self.time()) or is_final
+        for appointment_id in self._targets if is_final else concerned:
+            self._targets[appointment_id].report_error(error, is_final=is_final)
 
     async def _read_connection(self) -> bool:
         """Read the connection now and then, and return whether there is one to use."""
@@ -534,14 +484,14 @@ class Poller:
         except WebcamconsultError as error:
             self._unreadable_since = now if self._unreadable_since is None else self._unreadable_since
             is_final = now - self._unreadable_since >= policy.CONNECTION_GRACE_SECONDS
-            self._fail(error, self._polled, is_final=is_final)
+            self._fail(error, self._targets, is_final=is_final)
             return False
         self._connection_expires_at, self._unreadable_since = self.time() + CONNECTION_SECONDS, None
         if has_changed:
             self._list = _List()
-            self._succeed()
-            for polled in self._polled.values():
-                polled.etag = polled.error = None
+            self.failures = Failures(not_before=self.failures.not_before)
+            for target in self._targets.values():
+                target.etag = target.failures.error = None
         return True
 
 

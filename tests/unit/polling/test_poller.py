@@ -634,6 +634,10 @@ def test_defect_of_one_subscription_ends_no_other_wait(
 # Life cycle
 
 
+def poll_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "webcamconsult-poll"]
+
+
 def test_poller_stops_with_its_last_subscription(fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(2), "idle")
 
@@ -647,12 +651,13 @@ def test_poller_stops_with_its_last_subscription(fake_service: FakeService) -> N
         subscriptions[1].unsubscribe()
         await asyncio.wait(tasks, timeout=INTERVAL)
         assert all(task.cancelled() for task in tasks)
+        while poll_threads():  # the request in flight
+            await asyncio.sleep(0.01)
         fake_service.requests.clear()
         await sleep_intervals(3)
 
     run(scenario)
     assert fake_service.requests == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("webcamconsult-poll")]
 
 
 def test_poller_can_be_stopped_at_any_moment(fake_service: FakeService) -> None:

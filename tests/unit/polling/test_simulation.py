@@ -200,7 +200,7 @@ class Simulation:
         await asyncio.gather(last, *waits, return_exceptions=True)
         await asyncio.sleep(0)
         self.tasks_left = [task for task in shared._tasks if not task.done()]
-        self.polled_left = {**shared._polled}
+        self.polled_left = {**shared._targets}
 
     def latest_end(self, appointment_id: str) -> float:
         """Return when a healthy wait must have ended: an interval after the change, or after an outage."""

@@ -74,4 +74,4 @@ def add(
     fields: Collection[str] = ("state",),
 ) -> Subscription[Any]:
     """Add a subscription to a poller."""
-    return shared.add(Subscription(shared, appointment_id, read, fields, lambda polls: interval))
+    return Subscription(shared, appointment_id, read, fields, lambda polls: interval)
