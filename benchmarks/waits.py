@@ -75,6 +75,7 @@ SETTLING_INTERVALS = 3
 
 MEBIBYTE = 2**20
 OPEN_FILES_PER_WAIT = 4
+FEW_WAITS = 40
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,13 @@ class Case:
     :param trigger: class name of the trigger.
     :param waits: number of waits.
     :param appointments: minimum number of appointments that the service has.
+    :param triggerers: number of triggerers, which share the waits. The CPU and the memory are of the first.
     """
 
     trigger: str
     waits: int
     appointments: int = 0
+    triggerers: int = 1
 
 
 # -- The service ---------------------------------------------------------------------------------------------
@@ -281,8 +284,9 @@ class Triggerer(LocalAirflow):
         return list(self.logs.glob("dag_id=*/run_id=*/task_id=*/map_index=*/attempt=1.log.trigger.*"))
 
     def output(self) -> str:
-        """Return the output of the triggerer."""
-        return (self.logs / "components" / "triggerer.log").read_text(errors="replace")
+        """Return the output of the triggerers."""
+        logs = (self.logs / "components").glob("triggerer*.log")
+        return "".join(log.read_text(errors="replace") for log in logs)
 
     def wait_until(self, condition: Any, timeout: float, what: str) -> None:
         """Wait until a condition holds. Raise if that takes too long, or if the triggerer exits."""
@@ -370,7 +374,7 @@ class Result:
         """Return the row of the table, with the columns of :data:`HEADINGS`."""
         polls = self.case.trigger != SLEEPING
         cells = [
-            self.case.trigger,
+            self.case.trigger + (f" ({self.case.triggerers} triggerers)" if self.case.triggerers > 1 else ""),
             f"{self.case.waits:,}",
             f"{max(self.case.waits + 1, self.case.appointments):,}" if polls else "",
             f"{self.startup:.0f}",
@@ -472,10 +476,16 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
                 "PYTHONPATH": str(dags),
             },
             # Airflow 3 and Airflow 2 name the same setting differently.
-            config={"triggerer": dict.fromkeys(("capacity", "default_capacity"), str(case.waits + 1))},
+            config={
+                "triggerer": dict.fromkeys(
+                    ("capacity", "default_capacity"), str(math.ceil(case.waits / case.triggerers) + 1)
+                )
+            },
         )
         with airflow:
             airflow.read_dags()
+            for number in range(1, case.triggerers):
+                airflow.start_triggerer(f"triggerer-{number + 1}")
             session_id = airflow.pid("triggerer")
             before, idle, _ = watch(session_id, interval * intervals)
             airflow.defer(case, service.ids, interval)
@@ -596,6 +606,7 @@ def main() -> None:
         Case(OURS, arguments.many),
         Case(OURS, 1, arguments.appointments),
         Case(OURS, arguments.waits, arguments.appointments),
+        Case(OURS, FEW_WAITS, triggerers=2),
     ]
     files = OPEN_FILES_PER_WAIT * max(arguments.waits, arguments.many)
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
