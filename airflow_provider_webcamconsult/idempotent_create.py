@@ -254,7 +254,19 @@ class IdempotentCreate(Generic[RecordT]):
             if self._get_if_exists(record_id) is not None:
                 raise
 
+    def _before_create(self) -> None:
+        """Check whether the record may be created."""
+
+    def _after_create(self, record: RecordT, *, is_own: bool) -> None:
+        """
+        Check whether the created record may stay.
+
+        :param record: the record.
+        :param is_own: whether this create, or an earlier try of it, has certainly created the record.
+        """
+
     def _create(self, round_number: int = 1) -> RecordT:
+        self._before_create()
         fingerprint = self._fingerprint(self.key)
         sent: dict[str, Any] = {}
 
@@ -278,6 +290,7 @@ class IdempotentCreate(Generic[RecordT]):
             return self._accept_response(record, sent, round_number)
         found = self._find_after_unknown_outcome(unknown, sent)
         if self.if_exists == "reuse":  # run() found no record before, so this request created it
+            self._after_create(found, is_own=True)
             self._verify(found)
             return found
         return self._accept_as_created(found, since=sent["sent_at"])
@@ -296,6 +309,7 @@ class IdempotentCreate(Generic[RecordT]):
             settled = self._settle_race(record, round_number)
             if settled["id"] != record["id"]:
                 return settled
+        self._after_create(record, is_own=True)
         self._verify(record)
         if self.if_exists == "create" and "sent_at" in self.earlier and self.key is not None:
             # Duplicates from simultaneous requests cannot be prevented, but they can be reported.
@@ -483,6 +497,7 @@ class IdempotentCreate(Generic[RecordT]):
         :param since: when the request was sent.
         """
         since = self.earlier.get("sent_at") if since is None else since
+        self._after_create(record, is_own=was_created_between(record, since, time.time()))
         if self.if_exists in ("reuse", "update"):
             return self._resolve_existing(record, since=since)
         different = differing_attributes(self.resource, self.payload, record)

@@ -10,13 +10,12 @@ from airflow_provider_webcamconsult.api.resources import (
     APPOINTMENT,
     CLIENT,
     USER,
-    Appointment,
-    AppointmentAttributes,
     Client,
     ClientAttributes,
     User,
     UserAttributes,
 )
+from airflow_provider_webcamconsult.appointments import AppointmentRecords
 from airflow_provider_webcamconsult.connection import Settings
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConnectionError, WebcamconsultError
 from airflow_provider_webcamconsult.records import Records
@@ -63,9 +62,9 @@ class WebcamconsultHook(BaseHook):
         return Records(self.transport, CLIENT)
 
     @cached_property
-    def appointments(self) -> Records[AppointmentAttributes, Appointment]:
+    def appointments(self) -> AppointmentRecords:
         """The appointments (API document, "Appointment Collection" and "Appointment")."""
-        return Records(self.transport, APPOINTMENT)
+        return AppointmentRecords(self.transport, APPOINTMENT)
 
     @cached_property
     def settings(self) -> Settings:

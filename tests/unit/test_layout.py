@@ -38,6 +38,7 @@ LAYERS = (
     "transport",
     "idempotent_create",
     "records",
+    "appointments",
     "hooks",
     "polling",
     "triggers",
