@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from airflow_provider_webcamconsult.api.redaction import Record, remove_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     import msgspec
 
@@ -63,6 +63,35 @@ def record_decoder(
     return _decoder(_object_of(names | {alias for alias, name in resource.aliases.items() if name in names}))
 
 
+def without_others(
+    resource: Resource[Any, Any], items: Iterable[msgspec.Raw], ids: Collection[str]
+) -> Iterator[tuple[int, msgspec.Raw]]:
+    """
+    Yield the items of a list except those that certainly have other ids, with their positions from 1.
+
+    :param resource: the kind of record.
+    :param items: the items from :func:`split_list`.
+    :param ids: the ids.
+    """
+    import msgspec
+
+    # For a hundred thousand records, a struct is faster than a dictionary, and a call for each is slow.
+    decode = msgspec.json.Decoder(msgspec.defstruct("_Identified", [("id", str)])).decode
+    decode_dict = record_decoder(resource, frozenset({"id"}))
+    for position, item in enumerate(items, 1):
+        try:
+            record_id = decode(item).id  # type: ignore[attr-defined]
+        except _decoding_errors():
+            identified = decode_dict(item)
+            record_id = (identified and id_of(resource, identified)) or ""
+        if (
+            record_id in ids
+            or not (record_id.isalnum() and record_id.isascii())
+            or len(record_id) > ID_MAX_LENGTH
+        ):
+            yield position, item
+
+
 @cache
 def _object_of(names: frozenset[str]) -> Any:
     """Return a type for JSON objects, of which only attributes with these names are decoded."""
@@ -76,8 +105,7 @@ def _decoder(type_: Any) -> Callable[[Any], Any]:
     import msgspec
 
     decode = msgspec.json.Decoder(type_).decode
-    # Older releases of msgspec do not derive their errors from ValueError, which Python raises for bad UTF-8.
-    errors = (msgspec.DecodeError, ValueError, RecursionError)
+    errors = _decoding_errors()
 
     def decode_or_none(content: Any) -> Any:
         try:
@@ -86,6 +114,14 @@ def _decoder(type_: Any) -> Callable[[Any], Any]:
             return None
 
     return decode_or_none
+
+
+@cache
+def _decoding_errors() -> tuple[type[Exception], ...]:
+    import msgspec
+
+    # Older releases of msgspec do not derive their errors from ValueError, which Python raises for bad UTF-8.
+    return msgspec.DecodeError, ValueError, RecursionError
 
 
 def id_of(resource: Resource[Any, Any], item: dict[str, Any]) -> str | None:

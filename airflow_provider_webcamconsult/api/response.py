@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.api.decoding import (
     decode_object,
-    id_of,
     record_decoder,
     split_list,
     to_record,
+    without_others,
 )
 from airflow_provider_webcamconsult.api.redaction import select_known_messages
 from airflow_provider_webcamconsult.exceptions import (
@@ -286,17 +286,13 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
 def _iterate_records(request: Request, items: Iterable[msgspec.Raw], status_code: int) -> Iterator[Record]:
     """Decode the requested records of a list one by one. A single long call would block all other threads."""
     resource, only = request.resource, request.only
-    decode_id = record_decoder(resource, frozenset({"id"}))
     decode = record_decoder(resource, None if request.fields is None else frozenset({"id", *request.fields}))
-    for position, item in enumerate(items, 1):
-        if only is not None:
-            identified = decode_id(item)
-            record_id = identified and id_of(resource, identified)
-            if record_id and record_id not in only:
-                continue
+    numbered = enumerate(items, 1) if only is None else without_others(resource, items, only)
+    for position, item in numbered:
         record = to_record(resource, decode(item))
         if record is not None:
-            yield record
+            if only is None or record["id"] in only:
+                yield record
         elif not request.skip_malformed:
             raise exceptions.WebcamconsultResponseError(
                 f"{_returned(request, status_code)}, but record {position} of the list is not the documented "
