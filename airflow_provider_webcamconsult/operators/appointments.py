@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_webcamconsult.api.overlaps import FREE_STATES
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.base import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
     from airflow_provider_webcamconsult.api.resources import AppointmentAttributes
+    from airflow_provider_webcamconsult.appointments import IfOverlaps
     from airflow_provider_webcamconsult.idempotent_create import IfExists
     from airflow_provider_webcamconsult.version_compat import Context
 
@@ -42,11 +44,20 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
         returns the id, and ``"fail"`` fails the task.
     :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
         logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
+    :param if_overlaps: what to do if another appointment of the same user or client overlaps with this one
+        (templated): ``"ignore"`` does not check, ``"warn"`` logs a warning, and ``"fail"`` fails the task.
+    :param free_states: states in which another appointment takes no time (templated).
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
     resource = APPOINTMENT
-    template_fields: Sequence[str] = ("attributes", "if_exists", "webcamconsult_conn_id")
+    template_fields: Sequence[str] = (
+        "attributes",
+        "if_exists",
+        "if_overlaps",
+        "free_states",
+        "webcamconsult_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
 
     def __init__(
@@ -55,6 +66,8 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
         attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
         if_exists: IfExists = "create",
         strict: bool = False,
+        if_overlaps: IfOverlaps = "ignore",
+        free_states: Collection[str] = FREE_STATES,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -62,7 +75,14 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
         self.attributes = attributes
         self.if_exists = if_exists
         self.strict = strict
+        self.if_overlaps = if_overlaps
+        self.free_states = free_states
         self.webcamconsult_conn_id = webcamconsult_conn_id
+
+    @property
+    def write_options(self) -> dict[str, Any]:
+        """The arguments of the write that only appointments have."""
+        return {"if_overlaps": self.if_overlaps, "free_states": self.free_states}
 
 
 class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
@@ -79,11 +99,20 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
         when the task runs, and its result is neither rendered nor stored.
     :param strict: whether to fail if the service did not store an attribute as sent. By default, this is only
         logged as a warning, but a date, duration or id that was not stored as sent always fails the task.
+    :param if_overlaps: what to do if another appointment of the same user or client overlaps with this one
+        (templated): ``"ignore"`` does not check, ``"warn"`` logs a warning, and ``"fail"`` fails the task.
+    :param free_states: states in which another appointment takes no time (templated).
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
     resource = APPOINTMENT
-    template_fields: Sequence[str] = ("appointment_id", "attributes", "webcamconsult_conn_id")
+    template_fields: Sequence[str] = (
+        "appointment_id",
+        "attributes",
+        "if_overlaps",
+        "free_states",
+        "webcamconsult_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"attributes": "json"}
 
     def __init__(
@@ -92,6 +121,8 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
         appointment_id: str | XComArg,
         attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
         strict: bool = False,
+        if_overlaps: IfOverlaps = "ignore",
+        free_states: Collection[str] = FREE_STATES,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -99,7 +130,14 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
         self.appointment_id = appointment_id
         self.attributes = attributes
         self.strict = strict
+        self.if_overlaps = if_overlaps
+        self.free_states = free_states
         self.webcamconsult_conn_id = webcamconsult_conn_id
+
+    @property
+    def write_options(self) -> dict[str, Any]:
+        """The arguments of the write that only appointments have."""
+        return {"if_overlaps": self.if_overlaps, "free_states": self.free_states}
 
 
 class WebcamconsultDeleteAppointmentOperator(BaseDeleteOperator):

@@ -65,6 +65,11 @@ class _WithAttributes(WebcamconsultBaseOperator):
     _attributes: MaskedAttributes
 
     @property
+    def write_options(self) -> dict[str, Any]:
+        """The arguments of the write that only this kind of record has."""
+        return {}
+
+    @property
     def attributes(self) -> MaskedAttributes:
         """The attributes to write, masked, because Airflow stores the value of this property."""
         return self._attributes
@@ -133,6 +138,7 @@ class BaseCreateOperator(_WithAttributes):
             if_exists=self.if_exists,
             strict=self.strict,
             checkpoint=checkpoint,
+            **self.write_options,
         )
         record_id: str = record["id"]
         self.log.info("Returning the id of %s %s.", self.resource.name, record_id)
@@ -156,7 +162,9 @@ class BaseUpdateOperator(_WithAttributes):
         record_id = self.record_id
         check_id(self.resource, record_id)
         check_switch("strict", self.strict)
-        self.records.update(record_id, self._attributes_now(context), strict=self.strict)
+        self.records.update(
+            record_id, self._attributes_now(context), strict=self.strict, **self.write_options
+        )
         self.log.info("Updated %s %s.", self.resource.name, record_id)
         return record_id
 
