@@ -22,6 +22,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 from airflow_provider_webcamconsult.idempotent_create import (
     Checkpoint,
+    CreateResult,
     IdempotentCreate,
     IfExists,
     NoCheckpoint,
@@ -135,6 +136,28 @@ class Records(Generic[AttributesT, RecordT]):
             always raises an error.
         :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
         :return: the record.
+        """
+        return self.create_with_outcome(
+            attributes, if_exists=if_exists, strict=strict, checkpoint=checkpoint
+        ).record
+
+    def create_with_outcome(
+        self,
+        attributes: AttributesT | RecordT,
+        *,
+        if_exists: IfExists = "create",
+        strict: bool = False,
+        checkpoint: Checkpoint | None = None,
+    ) -> CreateResult[RecordT]:
+        """
+        Create a record as :meth:`create` does, and return what was done too.
+
+        :param attributes: attributes to write, as for :meth:`create`.
+        :param if_exists: what to do if a record with the same natural key already exists, as for
+            :meth:`create`.
+        :param strict: whether to raise an error if the service did not store an attribute as sent.
+        :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
+        :return: the record and the outcome: ``"created"``, ``"updated"``, ``"reused"`` or ``"unchanged"``.
         """
         payload = self._serialize(attributes)
         create: IdempotentCreate[RecordT] = IdempotentCreate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_webcamconsult.api.matching import join_names
 from airflow_provider_webcamconsult.api.payload import check_fields, check_id, check_switch, select
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from airflow_provider_webcamconsult.api.resources import Resource
-    from airflow_provider_webcamconsult.idempotent_create import IfExists
+    from airflow_provider_webcamconsult.idempotent_create import CreateOutcome, IfExists
     from airflow_provider_webcamconsult.records import Records
     from airflow_provider_webcamconsult.version_compat import Context
+
+
+#: XCom key of what a create or a delete did.
+OUTCOME_KEY = "outcome"
+
+#: What a delete did. ``"missing"``: there was no record, so nothing was deleted.
+DeleteOutcome = Literal["deleted", "missing"]
 
 
 class WebcamconsultBaseOperator(BaseOperator):
@@ -59,6 +66,12 @@ class WebcamconsultBaseOperator(BaseOperator):
         """The value of ``user_id``, ``client_id`` or ``appointment_id``."""
         record_id: str = getattr(self, f"{self.resource.name}_id")
         return record_id
+
+    def _push_outcome(self, context: Context, outcome: CreateOutcome | DeleteOutcome) -> None:
+        """Push what the task did as a second XCom; ``do_xcom_push`` applies to it as to the first."""
+        ti: Any = context.get("ti")
+        if self.do_xcom_push and ti is not None:  # a unit test may have no task instance
+            ti.xcom_push(key=OUTCOME_KEY, value=outcome)
 
 
 class _WithAttributes(WebcamconsultBaseOperator):
@@ -116,7 +129,7 @@ class BaseCreateOperator(_WithAttributes):
 
     def execute(self, context: Context) -> str:
         """
-        Create the record.
+        Create the record, and push the outcome as an XCom.
 
         :param context: the task's context.
         :return: id of the record.
@@ -133,15 +146,15 @@ class BaseCreateOperator(_WithAttributes):
                 " or ".join(join_names(names) for names in self.resource.natural_keys),
                 self.resource.name,
             )
-        record = self.records.create(
+        result = self.records.create_with_outcome(
             attributes,
             if_exists=self.if_exists,
             strict=self.strict,
             checkpoint=checkpoint,
             **self.write_options,
         )
-        record_id: str = record["id"]
-        self.log.info("Returning the id of %s %s.", self.resource.name, record_id)
+        self._push_outcome(context, result.outcome)
+        record_id: str = result.record["id"]
         return record_id
 
 
@@ -178,7 +191,7 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
 
     def execute(self, context: Context) -> None:
         """
-        Delete the record.
+        Delete the record, and push the outcome as an XCom.
 
         :param context: the task's context.
         """
@@ -192,8 +205,10 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
             self.log.info(
                 "%s %s does not exist; nothing to delete.", self.resource.name.capitalize(), self.record_id
             )
+            self._push_outcome(context, "missing")
         else:
             self.log.info("Deleted %s %s.", self.resource.name, self.record_id)
+            self._push_outcome(context, "deleted")
 
 
 class _WithFields(WebcamconsultBaseOperator):
