@@ -66,6 +66,18 @@ CreateOutcome = Literal["created", "updated", "reused", "unchanged"]
 # If the tries of a task differ, the earliest in this list counts.
 _OUTCOMES: tuple[CreateOutcome, ...] = ("created", "updated", "reused", "unchanged")
 
+
+def check_if_exists(if_exists: object) -> None:
+    """
+    Check what a create is to do if a record already exists.
+
+    :param if_exists: the value to check.
+    :raises WebcamconsultInputError: if it is not one of :data:`IfExists`.
+    """
+    if if_exists not in IF_EXISTS:
+        raise WebcamconsultInputError(f"if_exists must be one of {', '.join(IF_EXISTS)}.")
+
+
 #: Seconds after a create was sent before another one may create the same record. The service may process a
 #: request long after its sender has stopped waiting.
 CREATE_FLOOR_SECONDS = 300.0
@@ -161,8 +173,7 @@ class IdempotentCreate(Generic[RecordT]):
         strict: bool,
         checkpoint: Checkpoint,
     ) -> None:
-        if if_exists not in IF_EXISTS:
-            raise WebcamconsultInputError(f"if_exists must be one of {', '.join(IF_EXISTS)}.")
+        check_if_exists(if_exists)
         self.transport = transport
         self.resource = resource
         self.payload = payload

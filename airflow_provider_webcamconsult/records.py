@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.matching import describe_missing_key, natural_key, verify_stored
-from airflow_provider_webcamconsult.api.payload import check_attributes, check_id, serialize_attributes
+from airflow_provider_webcamconsult.api.payload import (
+    check_attributes,
+    check_id,
+    check_new,
+    serialize_attributes,
+)
 from airflow_provider_webcamconsult.api.request import (
     delete_request,
     get_request,
@@ -14,6 +20,7 @@ from airflow_provider_webcamconsult.api.request import (
     update_request,
 )
 from airflow_provider_webcamconsult.api.resources import AttributesT, RecordT, Resource
+from airflow_provider_webcamconsult.api.response import explain_missing
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultError,
@@ -89,6 +96,21 @@ class Records(Generic[AttributesT, RecordT]):
         )
         return record
 
+    def get_if_exists(self, record_id: str) -> RecordT | None:
+        """
+        Return one record, or None if it does not exist.
+
+        :param record_id: id of the record.
+        :return: the record; None if the list of all records confirms that it does not exist, because a wrong
+            path returns 404 too.
+        :raises WebcamconsultConfigurationError: if the service returned 404, but the record still exists.
+        """
+        try:
+            return self.get(record_id)
+        except WebcamconsultNotFoundError as error:
+            self._confirm_missing(record_id, error)
+        return None
+
     def find(self, attributes: AttributesT | RecordT) -> builtins.list[RecordT]:
         """
         Return the records that have the natural key in ``attributes``; this lists all records.
@@ -160,6 +182,8 @@ class Records(Generic[AttributesT, RecordT]):
         :return: the record and the outcome: ``"created"``, ``"updated"``, ``"reused"`` or ``"unchanged"``.
         """
         payload = self._serialize(attributes)
+        for warning in check_new(self.resource, payload, now=datetime.now(timezone.utc)):
+            self.transport.log.warning(warning)
         create: IdempotentCreate[RecordT] = IdempotentCreate(
             self.transport,
             self.resource,
@@ -216,8 +240,8 @@ class Records(Generic[AttributesT, RecordT]):
             raise self._after(
                 not_found,
                 WebcamconsultNotFoundError,
-                f"The list confirms that {self.resource.name} {record_id} does not exist for this API token. "
-                "Check the id.",
+                "The list confirms this.",
+                happened=explain_missing(self.resource, record_id),
             )
 
     def _confirm_missing(self, record_id: str, not_found: WebcamconsultError) -> None:
@@ -243,10 +267,15 @@ class Records(Generic[AttributesT, RecordT]):
             )
 
     def _after(
-        self, not_found: WebcamconsultError, error_class: type[WebcamconsultError], explanation: str
+        self,
+        not_found: WebcamconsultError,
+        error_class: type[WebcamconsultError],
+        explanation: str,
+        happened: str | None = None,
     ) -> WebcamconsultError:
+        returned = f"{not_found.method} {not_found.path} returned {not_found.status_code}."
         return error_class(
-            f"{not_found.method} {not_found.path} returned {not_found.status_code}. {explanation}",
+            " ".join(filter(None, [happened, returned, explanation])),
             method=not_found.method,
             path=not_found.path,
             status_code=not_found.status_code,

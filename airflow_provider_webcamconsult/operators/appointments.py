@@ -13,6 +13,7 @@ from airflow_provider_webcamconsult.operators.base import (
     BaseGetOperator,
     BaseListOperator,
     BaseUpdateOperator,
+    check_literal_if_exists,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
         super().__init__(**kwargs)
         self.attributes = attributes
         self.if_exists = if_exists
+        check_literal_if_exists(if_exists)
         self.strict = strict
         self.if_overlaps = if_overlaps
         self.free_states = free_states
@@ -179,6 +181,8 @@ class WebcamconsultGetAppointmentOperator(BaseGetOperator):
     :param fields: names of the attributes to return, and therefore to store in Airflow's database
         (templated). By default, only the attributes that are not personal: all documented ones except
         ``inloop_json``.
+    :param ignore_if_missing: whether to skip the task, instead of failing it, if the appointment does not
+        exist.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -190,12 +194,14 @@ class WebcamconsultGetAppointmentOperator(BaseGetOperator):
         *,
         appointment_id: str | XComArg,
         fields: Collection[str] | None = None,
+        ignore_if_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.appointment_id = appointment_id
         self.fields = fields
+        self.ignore_if_missing = ignore_if_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

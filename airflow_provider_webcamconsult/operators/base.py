@@ -9,9 +9,11 @@ from airflow_provider_webcamconsult.api.matching import join_names
 from airflow_provider_webcamconsult.api.payload import check_fields, check_id, check_switch, select
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotFoundError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.idempotent_create import check_if_exists
 from airflow_provider_webcamconsult.operators.masked_attributes import MaskedAttributes, names_without_value
 from airflow_provider_webcamconsult.operators.task_checkpoint import TaskCheckpoint
 from airflow_provider_webcamconsult.version_compat import (
+    AirflowSkipException,
     BaseOperator,
     is_automatic_retry,
     task_state_store,
@@ -121,6 +123,17 @@ class _WithAttributes(WebcamconsultBaseOperator):
 _INIT_KWARGS = "_BaseOperator__init_kwargs"
 
 
+def check_literal_if_exists(if_exists: object) -> None:
+    """
+    Check ``if_exists`` when the DAG is parsed, unless it is a template or the output of a task.
+
+    :param if_exists: what to do if a record already exists.
+    :raises WebcamconsultInputError: if the value is unknown.
+    """
+    if isinstance(if_exists, str) and "{{" not in if_exists and "{%" not in if_exists:
+        check_if_exists(if_exists)
+
+
 class BaseCreateOperator(_WithAttributes):
     """Creates a record; a retry never creates a second one."""
 
@@ -227,15 +240,27 @@ class _WithFields(WebcamconsultBaseOperator):
 class BaseGetOperator(_WithFields):
     """Gets a record."""
 
+    ignore_if_missing: bool
+
     def execute(self, context: Context) -> dict[str, Any]:
         """
         Get the record.
 
         :param context: the task's context.
         :return: the attributes in ``fields``.
+        :raises AirflowSkipException: if the record does not exist and ``ignore_if_missing`` is set.
         """
         self._check_fields()
-        return self._select(self.records.get(self.record_id))
+        check_switch("ignore_if_missing", self.ignore_if_missing)
+        if not self.ignore_if_missing:
+            return self._select(self.records.get(self.record_id))
+        record = self.records.get_if_exists(self.record_id)
+        if record is None:
+            # Not None: it would render in the templates of the next tasks.
+            raise AirflowSkipException(
+                f"{self.resource.name.capitalize()} {self.record_id} does not exist; skipping."
+            )
+        return self._select(record)
 
 
 class BaseListOperator(_WithFields):

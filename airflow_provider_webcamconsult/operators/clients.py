@@ -12,6 +12,7 @@ from airflow_provider_webcamconsult.operators.base import (
     BaseGetOperator,
     BaseListOperator,
     BaseUpdateOperator,
+    check_literal_if_exists,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class WebcamconsultCreateClientOperator(BaseCreateOperator):
         super().__init__(**kwargs)
         self.attributes = attributes
         self.if_exists = if_exists
+        check_literal_if_exists(if_exists)
         self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
@@ -139,6 +141,7 @@ class WebcamconsultGetClientOperator(BaseGetOperator):
     :param client_id: id of the client (templated).
     :param fields: names of the attributes to return, and therefore to store in Airflow's database
         (templated). By default, only the attributes that are not personal: ``id`` and ``division_ids``.
+    :param ignore_if_missing: whether to skip the task, instead of failing it, if the client does not exist.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -150,12 +153,14 @@ class WebcamconsultGetClientOperator(BaseGetOperator):
         *,
         client_id: str | XComArg,
         fields: Collection[str] | None = None,
+        ignore_if_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.client_id = client_id
         self.fields = fields
+        self.ignore_if_missing = ignore_if_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

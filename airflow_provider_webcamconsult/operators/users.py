@@ -12,6 +12,7 @@ from airflow_provider_webcamconsult.operators.base import (
     BaseGetOperator,
     BaseListOperator,
     BaseUpdateOperator,
+    check_literal_if_exists,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class WebcamconsultCreateUserOperator(BaseCreateOperator):
         super().__init__(**kwargs)
         self.attributes = attributes
         self.if_exists = if_exists
+        check_literal_if_exists(if_exists)
         self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
@@ -136,6 +138,7 @@ class WebcamconsultGetUserOperator(BaseGetOperator):
     :param user_id: id of the user (templated).
     :param fields: names of the attributes to return, and therefore to store in Airflow's database
         (templated). By default, only the attributes that are not personal: ``id`` and ``roles``.
+    :param ignore_if_missing: whether to skip the task, instead of failing it, if the user does not exist.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -147,12 +150,14 @@ class WebcamconsultGetUserOperator(BaseGetOperator):
         *,
         user_id: str | XComArg,
         fields: Collection[str] | None = None,
+        ignore_if_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.user_id = user_id
         self.fields = fields
+        self.ignore_if_missing = ignore_if_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
