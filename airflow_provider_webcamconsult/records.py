@@ -181,9 +181,7 @@ class Records(Generic[AttributesT, RecordT]):
         :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
         :return: the record and the outcome: ``"created"``, ``"updated"``, ``"reused"`` or ``"unchanged"``.
         """
-        payload = self._serialize(attributes)
-        for warning in check_new(self.resource, payload, now=datetime.now(timezone.utc)):
-            self.transport.log.warning(warning)
+        payload = self._serialize_new(attributes)
         create: IdempotentCreate[RecordT] = IdempotentCreate(
             self.transport,
             self.resource,
@@ -281,6 +279,12 @@ class Records(Generic[AttributesT, RecordT]):
             status_code=not_found.status_code,
             reason=not_found.reason,
         )
+
+    def _serialize_new(self, attributes: AttributesT | RecordT) -> dict[str, Any]:
+        payload = self._serialize(attributes)
+        for warning in check_new(self.resource, payload, now=datetime.now(timezone.utc)):
+            self.transport.log.warning(warning)
+        return payload
 
     def _serialize(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
         for warning in check_attributes(self.resource, attributes, record_id=record_id):
