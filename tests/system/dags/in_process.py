@@ -46,7 +46,7 @@ def in_process() -> None:
     def outcomes(of_people: Any, of_again: str) -> list[str]:
         return [*of_people, of_again]
 
-    people >> again >> outcomes(people.output["outcome"], again.output["outcome"]) >> book
+    people >> again >> outcomes(people.output["outcome"], again.output["outcome"]) >> book  # type: ignore[index]
 
 
 in_process()
