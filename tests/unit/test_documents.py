@@ -28,6 +28,7 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *DOCS.rglob("*.rst")])
+PLUGIN = "airflow_provider_webcamconsult.sandbox.pytest_plugin"
 README = (ROOT / "README.md").read_text()
 
 
@@ -112,11 +113,12 @@ def test_hook_example_sets_reference_code(hook: WebcamconsultHook) -> None:
     assert hook.clients.get(client["id"])["reference_code"] == f"DL-{client['id']}"
 
 
-def test_pytest_example_passes(pytester: pytest.Pytester) -> None:
-    (code,) = blocks(DOCS / "guides" / "sandbox.rst", "python")
+def test_pytest_example_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = next(blocks(DOCS / "guides" / "sandbox.rst", "python"))
     pytester.makepyfile(code)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
-    pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", PLUGIN, "-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("text", sorted(set(re.findall(r"'(\{\s*\"conn_type\".*?\})'", CONSOLE))))
