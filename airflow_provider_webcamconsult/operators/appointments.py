@@ -17,14 +17,14 @@ from airflow_provider_webcamconsult.operators.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow.sdk import XComArg
 
     from airflow_provider_webcamconsult.api.resources import AppointmentAttributes
     from airflow_provider_webcamconsult.appointments import IfOverlaps
     from airflow_provider_webcamconsult.idempotent_create import IfExists
-    from airflow_provider_webcamconsult.version_compat import Context
+    from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
 
 
 class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
@@ -207,26 +207,54 @@ class WebcamconsultGetAppointmentOperator(BaseGetOperator):
 
 class WebcamconsultListAppointmentsOperator(BaseListOperator):
     """
-    List all appointments of the token's organisation (API document, "List All Appointments").
+    List appointments of the token's organisation (API document, "List All Appointments").
 
-    Appointments are video consults. The task returns a list of dicts.
+    Appointments are video consults. The task returns a list of dicts. With ``path``, it writes a file and
+    returns ``{"path": …, "records": …}`` with the number of records instead.
 
     :param fields: names of the attributes to return, and therefore to store in Airflow's database
         (templated). By default, only the attributes that are not personal: all documented ones except
         ``inloop_json``.
+    :param where: which appointments to return: a dict of attribute names, each with a value or a list of
+        values (templated), or a callable that takes the context and returns the dict. By default, all
+        appointments.
+    :param path: path of the file to write, as text or as an ``ObjectStoragePath`` (templated). The end of its
+        name tells the format: ``.jsonl`` or ``.ndjson`` (JSON Lines), ``.csv``, or ``.parquet`` (needs the
+        extra ``parquet``). By default, the task returns the appointments, which Airflow stores in its
+        database.
+    :param pseudonymize: names of the attributes in ``fields`` whose values to replace by keyed digests, which
+        are the same in every run (templated). Needs ``pseudonymize_conn_id``.
+    :param pseudonymize_conn_id: id of an Airflow connection of any type whose password is the key of the
+        digests (templated).
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
     resource = APPOINTMENT
-    template_fields: Sequence[str] = ("fields", "webcamconsult_conn_id")
+    template_fields: Sequence[str] = (
+        "fields",
+        "where",
+        "path",
+        "pseudonymize",
+        "pseudonymize_conn_id",
+        "webcamconsult_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"where": "json"}
 
     def __init__(
         self,
         *,
         fields: Collection[str] | None = None,
+        where: Mapping[str, Any] | Callable[[Context], Mapping[str, Any]] | XComArg | None = None,
+        path: str | ObjectStoragePath | None = None,
+        pseudonymize: Collection[str] | None = None,
+        pseudonymize_conn_id: str | None = None,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.fields = fields
+        self.where = where
+        self.path = path
+        self.pseudonymize = pseudonymize
+        self.pseudonymize_conn_id = pseudonymize_conn_id
         self.webcamconsult_conn_id = webcamconsult_conn_id
