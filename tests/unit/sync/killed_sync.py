@@ -67,7 +67,7 @@ def sync(url: str, token: str, folder: Path, count: int) -> None:
 
 
 def main(url: str, token: str, folder: Path, count: int, kills: int) -> None:
-    run.CREATE_FLOOR_SECONDS = FLOOR_SECONDS
+    vars(run)["CREATE_FLOOR_SECONDS"] = FLOOR_SECONDS
     seconds = random.Random(7)  # noqa: S311
     for number in range(kills + 1):
         child = os.fork()

@@ -41,7 +41,7 @@ def _short_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "CHECK_SECONDS", 0.02)
 
 
-def client(number: int, **attributes: Any) -> dict[str, Any]:
+def client(number: int, **attributes: Any) -> Any:
     return {"reference_code": f"DL-{number}", "last_name": f"Ester{number}", **attributes}
 
 
