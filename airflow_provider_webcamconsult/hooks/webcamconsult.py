@@ -18,7 +18,6 @@ from airflow_provider_webcamconsult.api.resources import (
 from airflow_provider_webcamconsult.appointments import AppointmentRecords
 from airflow_provider_webcamconsult.connection import Settings
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConnectionError, WebcamconsultError
-from airflow_provider_webcamconsult.records import Records
 from airflow_provider_webcamconsult.sync.records import SyncableRecords
 from airflow_provider_webcamconsult.transport import Transport
 from airflow_provider_webcamconsult.version_compat import AirflowNotFoundException, BaseHook
