@@ -247,10 +247,9 @@ class RecordIndex:
         if type(row) is not dict or self.key in self.resource.weak_keys:
             return None
         value = normalize_key(self.resource, self.key, row.get(self.key))
-        content = None if value is None or value in self._shared else self._records.get(value)
-        if content is None:
+        if value is None or value in self._shared or value not in self._records:
             return None
-        record = self._decode(content)
+        record = self._decode(self._records[value])
         dates = self.resource.dates
         for name, sent in row.items():
             stored = record.get(name)
