@@ -400,7 +400,7 @@ def plan_sync(
             _count_unchanged(plan, write.key, equal[1])
         else:
             plan_write(plan, index, write, value, mode, since=since, until=until)
-    _fail_repeated(plan, key, first_rows, repeated)
+    _fail_repeated(resource, plan, key, first_rows, repeated)
     if mode == "mirror":
         plan.owned, plan.deletes = index.ids_with_prefix(prefix, besides=first_rows)
     return plan
@@ -500,7 +500,11 @@ def _find_problems(resource: Resource[Any, Any], row: object, zone: Timezone) ->
 
 
 def _fail_repeated(
-    plan: SyncPlan, key: str, first_rows: Mapping[str, int], repeated: Mapping[str, list[RowWrite]]
+    resource: Resource[Any, Any],
+    plan: SyncPlan,
+    key: str,
+    first_rows: Mapping[str, int],
+    repeated: Mapping[str, list[RowWrite]],
 ) -> None:
     """Turn all rows with the same key into failures, because nothing tells which of them is right."""
     if not repeated:
@@ -521,9 +525,12 @@ def _fail_repeated(
             taken_back.add(first)
         elif first not in failed:
             plan.unchanged -= 1
-        if plan.ids is not None:
-            for name in [write.key for write in writes]:
-                plan.ids.pop(name, None)
+    if plan.ids is not None:
+        plan.ids = {
+            name: record_id
+            for name, record_id in plan.ids.items()
+            if normalize_key(resource, key, name) not in repeated
+        }
     plan.creates = [write for write in plan.creates if write.row not in taken_back]
     plan.updates = [write for write in plan.updates if write.row not in taken_back]
     plan.failures.sort(key=lambda failure: failure.row or 0)

@@ -177,6 +177,10 @@ class TestWrites:
     def test_ids_are_collected_on_request(self) -> None:
         assert plan([ESTER], [{"id": "a", **ESTER}], with_ids=True).ids == {"DL-1": "a"}
 
+    def test_rows_with_the_same_key_have_no_id(self) -> None:
+        rows = [ESTER, {**ESTER, "reference_code": " DL-1"}]
+        assert plan(rows, [{"id": "a", **ESTER}], with_ids=True).ids == {}
+
     def test_mirror_deletes_all_records_that_share_a_key_that_is_in_no_row(self) -> None:
         gone = [{"id": name, "reference_code": "DL-2"} for name in "bc"]
         done = plan([ESTER], [{"id": "a", **ESTER}, *gone], mode="mirror", key_prefix="DL-")

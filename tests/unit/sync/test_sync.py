@@ -191,6 +191,29 @@ class TestModes:
             sync(hook, [], **parameters)
 
 
+class TestLog:
+    def test_shows_the_progress_and_the_counts(
+        self, connect: Connect, service: Service, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.05)
+
+        def slowly(request: ProxiedRequest) -> bool:
+            time.sleep(0.02)
+            return False
+
+        with Rule(service.url, slowly) as proxy:
+            sync(connect(proxy.url, service.token), [client(number) for number in range(40)])
+        *_, done = messages = log.messages("info")
+        assert any("of 40 writes sent" in message and "s left" in message for message in messages)
+        assert done == "Done, clients: 40 rows, 40 created, 0 updated, 0 unchanged, 0 deleted, 0 failed."
+
+    def test_shows_a_warning_of_many_rows_once(self, hook: WebcamconsultHook, log: Log) -> None:
+        rows = [client(number, client_full_name="read-only") for number in range(20)]
+        sync(hook, rows)
+        (warning,) = log.warnings
+        assert warning.endswith("(20 of 20 rows)")
+
+
 class TestDeletes:
     @pytest.mark.usefixtures("three")
     def test_too_many_deletes_refuse_the_whole_run(self, hook: WebcamconsultHook, service: Service) -> None:
