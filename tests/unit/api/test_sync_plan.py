@@ -85,7 +85,7 @@ class TestAnyRowsAndRecords:
         return service, done, apply(service, done)
 
     @for_any
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_state_afterwards_is_what_the_mode_says(
         self, rows: list[dict[str, Any]], people: list[dict[str, Any]], mode: str, prefix: str
     ) -> None:
@@ -106,7 +106,7 @@ class TestAnyRowsAndRecords:
             assert {code for code in by_code if code.startswith(prefix)} - without_key <= wanted
 
     @for_any
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_second_run_writes_nothing(
         self, rows: list[dict[str, Any]], people: list[dict[str, Any]], mode: str, prefix: str
     ) -> None:
@@ -116,7 +116,7 @@ class TestAnyRowsAndRecords:
         assert again.deletes == [] or not again.may_delete
 
     @for_any
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_nobody_outside_of_the_prefix_is_touched(
         self, rows: list[dict[str, Any]], people: list[dict[str, Any]], mode: str, prefix: str
     ) -> None:
@@ -127,7 +127,7 @@ class TestAnyRowsAndRecords:
                 assert after[record_id] == record
 
     @for_any
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_rows_that_equal_their_records_are_treated_like_others(
         self, rows: list[dict[str, Any]], people: list[dict[str, Any]], mode: str, prefix: str
     ) -> None:
@@ -140,7 +140,7 @@ class TestAnyRowsAndRecords:
         assert done == slow
 
     @for_any
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_every_row_is_counted_once(
         self, rows: list[dict[str, Any]], people: list[dict[str, Any]], mode: str, prefix: str
     ) -> None:
@@ -149,7 +149,7 @@ class TestAnyRowsAndRecords:
         assert (done.rows, outcomes) == (len(rows), len(rows))
 
     @for_any
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_no_two_writes_have_the_same_key(
         self, rows: list[dict[str, Any]], people: list[dict[str, Any]], mode: str, prefix: str
     ) -> None:

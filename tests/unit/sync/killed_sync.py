@@ -1,5 +1,5 @@
 """
-Run a synchronization in a process that is killed at random moments, until one run ends.
+Run a synchronization in processes that are killed at random moments among their creates, until one run ends.
 
 Arguments: URL, token, folder for the checkpoint, number of rows, number of kills. Prints the counts of the
 last run as JSON. The process forks for each run, because importing Airflow takes longer than a run.
@@ -13,7 +13,7 @@ import os
 import random
 import signal
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,9 @@ from airflow_provider_webcamconsult.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FLOOR_SECONDS = 1.0
+    from airflow_provider_webcamconsult.api.request import Request
+
+FLOOR_SECONDS = 0.5
 
 
 class FileCheckpoint:
@@ -49,7 +51,21 @@ class FileCheckpoint:
         new.replace(self.file)
 
 
-def sync(url: str, token: str, folder: Path, count: int) -> None:
+class KilledTransport(Transport):
+    """A transport that kills its process with SIGKILL a moment after it has begun to send some creates."""
+
+    creates_left = 0
+    delay = 0.0
+
+    def send(self, request: Request, **arguments: Any) -> Any:
+        if request.is_create:
+            self.creates_left -= 1
+            if not self.creates_left:
+                threading.Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return super().send(request, **arguments)
+
+
+def sync(url: str, token: str, folder: Path, count: int, creates: int, delay: float) -> None:
     settings = Settings(
         base_url=url,
         token=token,
@@ -60,7 +76,9 @@ def sync(url: str, token: str, folder: Path, count: int) -> None:
         plural_paths=False,
         insecure=False,
     )
-    clients = SyncableRecords(Transport(settings, logging.getLogger(__name__)), CLIENT)
+    transport = KilledTransport(settings, logging.getLogger(__name__))
+    transport.creates_left, transport.delay = creates, delay
+    clients = SyncableRecords(transport, CLIENT)
     rows = [{"reference_code": f"DL-{number}", "last_name": "Ester"} for number in range(count)]
     result = clients.sync(rows, key="reference_code", checkpoint=FileCheckpoint(folder), workers=2)
     (folder / "result.json").write_text(json.dumps(result.counts()))
@@ -68,17 +86,17 @@ def sync(url: str, token: str, folder: Path, count: int) -> None:
 
 def main(url: str, token: str, folder: Path, count: int, kills: int) -> None:
     vars(run)["CREATE_FLOOR_SECONDS"] = FLOOR_SECONDS
-    seconds = random.Random(7)  # noqa: S311
+    random_values = random.Random(7)  # noqa: S311
     for number in range(kills + 1):
+        # The last run is not killed.
+        creates = random_values.randint(2, count // kills) if number < kills else 0
+        delay = random_values.uniform(0.0, 0.01)
         child = os.fork()
         if not child:
             try:
-                sync(url, token, folder, count)
+                sync(url, token, folder, count, creates, delay)
             finally:
                 os._exit(0)
-        if number < kills:
-            time.sleep(seconds.uniform(0.02, 0.3) + (FLOOR_SECONDS if number % 2 else 0.0))
-            os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     print((folder / "result.json").read_text())
 

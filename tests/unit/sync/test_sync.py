@@ -498,7 +498,7 @@ class TestInterruption:
             assert 0 < created == len(codes(service)) < 200
 
     def test_killed_runs_leave_no_double_and_lose_nothing(self, service: Service, tmp_path: Path) -> None:
-        arguments = [service.url, service.token, str(tmp_path), "60", "8"]
+        arguments = [service.url, service.token, str(tmp_path), "60", "6"]
         done = subprocess.run(
             [sys.executable, "-m", "tests.unit.sync.killed_sync", *arguments],
             cwd=ROOT,
