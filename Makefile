@@ -94,6 +94,7 @@ bench-waits: environment environment-2 ## benchmark a thousand deferred waits ag
 bench: environment environment-2 ## run all benchmarks against the HTTP provider (an hour or two)
 	@$(VENV)/bin/python benchmarks/calls.py
 	@$(VENV)/bin/python benchmarks/imports.py
+	@$(VENV)/bin/python benchmarks/sync.py
 	@$(MAKE) --no-print-directory bench-waits
 	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 26 --pairs 4 --lost 20'
 

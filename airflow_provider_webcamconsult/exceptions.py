@@ -158,3 +158,20 @@ class WebcamconsultMismatchError(WebcamconsultRecordError):
         super().__init__(message, **kwargs)
         self.record_id = record_id
         self.attributes = list(attributes)
+
+
+class WebcamconsultSyncError(WebcamconsultError):
+    """
+    Rows were not synchronized, and a retry may synchronize them. The other rows were.
+
+    :param result: the counts and the failures of the run, as
+        :class:`~airflow_provider_webcamconsult.sync.run.SyncResult` has them.
+    """
+
+    def __init__(self, message: str, *, result: Any, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.result = result
+
+
+class WebcamconsultSyncRejectedError(WebcamconsultSyncError, AirflowFailException):
+    """Rows were not synchronized, or nothing was, and a retry would not help."""

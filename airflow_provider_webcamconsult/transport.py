@@ -101,12 +101,20 @@ class Transport:
     def _deadline_seconds(self) -> float:
         return max(RESPONSE_DEADLINE_SECONDS, self.settings.timeout)
 
-    def send(self, request: Request, *, before_attempt: Callable[[], None] | None = None) -> Any:
+    def send(
+        self,
+        request: Request,
+        *,
+        before_attempt: Callable[[], None] | None = None,
+        before_retry: Callable[[WebcamconsultError, float], None] | None = None,
+    ) -> Any:
         """
         Send a request, retry it if that is safe, and read the response.
 
         :param request: the request, from :mod:`~airflow_provider_webcamconsult.api.request`.
         :param before_attempt: called before each attempt.
+        :param before_retry: called with the error and the delay in seconds before each retry. By default,
+            they are logged as a warning.
         :return: a record, an iterator over the records of a list, or None for a delete. The iterator raises a
             WebcamconsultResponseError when it reaches what is not a record, unless the request skips that;
             this is not retried.
@@ -114,12 +122,15 @@ class Transport:
         """
         from tenacity import Retrying, stop_after_attempt, stop_before_delay
 
+        def report(state: RetryCallState) -> None:
+            (before_retry or self._log_retry)(state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr,arg-type]
+
         pending = _PendingRequest(request, before_attempt)
         retrying = Retrying(
             retry=_should_retry,
             stop=stop_after_attempt(1 + self.settings.retries) | stop_before_delay(RETRY_TOTAL_SECONDS),
             wait=_retry_delay,
-            before_sleep=self._log_retry,
+            before_sleep=report,
             reraise=True,
         )
         return retrying(self._attempt, pending)
@@ -150,8 +161,8 @@ class Transport:
             size=len(response.content),
         )
 
-    def _log_retry(self, state: RetryCallState) -> None:
-        self.log.warning("%s Retrying in %.1f s.", state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr]
+    def _log_retry(self, error: WebcamconsultError, delay: float) -> None:
+        self.log.warning("%s Retrying in %.1f s.", error, delay)
 
     def _attempt(self, pending: _PendingRequest) -> Any:
         """Send the request once and read the response."""

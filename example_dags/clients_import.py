@@ -4,6 +4,8 @@ Import clients from a CSV file, with one mapped task for each row.
 A practice moves to Webcamconsult and has its clients in a CSV file. Each client gets its own task. If the
 service rejects a client, only that task fails, and the last task names the keys that failed. Read the log,
 correct the row and clear the task. A second run does not import anybody twice.
+
+Each of these tasks lists all clients. To compare a file of all clients each night, see `clients_sync`.
 """
 
 from __future__ import annotations

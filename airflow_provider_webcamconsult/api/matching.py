@@ -137,7 +137,9 @@ def differing_attributes(
     return [
         name
         for name, value in payload.items()
-        if normalize(resource, name, value) != normalize(resource, name, record.get(name))
+        # The same text needs no normalization, which takes time for thousands of records.
+        if not (type(value) is str and value == record.get(name))
+        and normalize(resource, name, value) != normalize(resource, name, record.get(name))
     ]
 
 

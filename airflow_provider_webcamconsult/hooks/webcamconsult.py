@@ -18,7 +18,7 @@ from airflow_provider_webcamconsult.api.resources import (
 from airflow_provider_webcamconsult.appointments import AppointmentRecords
 from airflow_provider_webcamconsult.connection import Settings
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConnectionError, WebcamconsultError
-from airflow_provider_webcamconsult.records import Records
+from airflow_provider_webcamconsult.sync.records import SyncableRecords
 from airflow_provider_webcamconsult.transport import Transport
 from airflow_provider_webcamconsult.version_compat import AirflowNotFoundException, BaseHook
 
@@ -52,14 +52,14 @@ class WebcamconsultHook(BaseHook):
         return {name: value for name, value in vars(self).items() if name not in cached}
 
     @cached_property
-    def users(self) -> Records[UserAttributes, User]:
+    def users(self) -> SyncableRecords[UserAttributes, User]:
         """The users, who are professionals (API document, "User Collection" and "User")."""
-        return Records(self.transport, USER)
+        return SyncableRecords(self.transport, USER)
 
     @cached_property
-    def clients(self) -> Records[ClientAttributes, Client]:
+    def clients(self) -> SyncableRecords[ClientAttributes, Client]:
         """The clients, who are patients (API document, "Client Collection" and "Client")."""
-        return Records(self.transport, CLIENT)
+        return SyncableRecords(self.transport, CLIENT)
 
     @cached_property
     def appointments(self) -> AppointmentRecords:

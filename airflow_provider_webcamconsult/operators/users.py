@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_webcamconsult.api.resources import USER
+from airflow_provider_webcamconsult.api.sync_plan import MAX_DELETES
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.base import (
     BaseCreateOperator,
@@ -14,14 +15,18 @@ from airflow_provider_webcamconsult.operators.base import (
     BaseUpdateOperator,
     check_literal_if_exists,
 )
+from airflow_provider_webcamconsult.operators.sync import BaseSyncOperator
+from airflow_provider_webcamconsult.sync.run import WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from airflow.sdk import XComArg
 
     from airflow_provider_webcamconsult.api.resources import UserAttributes
+    from airflow_provider_webcamconsult.api.sync_plan import SyncMode
     from airflow_provider_webcamconsult.idempotent_create import IfExists
+    from airflow_provider_webcamconsult.operators.row_files import FilePath
     from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
 
 
@@ -210,4 +215,77 @@ class WebcamconsultListUsersOperator(BaseListOperator):
         self.path = path
         self.pseudonymize = pseudonymize
         self.pseudonymize_conn_id = pseudonymize_conn_id
+        self.webcamconsult_conn_id = webcamconsult_conn_id
+
+
+class WebcamconsultSyncUsersOperator(BaseSyncOperator):
+    """
+    Bring all users in line with the rows of another system.
+
+    Users are professionals. All of them are listed once, and only what differs is written. A retry never
+    creates a second user. The task returns the counts ``rows``, ``created``, ``updated``, ``unchanged``,
+    ``deleted`` and ``failed``, and logs its progress.
+
+    :param rows: path or URL of a CSV or JSON Lines file (templated), on any storage that Airflow's
+        ``ObjectStoragePath`` reads, or a callable that takes the context and returns or yields dicts. The
+        names are the API's own. Attributes that a row lacks are left alone; ``None`` and an empty cell of a
+        CSV file clear an attribute. Airflow stores only the path or the name of the callable.
+    :param key: name of the attribute that identifies a user: ``"email"`` (templated).
+    :param mode: ``"insert"`` creates users that are missing, ``"update"`` updates those that differ,
+        ``"upsert"`` does both, and ``"mirror"`` also deletes those that are in no row (templated).
+    :param key_prefix: beginning of the keys to synchronize (templated). Users with
+        another key are not touched, and a row with another key is a failure. ``"mirror"`` requires it; ``""``
+        means all keys. Users without a key are never deleted.
+    :param max_deletes: maximum number of deletes: an int is a number of users, a float a share of those
+        with the prefix (templated). If more are due, nothing at all is written. If there are no rows or one
+        of them fails, nothing is deleted.
+    :param max_failures: number of failures to tolerate. A row that fails does not affect the others.
+    :param plan_only: whether to write nothing, and only return what a run would do.
+    :param errors_path: path or URL of a JSON Lines file for all failures: row number, key, attributes and
+        reasons (templated). An existing file is replaced.
+    :param ids_path: path or URL of a JSON Lines file for the key and the id of each row (templated). An
+        existing file is replaced.
+    :param workers: number of threads that send writes, 1 to 10.
+    :param webcamconsult_conn_id: id of the Airflow connection (templated).
+    """
+
+    resource = USER
+    template_fields: Sequence[str] = (
+        "rows",
+        "key",
+        "mode",
+        "key_prefix",
+        "max_deletes",
+        "errors_path",
+        "ids_path",
+        "webcamconsult_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        rows: FilePath | Callable[[Context], Iterable[UserAttributes | Mapping[str, Any]]] | XComArg,
+        key: str = "email",
+        mode: SyncMode = "upsert",
+        key_prefix: str | None = None,
+        max_deletes: float | str = MAX_DELETES,
+        max_failures: int = 0,
+        plan_only: bool = False,
+        errors_path: FilePath | None = None,
+        ids_path: FilePath | None = None,
+        workers: int = WORKERS,
+        webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rows = rows
+        self.key = key
+        self.mode = mode
+        self.key_prefix = key_prefix
+        self.max_deletes = max_deletes
+        self.max_failures = max_failures
+        self.plan_only = plan_only
+        self.errors_path = errors_path
+        self.ids_path = ids_path
+        self.workers = workers
         self.webcamconsult_conn_id = webcamconsult_conn_id

@@ -66,6 +66,26 @@ def test_clients_import_creates_a_client_for_each_row(
     }
 
 
+def test_clients_sync_creates_the_rows_and_deletes_who_is_gone(
+    local_airflow: LocalAirflow, airflow_sandbox: Sandbox
+) -> None:
+    session = requests.Session()
+    session.headers["Authorization"] = f"Token token={airflow_sandbox.token}"
+    for code in ("PS-300", "made-by-hand"):
+        session.post(f"{airflow_sandbox.url}/clients.json", json={"client": {"reference_code": code}})
+
+    run_id = local_airflow.trigger("clients_sync")
+
+    assert local_airflow.wait("clients_sync", run_id) == "success", local_airflow.describe_run(
+        "clients_sync", run_id
+    )
+    counts = local_airflow.xcom("clients_sync", run_id, "sync_clients")
+    assert counts == {"rows": 3, "created": 3, "updated": 0, "unchanged": 0, "deleted": 1, "failed": 0}
+    codes = {client["reference_code"] for client in airflow_sandbox.records("clients")}
+    assert {"PS-301", "PS-302", "PS-303", "made-by-hand"} <= codes
+    assert "PS-300" not in codes
+
+
 def test_offboarding_deletes_open_appointments_and_deletes_the_client(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox
 ) -> None:

@@ -32,6 +32,7 @@ from tests.system import leaks
 DAGS = {
     "booking": "success",
     "clients_import": "success",
+    "clients_sync": "success",
     "offboarding": "success",
     "careful": "success",
     "failing": "failed",
@@ -45,7 +46,7 @@ TOKENS = {
     for name in ("parameter", "header", "wrong", "wrong_parameter", "echo", "echo_parameter", "refused")
 }
 USERS = ("native", "booking_user")
-CLIENTS = ("rendered", "mapped", "own", "failing", "booking_client", "row1", "row2")
+CLIENTS = ("rendered", "mapped", "own", "failing", "booking_client", "row1", "row2", "sync1", "sync2")
 COMPLAINT = "Zqcomplaintéxv"
 
 FAULTS = ("echoes", "redirects", "fails", "web_page", "disconnects", "stores_other")
@@ -209,11 +210,15 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "client": {**people["booking_client"], "reference_code": "DL-1"},
     }
     (folder / "consult_request.json").write_text(json.dumps(request))
-    rows = [{"reference_code": name, "initials": "A", **people[name]} for name in ("row1", "row2")]
-    with (folder / "clients.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    for file_name, names, prefix in (
+        ("clients.csv", ("row1", "row2"), ""),
+        ("practice_export.csv", ("sync1", "sync2"), "PS-"),
+    ):
+        rows = [{"reference_code": f"{prefix}{name}", "initials": "A", **people[name]} for name in names]
+        with (folder / file_name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
     return folder
 
 

@@ -119,6 +119,7 @@ def test_sdist_contains_files_for_tests_and_documentation(sdist: set[str]) -> No
         "docs/conf.py",
         "docs/images/booking-graph.svg",
         "example_dags/clients.csv",
+        "example_dags/practice_export.csv",
         "noxfile.py",
         "pyproject.toml",
         "scripts/ui.py",

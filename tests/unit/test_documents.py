@@ -76,6 +76,8 @@ def dag_of(code: str) -> Any:
 
 @pytest.mark.parametrize("code", [example for example in PYTHON if "def test_" not in str(example.values[0])])
 def test_example_runs(code: str, hook: WebcamconsultHook) -> None:
+    if "operators.hitl" in code and airflow.__version__ < "3.1":
+        pytest.skip("Airflow has the operator from 3.1")
     if "@dag" in code:
         assert dag_of(code).tasks
     else:

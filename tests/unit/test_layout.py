@@ -39,6 +39,7 @@ LAYERS = (
     "idempotent_create",
     "records",
     "appointments",
+    "sync",
     "hooks",
     "polling",
     "triggers",

@@ -10,7 +10,10 @@ from airflow.providers.common.compat.sdk import dag, task
 
 from airflow_provider_webcamconsult import idempotent_create
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
+from airflow_provider_webcamconsult.operators.clients import (
+    WebcamconsultCreateClientOperator,
+    WebcamconsultSyncClientsOperator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +28,15 @@ CLIENT: ClientAttributes = {
 FAULTS = ("echoes", "redirects", "fails", "web_page", "disconnects", "stores_other", "refused", "wrong_token")
 
 
+def rejected_rows(context: Any) -> list[dict[str, Any]]:
+    """Return a row that cannot be sent, and one that the service rejects."""
+    person = people.read("failing")
+    return [
+        {**person, "date_of_birth": f"{person['date_of_birth']}T25"},
+        {**person, "email": f"other-{person['email']}", "colour": person["last_name"]},
+    ]
+
+
 @dag(schedule=None, catchup=False, user_defined_macros={"read": people.read})
 def failing() -> None:
     WebcamconsultCreateClientOperator.partial(task_id="service", attributes=CLIENT, strict=True).expand(
@@ -34,6 +46,10 @@ def failing() -> None:
     WebcamconsultCreateClientOperator(task_id="not_rendered", attributes=not_rendered)
     no_date: ClientAttributes = {**CLIENT, "date_of_birth": "{{ read('failing').date_of_birth }}T25"}
     WebcamconsultCreateClientOperator(task_id="no_date", attributes=no_date)
+
+    WebcamconsultSyncClientsOperator.partial(task_id="sync", rows=rejected_rows, key="email").expand(
+        webcamconsult_conn_id=["webcamconsult_default", "echoes", "fails_as_parameter"]
+    )
 
     @task
     def own_code() -> None:

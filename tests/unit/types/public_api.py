@@ -19,13 +19,19 @@ from airflow_provider_webcamconsult.operators.appointments import (
 )
 from airflow_provider_webcamconsult.operators.clients import (
     WebcamconsultCreateClientOperator,
+    WebcamconsultSyncClientsOperator,
     WebcamconsultUpdateClientOperator,
 )
-from airflow_provider_webcamconsult.operators.users import WebcamconsultGetUserOperator
+from airflow_provider_webcamconsult.operators.users import (
+    WebcamconsultGetUserOperator,
+    WebcamconsultSyncUsersOperator,
+)
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_webcamconsult.api.resources import ClientAttributes
 
 
@@ -34,6 +40,10 @@ def one_client(context: Any) -> ClientAttributes:
 
 
 # Valid uses
+
+
+def some_rows(context: Any) -> Iterator[dict[str, Any]]:
+    yield {"email": "a@example.com"}
 
 
 def operators() -> None:
@@ -54,6 +64,10 @@ def operators() -> None:
     )
     WebcamconsultListAppointmentsOperator(task_id="list", fields=["id", "state"])
     WebcamconsultDeleteAppointmentOperator.partial(task_id="delete").expand(appointment_id=["a", "b"])
+    WebcamconsultSyncClientsOperator(
+        task_id="sync_file", rows="s3://exports/{{ ds }}.csv", key="reference_code", mode="update"
+    )
+    WebcamconsultSyncUsersOperator(task_id="sync_rows", rows=some_rows, max_deletes=20, workers=8)
     WebcamconsultAppointmentStateSensor(
         task_id="wait",
         appointment_id=book.output,
@@ -66,6 +80,8 @@ def operators() -> None:
 
 def hook() -> None:
     webcamconsult = WebcamconsultHook("webcamconsult_default")
+    result = webcamconsult.clients.sync([{"reference_code": "DL-1"}], key="reference_code", mode="mirror")
+    print(result.created, [failure.row for failure in result.failures])
     for client in webcamconsult.clients.list():
         webcamconsult.clients.update(client["id"], {"reference_code": f"DL-{client['id']}"})
     durations = [appointment.get("duration") or 0 for appointment in webcamconsult.appointments.iterate()]

@@ -1,0 +1,110 @@
+"""Read rows from a CSV or JSON Lines file, and write JSON Lines, on any storage that Airflow reads."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from airflow_provider_webcamconsult.api.sync_plan import MalformedRow
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
+from airflow_provider_webcamconsult.version_compat import object_storage_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from airflow.sdk import ObjectStoragePath
+
+#: Path or URL of a file.
+FilePath: TypeAlias = "str | os.PathLike[str] | ObjectStoragePath"
+
+#: The delimiters that a CSV file may have. Attribute names contain none of them.
+DELIMITERS = (",", ";", "\t")
+
+_CSV = (".csv",)
+_JSON_LINES = (".jsonl", ".ndjson")
+
+
+def is_path(value: object) -> bool:
+    """
+    Return whether a value is the path of a file.
+
+    :param value: the value.
+    """
+    # Not all versions of ObjectStoragePath are PathLike, and importing it takes long.
+    return isinstance(value, (str, os.PathLike)) or callable(getattr(value, "open", None))
+
+
+def read_rows(path: FilePath) -> Iterator[dict[str, Any] | MalformedRow]:
+    """
+    Read the rows of a file one by one.
+
+    The names in the header of a CSV file, or in the objects of a JSON Lines file, are the API's. A CSV file
+    may have semicolons or tabs instead of commas. An empty cell is None. Empty lines are no rows.
+
+    :param path: path or URL of the file. Its suffix is ``.csv``, ``.jsonl`` or ``.ndjson``.
+    :return: an iterator over the rows.
+    :raises WebcamconsultInputError: if the file has another suffix, has no valid header or is not UTF-8.
+    """
+    file_path = object_storage_path(path)
+    suffix = os.path.splitext(file_path.name)[1].lower()  # not all storage paths have a suffix
+    if suffix not in _CSV + _JSON_LINES:
+        raise WebcamconsultInputError(
+            f"The file with the rows must have one of the suffixes {', '.join(_CSV + _JSON_LINES)}."
+        )
+    problem = None
+    # A byte order mark is what spreadsheets write first.
+    with file_path.open("r", encoding="utf-8-sig", newline="") as file:
+        lines = iter(file.readline, "")  # Airflow 2's files are not iterable
+        try:
+            yield from _read_csv(lines) if suffix in _CSV else _read_json_lines(lines)
+        except UnicodeDecodeError:
+            problem = "is not in UTF-8"
+        except csv.Error:
+            problem = "is not a valid CSV file"
+    # Raised outside of the except block, because the error that it replaces contains the text.
+    if problem:
+        raise WebcamconsultInputError(f"The file with the rows {problem}. Export it again.")
+
+
+def _read_csv(lines: Iterator[str]) -> Iterator[dict[str, Any] | MalformedRow]:
+    first = next(lines, "")
+    delimiter = max(DELIMITERS, key=first.count)
+    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
+    header = [name.strip() for name in next(reader, [])]
+    if not all(header) or len({*header}) != len(header):
+        raise WebcamconsultInputError(
+            "The header of the CSV file has an empty name, or the same name twice. Name each column after "
+            "an attribute."
+        )
+    for cells in reader:
+        if len(cells) == len(header):
+            yield {name: cell or None for name, cell in zip(header, cells, strict=True)}
+        elif cells:
+            yield MalformedRow(
+                f"The row has {len(cells)} values, but the header has {len(header)} names. Check its quotes."
+            )
+
+
+def _read_json_lines(lines: Iterator[str]) -> Iterator[dict[str, Any] | MalformedRow]:
+    for line in lines:
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            yield row if isinstance(row, dict) else MalformedRow("The line is not a JSON object.")
+
+
+def write_json_lines(path: FilePath, items: Iterable[Mapping[str, Any]]) -> None:
+    """
+    Write a JSON Lines file. An existing file is replaced.
+
+    :param path: path or URL of the file.
+    :param items: one JSON object for each line.
+    """
+    with object_storage_path(path).open("w", encoding="utf-8") as file:
+        for item in items:
+            file.write(json.dumps(item, ensure_ascii=False) + "\n")

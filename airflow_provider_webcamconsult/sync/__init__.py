@@ -1,0 +1,1 @@
+"""Bring all records of a kind in line with rows from another system."""

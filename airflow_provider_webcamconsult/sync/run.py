@@ -1,0 +1,609 @@
+"""
+Synchronize all records of a kind with rows: one list, one comparison, and the writes that are needed.
+
+A create whose outcome is unknown is never sent again before :data:`CREATE_FLOOR_SECONDS` have passed, in this
+run and in a retry. Then the records are listed and compared once more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
+
+from airflow_provider_webcamconsult.api.matching import (
+    differing_attributes,
+    has_natural_key,
+    join_names,
+    verify_stored,
+)
+from airflow_provider_webcamconsult.api.request import (
+    create_request,
+    delete_request,
+    list_request,
+    update_request,
+)
+from airflow_provider_webcamconsult.api.resources import RecordT
+from airflow_provider_webcamconsult.api.sync_plan import (
+    RecordIndex,
+    RowFailure,
+    RowWrite,
+    SyncPlan,
+    check_sync,
+    exceeds,
+    normalize_key,
+    plan_sync,
+    plan_write,
+)
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultError,
+    WebcamconsultInputError,
+    WebcamconsultMismatchError,
+    WebcamconsultNotFoundError,
+    WebcamconsultRateLimitError,
+    WebcamconsultSyncError,
+    WebcamconsultSyncRejectedError,
+    WebcamconsultUnknownOutcomeError,
+    WebcamconsultValidationError,
+)
+from airflow_provider_webcamconsult.idempotent_create import CREATE_FLOOR_SECONDS
+from airflow_provider_webcamconsult.sync.workers import Brake, StoppedError, Workers
+from airflow_provider_webcamconsult.version_compat import AirflowFailException
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from airflow_provider_webcamconsult.api.request import Request
+    from airflow_provider_webcamconsult.api.resources import Resource
+    from airflow_provider_webcamconsult.api.sync_plan import MalformedRow, SyncMode
+    from airflow_provider_webcamconsult.idempotent_create import Checkpoint
+    from airflow_provider_webcamconsult.transport import Transport
+
+#: Threads that send writes, unless the run is told otherwise.
+WORKERS = 4
+#: Maximum number of threads: the network connections that the session keeps open.
+WORKERS_MAX = 10
+#: Seconds between two lines about the progress in the log.
+PROGRESS_SECONDS = 10.0
+#: Seconds for which a checkpoint allows to send creates, so that it is not written before each of them.
+LEASE_SECONDS = 60.0
+#: How often creates with an unknown outcome are looked up and sent again.
+CREATE_ROUNDS_MAX = 3
+#: Maximum number of failures, and of warnings, to show in an error or in the log.
+SHOWN_MAX = 20
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """
+    What a synchronization did, or in a plan is going to do.
+
+    :param rows: number of rows.
+    :param created: number of records that were created.
+    :param updated: number of records that were updated.
+    :param unchanged: number of rows for which there was nothing to write in this mode.
+    :param deleted: number of records that were deleted.
+    :param failed: number of rows that were not synchronized, and of records that were not deleted.
+    :param failures: the failures, in the order of the rows.
+    :param ids: ids of the records by key; None if they were not asked for.
+    """
+
+    rows: int
+    created: int
+    updated: int
+    unchanged: int
+    deleted: int
+    failed: int
+    failures: tuple[RowFailure, ...] = field(default=(), repr=False)
+    ids: Mapping[str, str] | None = field(default=None, repr=False)
+
+    def counts(self) -> dict[str, int]:
+        """Return only the counts."""
+        names = ("rows", "created", "updated", "unchanged", "deleted", "failed")
+        return {name: getattr(self, name) for name in names}
+
+
+class _Lease:
+    """
+    Allows creates for a while, and stores in the checkpoint until when.
+
+    :param checkpoint: checkpoint for the next try.
+    :param began_at: when the first create may have been sent.
+    :param stop: set when the run is interrupted.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, began_at: float, stop: threading.Event) -> None:
+        self._checkpoint = checkpoint
+        self._began_at = began_at
+        self._stop = stop
+        self._until = 0.0
+
+    def renew(self) -> None:
+        """Store a later end if this one is near. Only the main thread of a task may use Airflow's store."""
+        now = time.time()
+        if self._until - now < LEASE_SECONDS / 2:
+            self._checkpoint.write({"began_at": self._began_at, "sent_at": now + LEASE_SECONDS})
+            self._until = now + LEASE_SECONDS
+
+    def end(self, *, needs_check: bool) -> None:
+        """Store that no more creates are sent, and whether a retry has to check what they created."""
+        now = time.time()
+        self._checkpoint.write({"began_at": self._began_at, "sent_at": now} if needs_check else {})
+
+    def wait(self) -> None:
+        """Wait until creates are allowed."""
+        while time.time() >= self._until:
+            if self._stop.wait(0.01):
+                raise StoppedError
+
+
+class Sync(Generic[RecordT]):
+    """
+    Synchronizes the records of one kind with rows.
+
+    :param transport: transport that sends the requests.
+    :param resource: the kind of record.
+    :param key: name of the attribute that identifies a record.
+    :param mode: what to write.
+    :param key_prefix: beginning of the keys to synchronize.
+    :param max_deletes: maximum number (int) or share (float) of records to delete.
+    :param max_failures: number of failures to tolerate.
+    :param plan_only: whether to write nothing.
+    :param workers: number of threads.
+    :param with_ids: whether to return the ids of the records.
+    :param checkpoint: checkpoint of earlier tries.
+    :raises WebcamconsultInputError: if one of them is invalid.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        resource: Resource[Any, RecordT],
+        *,
+        key: str,
+        mode: SyncMode,
+        key_prefix: str | None,
+        max_deletes: float,
+        max_failures: int,
+        plan_only: bool,
+        workers: int,
+        with_ids: bool,
+        checkpoint: Checkpoint,
+    ) -> None:
+        check_sync(resource, key=key, mode=mode, key_prefix=key_prefix, max_deletes=max_deletes)
+        _check_count("max_failures", max_failures, 0, None)
+        _check_count("workers", workers, 1, WORKERS_MAX)
+        self.transport = transport
+        self.resource = resource
+        self.key = key
+        self.mode = mode
+        self.key_prefix = key_prefix
+        self.max_deletes = max_deletes
+        self.max_failures = max_failures
+        self.plan_only = plan_only
+        self.with_ids = with_ids
+        self.checkpoint = checkpoint
+        self.plan = SyncPlan()
+        self._counts = Counter[str]()
+        self._failures: list[RowFailure] = []
+        #: Creates with an unknown outcome, and the id in a response that had another key.
+        self._unknown: list[RowWrite] = []
+        self._unknown_rows: set[int] = set()
+        self._disputed_ids: dict[int, str] = {}
+        self._not_found: list[tuple[RowWrite, WebcamconsultError]] = []
+        self._different = Counter[str]()
+        self._retries = Counter[str]()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._brake = Brake(self._stop)
+        self._began_at = 0.0
+        self._lease = _Lease(checkpoint, self._began_at, self._stop)
+        self._workers: Workers[RowWrite] = Workers(
+            workers, send=self._send_write, on_error=self._fail, stop=self._stop
+        )
+        self._progress_at = time.monotonic() + PROGRESS_SECONDS
+        self._writing_since = 0.0
+
+    def run(self, rows: Iterable[Mapping[str, Any] | MalformedRow]) -> SyncResult:
+        """
+        Compare the rows with the records, and write what differs.
+
+        :param rows: attributes of each record as it should be. They are read once.
+        :return: what was done.
+        :raises WebcamconsultSyncError: if more rows failed than ``max_failures``, and a retry may help.
+        :raises WebcamconsultSyncRejectedError: if a retry would not help, or if there are too many deletes.
+        """
+        earlier, now = self.checkpoint.read(), time.time()
+        # The clock of the earlier worker may be ahead, so never wait longer than the floor from now.
+        sent_at = min(earlier["sent_at"], now) if "sent_at" in earlier else None
+        self._began_at = now if sent_at is None else min(earlier.get("began_at", sent_at), sent_at)
+        self.plan = plan = plan_sync(
+            self.resource,
+            self._log_compared(rows),
+            self._iterate(),
+            key=self.key,
+            mode=self.mode,
+            zone=self.transport.settings.timezone,
+            key_prefix=self.key_prefix,
+            with_ids=self.with_ids,
+            since=None if sent_at is None else self._began_at,
+            until=now,
+        )
+        self._log_warnings(plan.warnings, plan.rows)
+        self._failures += plan.failures
+        if self.plan_only:
+            return self._report_plan()
+        if plan.may_delete and exceeds(self.max_deletes, plan):
+            raise WebcamconsultSyncRejectedError(
+                f"{self._describe_deletes()}, so nothing was written. Check that the rows are complete. If "
+                "they are, run again with a larger max_deletes.",
+                result=self._result(),
+            )
+        self._write(0.0 if sent_at is None else sent_at + CREATE_FLOOR_SECONDS)
+        return self._finish()
+
+    # The phases: creates, updates, unknown outcomes, deletes
+
+    def _write(self, settled_at: float) -> None:
+        """
+        Send all writes.
+
+        :param settled_at: when no create of an earlier try can be in progress any more.
+        """
+        plan, self._writing_since = self.plan, time.monotonic()
+        if settled_at > time.time() and plan.creates:
+            self._unknown = plan.creates
+        else:
+            settled_at = self._create(plan.creates)
+        self._send(plan.updates)
+        self._settle(settled_at)
+        self._explain_not_found()
+        if plan.deletes and (not plan.may_delete or self._failures):
+            self.transport.log.warning(
+                "%d %s are in no row, but were not deleted, because %s.",
+                len(plan.deletes),
+                self.resource.plural,
+                "there were no rows" if not plan.rows else "some rows failed",
+            )
+        else:
+            # Deletes are writes without attributes.
+            self._send([RowWrite(0, "", {}, record_id) for record_id in plan.deletes])
+            self._explain_not_found()
+
+    def _create(self, writes: list[RowWrite]) -> float:
+        """Send creates, and return when those of them that have an unknown outcome can be sent again."""
+        if not writes or self._workers.fatal is not None:
+            self._send(writes)
+            return 0.0
+        self._lease = _Lease(self.checkpoint, self._began_at, self._stop)
+        self._lease.renew()
+        self._send(writes, check=self._lease.renew)
+        # Without an unknown outcome, a retry has nothing to wait for.
+        self._lease.end(needs_check=bool(self._unknown))
+        return time.time() + CREATE_FLOOR_SECONDS
+
+    def _settle(self, settled_at: float) -> None:
+        """Find the records of creates with an unknown outcome, and create those that do not exist."""
+        for _ in range(CREATE_ROUNDS_MAX):
+            if not self._unknown or self._workers.fatal is not None:
+                break
+            delay = settled_at - time.time()
+            is_listed = self._look_up(is_final=delay <= 0)
+            if not self._unknown:
+                break
+            if delay > 0:
+                self.transport.log.info(
+                    "%d %s may still be created by requests whose outcome is unknown. Next check in %.0f s.",
+                    len(self._unknown),
+                    self.resource.plural,
+                    delay,
+                )
+                time.sleep(max(0.0, settled_at - time.time()))
+                is_listed = self._look_up(is_final=True)
+            if not is_listed:
+                break
+            again, self._unknown = self._unknown, []
+            settled_at = self._create(again)
+        for write in self._unknown:
+            self._add_failure(
+                write,
+                f"The {self.resource.name} may have been created, but was not found. A retry looks for it "
+                "before it creates one.",
+                can_retry=True,
+            )
+        self._unknown = []
+
+    def _look_up(self, *, is_final: bool) -> bool:
+        """List the records, and accept those of unknown outcomes. Return whether the list was received."""
+        values = {
+            write.row: normalize_key(self.resource, self.key, write.key) or "" for write in self._unknown
+        }
+        try:
+            index = RecordIndex(self.resource, self.key, self._iterate(), only={*values.values()})
+        except WebcamconsultError as error:
+            self.transport.log.warning("%s", error)
+            return False
+        found = SyncPlan(ids=self.plan.ids)
+        for write in self._unknown:
+            value = values[write.row]
+            plan_write(found, index, write, value, self.mode, since=self._began_at, until=time.time())
+            if found.unchanged:
+                found.unchanged = 0
+                self._count("created" if write.row in self._unknown_rows else "unchanged")
+        self._unknown = found.creates
+        self._failures += found.failures
+        if is_final:
+            self._fail_disputed()
+        self._send(found.updates)
+        return True
+
+    def _fail_disputed(self) -> None:
+        """Do not create what a response showed with another key: it may be stored with that key."""
+        for write in [write for write in self._unknown if write.row in self._disputed_ids]:
+            self._add_failure(
+                write,
+                f"The response to the create showed a different {self.key} on {self.resource.name} "
+                f"{self._disputed_ids[write.row]}. Check it; if it is wrong, delete it.",
+            )
+        self._unknown = [write for write in self._unknown if write.row not in self._disputed_ids]
+
+    # One write, in a thread
+
+    def _send(self, writes: list[RowWrite], *, check: Callable[[], None] | None = None) -> None:
+        def check_all() -> None:
+            if check is not None:
+                check()
+            self._log_progress()
+
+        unsent = self._workers.run(writes, check=check_all)
+        for write in unsent:
+            self._add_failure(
+                write, f"Not sent, because of an earlier error: {self._workers.fatal}", self._workers.fatal
+            )
+
+    def _send_write(self, write: RowWrite) -> None:
+        if write.record_id is None:
+            self._send_create(write)
+        elif write.payload:
+            self._send_update(write, write.record_id)
+        else:
+            self._request(self._delete_request(write.record_id), self._brake.wait)
+            self._count("deleted")
+
+    def _send_create(self, write: RowWrite) -> None:
+        def before_attempt() -> None:
+            self._brake.wait()
+            self._lease.wait()
+
+        record = self._request(create_request(self.resource, write.payload), before_attempt)
+        value = normalize_key(self.resource, self.key, write.key)
+        if not has_natural_key(self.resource, ((self.key, value),), record):
+            with self._lock:
+                self._disputed_ids[write.row] = record["id"]
+                self._add_unknown(write)
+            return
+        self._verify(write, record)
+        self._count("created", write.key, record["id"])
+
+    def _send_update(self, write: RowWrite, record_id: str) -> None:
+        plural_paths = self.transport.settings.plural_paths
+        request = update_request(self.resource, record_id, write.payload, plural_paths=plural_paths)
+        self._verify(write, self._request(request, self._brake.wait))
+        # The record of a create with an unknown outcome, which is updated to match.
+        outcome = "created" if write.row in self._unknown_rows else "updated"
+        self._count(outcome, write.key, record_id)
+
+    def _delete_request(self, record_id: str) -> Request:
+        plural_paths = self.transport.settings.plural_paths
+        return delete_request(self.resource, record_id, plural_paths=plural_paths)
+
+    def _request(self, request: Request, before_attempt: Callable[[], None]) -> Any:
+        return self.transport.send(request, before_attempt=before_attempt, before_retry=self._before_retry)
+
+    def _before_retry(self, error: WebcamconsultError, delay: float) -> None:
+        if error.retry_after or isinstance(error, WebcamconsultRateLimitError):
+            self._brake.apply(delay)
+        with self._lock:
+            self._retries[str(error)] += 1
+
+    def _verify(self, write: RowWrite, record: Mapping[str, Any]) -> None:
+        if verify_stored(self.resource, write.payload, record, strict=False):
+            with self._lock:
+                self._different.update(differing_attributes(self.resource, write.payload, record))
+
+    def _count(self, name: str, key: str | None = None, record_id: str | None = None) -> None:
+        with self._lock:
+            self._counts[name] += 1
+            if self.plan.ids is not None and key is not None and record_id is not None:
+                self.plan.ids[key] = record_id
+
+    # Failures
+
+    def _fail(self, write: RowWrite, error: WebcamconsultError) -> None:
+        with self._lock:
+            if isinstance(error, WebcamconsultUnknownOutcomeError):
+                self._add_unknown(write)
+            elif isinstance(error, WebcamconsultNotFoundError) and write.record_id is not None:
+                self._not_found.append((write, error))
+            else:
+                self._add_failure(write, str(error), error)
+
+    def _add_unknown(self, write: RowWrite) -> None:
+        self._unknown.append(write)
+        self._unknown_rows.add(write.row)
+
+    def _add_failure(
+        self,
+        write: RowWrite,
+        reason: str,
+        error: WebcamconsultError | None = None,
+        *,
+        can_retry: bool = False,
+    ) -> None:
+        names: Collection[str] = ()
+        if isinstance(error, WebcamconsultValidationError):
+            names = error.errors
+        elif isinstance(error, WebcamconsultMismatchError):
+            names = error.attributes
+        if error is not None:
+            can_retry = not isinstance(error, AirflowFailException)
+        if not write.row and write.record_id:
+            reason = f"{self.resource.name.capitalize()} {write.record_id} was not deleted. {reason}"
+        self._failures.append(
+            RowFailure(write.row or None, write.key or None, tuple(names), (reason,), can_retry)
+        )
+
+    def _explain_not_found(self) -> None:
+        """Decide what a 404 meant: the record was deleted by others, or the connection has wrong paths."""
+        not_found, self._not_found = self._not_found, []
+        if not not_found:
+            return
+        ids = {str(write.record_id) for write, _ in not_found}
+        request = list_request(self.resource, only=ids, fields=[])
+        try:
+            listed = {record["id"] for record in self.transport.send(request)}
+        except WebcamconsultError as list_error:
+            self.transport.log.warning("%s", list_error)
+            listed = ids
+        for write, error in not_found:
+            if write.record_id in listed:
+                self._add_failure(write, str(error), error)
+            elif write.row:
+                reason = f"{self.resource.name.capitalize()} {write.record_id} was deleted during the run."
+                self._add_failure(write, reason, can_retry=True)
+            else:
+                self._count("deleted")
+
+    # The report
+
+    def _iterate(self) -> Iterator[RecordT]:
+        records: Iterator[RecordT] = self.transport.send(list_request(self.resource))
+        return records
+
+    def _log_compared(
+        self, rows: Iterable[Mapping[str, Any] | MalformedRow]
+    ) -> Iterator[Mapping[str, Any] | MalformedRow]:
+        for number, row in enumerate(rows):
+            if time.monotonic() >= self._progress_at:
+                self._progress_at = time.monotonic() + PROGRESS_SECONDS
+                self.transport.log.info("%s rows compared.", f"{number:,}")
+            yield row
+
+    def _log_progress(self) -> None:
+        now = time.monotonic()
+        if now < self._progress_at:
+            return
+        self._progress_at = now + PROGRESS_SECONDS
+        plan, counts = self.plan, self._counts
+        done = counts["created"] + counts["updated"] + counts["deleted"]
+        total = len(plan.creates) + len(plan.updates) + len(plan.deletes)
+        seconds = (now - self._writing_since) / max(done, 1) * max(total - done, 0)
+        self.transport.log.info(
+            "%s of %s writes sent: %s created, %s updated, %s deleted, %s failed; about %.0f s left.",
+            f"{done:,}",
+            f"{total:,}",
+            *(f"{counts[name]:,}" for name in ("created", "updated", "deleted")),
+            f"{len(self._failures):,}",
+            seconds,
+        )
+
+    def _log_warnings(self, warnings: Counter[str], rows: int) -> None:
+        for warning, count in warnings.most_common(SHOWN_MAX):
+            self.transport.log.warning("%s (%s of %s rows)", warning, f"{count:,}", f"{rows:,}")
+
+    def _describe_deletes(self) -> str:
+        plan = self.plan
+        limit = f"{self.max_deletes:.1%}" if isinstance(self.max_deletes, float) else str(self.max_deletes)
+        return (
+            f"{len(plan.deletes):,} of {plan.owned:,} {self.resource.plural} are in no row and would be "
+            f"deleted, which is more than max_deletes ({limit})"
+        )
+
+    def _report_plan(self) -> SyncResult:
+        plan = self.plan
+        if not plan.may_delete and plan.deletes:
+            self.transport.log.warning(
+                "%d %s are in no row, but would not be deleted, because %s.",
+                len(plan.deletes),
+                self.resource.plural,
+                "there are no rows" if not plan.rows else "some rows fail",
+            )
+        elif exceeds(self.max_deletes, plan):
+            self.transport.log.warning("%s. A run would write nothing.", self._describe_deletes())
+        self._counts.update(
+            created=len(plan.creates),
+            updated=len(plan.updates),
+            deleted=len(plan.deletes) if plan.may_delete else 0,
+        )
+        result = self._result()
+        self._log_result("Plan", result)
+        if result.failed:
+            self.transport.log.warning("%s", self._describe_failures(result))
+        return result
+
+    def _finish(self) -> SyncResult:
+        for message, count in self._retries.most_common(SHOWN_MAX):
+            self.transport.log.warning("%s Retried %d times.", message, count)
+        if self._brake.count:
+            self.transport.log.warning(
+                "Webcamconsult asked %d times to wait, and all workers paused. Use fewer workers.",
+                self._brake.count,
+            )
+        if self._different:
+            names = ", ".join(f"{name} ({count:,})" for name, count in self._different.most_common())
+            self.transport.log.warning(
+                "Webcamconsult accepted the requests, but attributes are different or missing in the "
+                "responses, with the number of %s: %s.",
+                self.resource.plural,
+                names,
+            )
+        result = self._result()
+        self._log_result("Done", result)
+        if not result.failed:
+            return result
+        message = self._describe_failures(result)
+        if result.failed <= self.max_failures:
+            self.transport.log.warning("%s", message)
+            return result
+        if any(failure.can_retry for failure in result.failures):
+            raise WebcamconsultSyncError(message, result=result)
+        raise WebcamconsultSyncRejectedError(message, result=result)
+
+    def _log_result(self, title: str, result: SyncResult) -> None:
+        counts = ", ".join(f"{count:,} {name}" for name, count in result.counts().items())
+        self.transport.log.info("%s, %s: %s.", title, self.resource.plural, counts)
+
+    def _describe_failures(self, result: SyncResult) -> str:
+        lines = [
+            f"{'delete' if failure.row is None else f'row {failure.row}'}"
+            f"{f' ({join_names(failure.attributes)})' if failure.attributes else ''}: "
+            f"{' '.join(failure.reasons)}"
+            for failure in result.failures[:SHOWN_MAX]
+        ]
+        more = result.failed - len(lines)
+        if more > 0:
+            lines.append(f"and {more:,} more")
+        subject = "1 failure" if result.failed == 1 else f"{result.failed:,} failures"
+        return "\n".join([f"{subject} in {result.rows:,} rows; the other rows are not affected.", *lines])
+
+    def _result(self) -> SyncResult:
+        failures = sorted(self._failures, key=lambda failure: (failure.row is None, failure.row or 0))
+        return SyncResult(
+            rows=self.plan.rows,
+            created=self._counts["created"],
+            updated=self._counts["updated"],
+            unchanged=self.plan.unchanged + self._counts["unchanged"],
+            deleted=self._counts["deleted"],
+            failed=len(failures),
+            failures=tuple(failures),
+            ids=self.plan.ids,
+        )
+
+
+def _check_count(name: str, value: object, lowest: int, highest: int | None) -> None:
+    is_valid = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+    if not is_valid or (highest is not None and value > highest):  # type: ignore[operator]
+        limits = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise WebcamconsultInputError(f"{name} must be a whole number, {limits}.")
