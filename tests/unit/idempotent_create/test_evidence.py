@@ -162,10 +162,10 @@ def test_value_that_stands_for_an_unknown_one_confirms_nobody(
 def test_names_that_differ_in_a_mark_are_different(
     hook: WebcamconsultHook, service: Service, if_exists: Any, one: str, other: str
 ) -> None:
-    first: Any = {**EMAIL_ONLY, "first_name": one}
-    hook.clients.create(first)
+    people: list[Any] = [{**EMAIL_ONLY, "first_name": name} for name in (one, other)]
+    hook.clients.create(people[0])
     with pytest.raises(WebcamconsultConflictError, match="differs in first_name"):
-        hook.clients.create({**first, "first_name": other}, if_exists=if_exists)
+        hook.clients.create(people[1], if_exists=if_exists)
 
 
 @pytest.mark.parametrize(
