@@ -19,8 +19,10 @@ ERRORS = [
     for value in vars(exceptions).values()
     if inspect.isclass(value) and issubclass(value, WebcamconsultError)
 ]
-#: Neither one record nor the service is at fault, but the connection or the token, or it is not known.
-OTHERS = {"ConfigurationError", "RequestError", "AuthenticationError"}
+#: The connection or the token is at fault, several records are, or it is not known.
+OTHERS = {
+    "ConfigurationError", "RequestError", "AuthenticationError", "SyncError", "SyncRejectedError",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("error", ERRORS)

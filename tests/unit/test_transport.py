@@ -165,7 +165,7 @@ FAULTS = {
     "404": _rejected(
         404,
         WebcamconsultNotFoundError,
-        "Check the id and the connection's Host|The host does not have this path",
+        "it was deleted, or the id is wrong|The host does not have this path",
         {"status": 404, "error": "s3cret-body"},
     )._replace(delete_error=WebcamconsultConfigurationError),
     "418": _rejected(418, WebcamconsultRequestError, "rejected the request and would reject a retry"),
