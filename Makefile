@@ -114,7 +114,7 @@ docs: environment ## build the documentation into build/docs; warnings are error
 constraints: ## update the pinned versions in constraints/ from pyproject.toml (needs uv)
 	@compile() { \
 		$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate --no-header \
-			--no-emit-index-url --no-emit-find-links --extra sandbox pyproject.toml "$$@"; \
+			--no-emit-index-url --no-emit-find-links --extra parquet --extra sandbox pyproject.toml "$$@"; \
 	}; \
 	airflow() { \
 		echo "apache-airflow==$$1" | compile - --group dev --output-file "constraints/airflow-$$1.txt" $$2; \

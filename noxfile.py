@@ -59,12 +59,12 @@ def lowest(session: nox.Session) -> None:
 @nox.session(tags=["ci"])
 @nox.parametrize(["airflow", "python"], [("2.11.2", "3.10"), ("3.3.2", "3.13")])
 def wheel(session: nox.Session, airflow: str) -> None:
-    """Install the wheel into an empty environment, and run the README's first DAG there."""
+    """Install the wheel into an empty environment, and run the README's first DAG and its test there."""
     folder = session.create_tmp()
     session.run("uv", "build", "--quiet", "--wheel", "--clear", f"--out-dir={folder}")
     extra = "[sandbox]" if airflow.startswith("2.") else ""
     (file,) = Path(folder).glob("*.whl")
-    install(session, f"airflow-{airflow}", f"apache-airflow=={airflow}", f"{file}{extra}")
+    install(session, f"airflow-{airflow}", f"apache-airflow=={airflow}", f"{file}{extra}", "pytest")
     session.run("python", "scripts/first_dag.py")
 
 

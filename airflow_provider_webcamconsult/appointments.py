@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from airflow_provider_webcamconsult.idempotent_create import Checkpoint, IfExists
+    from airflow_provider_webcamconsult.idempotent_create import Checkpoint, CreateResult, IfExists
     from airflow_provider_webcamconsult.transport import Log
 
 #: What to do if an appointment overlaps with another one.
@@ -74,10 +74,42 @@ class AppointmentRecords(Records[AppointmentAttributes, Appointment]):
         :return: the appointment.
         :raises WebcamconsultConflictError: with ``if_overlaps="fail"``, if another appointment overlaps.
         """
+        return self.create_with_outcome(
+            attributes,
+            if_exists=if_exists,
+            strict=strict,
+            checkpoint=checkpoint,
+            if_overlaps=if_overlaps,
+            free_states=free_states,
+        ).record
+
+    def create_with_outcome(
+        self,
+        attributes: AppointmentAttributes | Appointment,
+        *,
+        if_exists: IfExists = "create",
+        strict: bool = False,
+        checkpoint: Checkpoint | None = None,
+        if_overlaps: IfOverlaps = "ignore",
+        free_states: Collection[str] = FREE_STATES,
+    ) -> CreateResult[Appointment]:
+        """
+        Create an appointment as :meth:`create` does, and return what was done too.
+
+        :param attributes: attributes to write, as for :meth:`create`.
+        :param if_exists: what to do if the appointment already exists, as for :meth:`create`.
+        :param strict: whether to raise an error if the service did not store an attribute as sent.
+        :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
+        :param if_overlaps: what to do if another appointment overlaps, as for :meth:`create`.
+        :param free_states: states in which another appointment takes no time.
+        :return: the appointment and the outcome: ``"created"``, ``"updated"``, ``"reused"`` or
+            ``"unchanged"``.
+        :raises WebcamconsultConflictError: with ``if_overlaps="fail"``, if another appointment overlaps.
+        """
         create = AppointmentCreate(
             self.transport,
             self.resource,
-            self._serialize(attributes),
+            self._serialize_new(attributes),
             if_exists=if_exists,
             strict=strict,
             checkpoint=checkpoint or NoCheckpoint(),

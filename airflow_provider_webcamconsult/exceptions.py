@@ -49,7 +49,23 @@ class WebcamconsultError(AirflowException):
         self.retry_after = retry_after
 
 
-class WebcamconsultInputError(WebcamconsultError, AirflowFailException, ValueError):
+class WebcamconsultRecordError(WebcamconsultError, AirflowFailException):
+    """
+    Base class of the errors in which one record, or what was to be written to it, is at fault.
+
+    A retry would fail in the same way, but the other records can be processed.
+    """
+
+
+class WebcamconsultServiceError(WebcamconsultError):
+    """
+    Base class of the errors in which the service, or the way to it, is at fault.
+
+    Requests for other records will probably fail too, until a later attempt succeeds.
+    """
+
+
+class WebcamconsultInputError(WebcamconsultRecordError, ValueError):
     """The caller passed an invalid value. No request was sent."""
 
 
@@ -65,11 +81,11 @@ class WebcamconsultAuthenticationError(WebcamconsultRequestError):
     """The service rejected the API token (401), or the token lacks a permission (403)."""
 
 
-class WebcamconsultNotFoundError(WebcamconsultRequestError):
+class WebcamconsultNotFoundError(WebcamconsultRequestError, WebcamconsultRecordError):
     """The API responded that the record or the path does not exist (404)."""
 
 
-class WebcamconsultValidationError(WebcamconsultRequestError):
+class WebcamconsultValidationError(WebcamconsultRequestError, WebcamconsultRecordError):
     """
     The service rejected the attributes (422).
 
@@ -82,15 +98,15 @@ class WebcamconsultValidationError(WebcamconsultRequestError):
         self.errors: dict[str, Any] = dict(errors or {})
 
 
-class WebcamconsultRateLimitError(WebcamconsultError):
+class WebcamconsultRateLimitError(WebcamconsultServiceError):
     """The service received too many requests (429)."""
 
 
-class WebcamconsultServerError(WebcamconsultError):
+class WebcamconsultServerError(WebcamconsultServiceError):
     """The service failed to process the request (5xx)."""
 
 
-class WebcamconsultConnectionError(WebcamconsultError):
+class WebcamconsultConnectionError(WebcamconsultServiceError):
     """
     No response arrived, or Airflow did not find the connection.
 
@@ -98,11 +114,11 @@ class WebcamconsultConnectionError(WebcamconsultError):
     """
 
 
-class WebcamconsultResponseError(WebcamconsultError):
+class WebcamconsultResponseError(WebcamconsultServiceError):
     """The response cannot be read, or did not come from the service. A retry is safe."""
 
 
-class WebcamconsultUnknownOutcomeError(WebcamconsultError):
+class WebcamconsultUnknownOutcomeError(WebcamconsultServiceError):
     """
     A create request may have succeeded, but the record has not been found.
 
@@ -116,7 +132,7 @@ class WebcamconsultNonRetryableError(WebcamconsultUnknownOutcomeError, AirflowFa
     """A create request may have succeeded, and a retry could create a second record."""
 
 
-class WebcamconsultConflictError(WebcamconsultError, AirflowFailException):
+class WebcamconsultConflictError(WebcamconsultRecordError):
     """
     Records with the same natural key exist, and the provider cannot decide how to continue.
 
@@ -128,7 +144,7 @@ class WebcamconsultConflictError(WebcamconsultError, AirflowFailException):
         self.ids = list(ids)
 
 
-class WebcamconsultMismatchError(WebcamconsultError, AirflowFailException):
+class WebcamconsultMismatchError(WebcamconsultRecordError):
     """
     The service accepted the request but stored different values.
 

@@ -14,6 +14,7 @@ import hmac
 import json
 import random
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol
 
 from airflow_provider_webcamconsult.api.matching import (
@@ -58,6 +59,25 @@ if TYPE_CHECKING:
 IfExists = Literal["create", "reuse", "update", "fail"]
 IF_EXISTS = ("create", "reuse", "update", "fail")
 
+#: What a create did. ``"created"``: the record is new. ``"updated"``: it existed, and attributes that
+#: differed were updated. ``"reused"`` and ``"unchanged"``: it existed and nothing was written, with
+#: ``if_exists="reuse"`` and ``if_exists="update"``.
+CreateOutcome = Literal["created", "updated", "reused", "unchanged"]
+# If the tries of a task differ, the earliest in this list counts.
+_OUTCOMES: tuple[CreateOutcome, ...] = ("created", "updated", "reused", "unchanged")
+
+
+def check_if_exists(if_exists: object) -> None:
+    """
+    Check what a create is to do if a record already exists.
+
+    :param if_exists: the value to check.
+    :raises WebcamconsultInputError: if it is not one of :data:`IfExists`.
+    """
+    if if_exists not in IF_EXISTS:
+        raise WebcamconsultInputError(f"if_exists must be one of {', '.join(IF_EXISTS)}.")
+
+
 #: Seconds after a create was sent before another one may create the same record. The service may process a
 #: request long after its sender has stopped waiting.
 CREATE_FLOOR_SECONDS = 300.0
@@ -73,6 +93,20 @@ RACE_CHECKS_MAX = 6
 RACE_ROUNDS_MAX = 3
 
 
+@dataclass(frozen=True)
+class CreateResult(Generic[RecordT]):
+    """
+    The record of a create, and what the create did.
+
+    :param record: the record.
+    :param outcome: ``"created"``, ``"updated"``, ``"reused"`` or ``"unchanged"``. In a task, it covers all
+        tries: a record that an earlier try created is ``"created"``.
+    """
+
+    record: RecordT
+    outcome: CreateOutcome
+
+
 class Checkpoint(Protocol):
     """The progress of a create, for the next try of its task."""
 
@@ -85,8 +119,9 @@ class Checkpoint(Protocol):
 
         :return: a mapping that is empty if no earlier try sent a create. ``sent_at`` is the latest time at
             which one may have been sent, in seconds since the epoch. ``id`` is the id of the record that was
-            created or reused. ``disputed_id`` is the id of a record that the response to a create showed, but
-            that may belong to another request. ``was_cleared`` means that a person has cleared the task.
+            created or reused, and ``outcome`` is what was done to it. ``disputed_id`` is the id of a record
+            that the response to a create showed, but that may belong to another request. ``was_cleared``
+            means that a person has cleared the task.
             ``reported`` means that they did so although the record cannot be looked up.
         """
 
@@ -138,8 +173,7 @@ class IdempotentCreate(Generic[RecordT]):
         strict: bool,
         checkpoint: Checkpoint,
     ) -> None:
-        if if_exists not in IF_EXISTS:
-            raise WebcamconsultInputError(f"if_exists must be one of {', '.join(IF_EXISTS)}.")
+        check_if_exists(if_exists)
         self.transport = transport
         self.resource = resource
         self.payload = payload
@@ -147,6 +181,7 @@ class IdempotentCreate(Generic[RecordT]):
         self.strict = strict
         self.checkpoint = checkpoint
         self.earlier = checkpoint.read()
+        self.outcome: CreateOutcome = self.earlier.get("outcome", _OUTCOMES[-1])
         self.key = natural_key(self.resource, payload)
         if self.key is None and if_exists != "create":
             raise WebcamconsultInputError(
@@ -154,12 +189,16 @@ class IdempotentCreate(Generic[RecordT]):
                 f"{describe_missing_key(self.resource)}. Complete the attributes, or use if_exists='create'."
             )
 
-    def run(self) -> RecordT:
+    def run(self) -> CreateResult[RecordT]:
         """
         Create or find the record.
 
-        :return: the record.
+        :return: the record, and whether it was created, updated, reused or left unchanged.
         """
+        record = self._create_or_find()
+        return CreateResult(record, self.outcome)
+
+    def _create_or_find(self) -> RecordT:
         if "id" in self.earlier:
             record = self._from_checkpoint(self.earlier["id"])
             if record is not None:
@@ -182,10 +221,12 @@ class IdempotentCreate(Generic[RecordT]):
                 self.resource.name.capitalize(),
                 record_id,
             )
+            self.outcome = _OUTCOMES[-1]
             return None
         self.transport.log.info("Using %s %s from an earlier try.", self.resource.name, record_id)
         if self.if_exists == "update":
             return self._update_to_match(record)
+        self._note("reused")
         if not self.earlier.get("verified"):
             self._verify(record)
         return record
@@ -289,8 +330,11 @@ class IdempotentCreate(Generic[RecordT]):
         else:
             return self._accept_response(record, sent, round_number)
         found = self._find_after_unknown_outcome(unknown, sent)
-        if self.if_exists == "reuse":  # run() found no record before, so this request created it
+        if self.if_exists != "create":  # run() found no record before, so this request created it
+            self._note("created")
+        if self.if_exists == "reuse":
             self._after_create(found, is_own=True)
+            self._log_created_without_response(found)
             self._verify(found)
             return found
         return self._accept_as_created(found, since=sent["sent_at"])
@@ -310,6 +354,8 @@ class IdempotentCreate(Generic[RecordT]):
             if settled["id"] != record["id"]:
                 return settled
         self._after_create(record, is_own=True)
+        self._note("created")
+        self.transport.log.info("Created %s %s.", self.resource.name, record["id"])
         self._verify(record)
         if self.if_exists == "create" and "sent_at" in self.earlier and self.key is not None:
             # Duplicates from simultaneous requests cannot be prevented, but they can be reported.
@@ -512,13 +558,17 @@ class IdempotentCreate(Generic[RecordT]):
             )
         self._check_state(record, since)
         self._check_person(record, since)
+        self._note("created")
+        self._log_created_without_response(record)
+        self._verify(record)
+        return record
+
+    def _log_created_without_response(self, record: RecordT) -> None:
         self.transport.log.info(
             "%s %s was created, although the response was lost.",
             self.resource.name.capitalize(),
             record["id"],
         )
-        self._verify(record)
-        return record
 
     def _resolve_existing(
         self, record: RecordT, *, since: float | None = None, is_new: bool = False
@@ -532,9 +582,15 @@ class IdempotentCreate(Generic[RecordT]):
         self._check_person(record, since)
         if not is_new:
             self._check_state(record, since)
+        is_own = was_created_between(record, since, time.time())
+        if is_own:
+            self._note("created")
+            self._log_created_without_response(record)
         if self.if_exists == "update":
             return self._update_to_match(record)
-        self.transport.log.info("Reusing existing %s %s.", self.resource.name, record["id"])
+        if not is_own:
+            self._note("reused")
+            self.transport.log.info("Reusing existing %s %s.", self.resource.name, record["id"])
         if different := differing_attributes(self.resource, self.payload, record):
             self.transport.log.warning(
                 "%s %s differs from the given attributes in %s. It was reused without changes. "
@@ -543,7 +599,7 @@ class IdempotentCreate(Generic[RecordT]):
                 record["id"],
                 join_names(different),
             )
-        self.checkpoint.write({"id": record["id"], "verified": True})
+        self._write_id(record, verified=True)
         return record
 
     def _check_person(self, record: RecordT, since: float | None) -> None:
@@ -588,21 +644,34 @@ class IdempotentCreate(Generic[RecordT]):
     def _update_to_match(self, record: RecordT) -> RecordT:
         different = differing_attributes(self.resource, self.payload, record)
         if different:
-            self.transport.log.info(
-                "Updating %s of %s %s.", join_names(different), self.resource.name, record["id"]
-            )
             record = self._put(record["id"], different)
+            self._note("updated")
+            self.transport.log.info(
+                "Updated %s of existing %s %s.", join_names(different), self.resource.name, record["id"]
+            )
             self._verify(record)
         else:
-            self.checkpoint.write({"id": record["id"], "verified": True})
+            self.transport.log.info(
+                "Existing %s %s already has the given attributes. Nothing was written.",
+                self.resource.name,
+                record["id"],
+            )
+            self._write_id(record, verified=True)
         return record
 
     def _verify(self, record: RecordT) -> None:
         """Store the id, then compare the record with the payload; a retry repeats a failed comparison."""
-        self.checkpoint.write({"id": record["id"]})
+        self._write_id(record)
         if warning := verify_stored(self.resource, self.payload, record, strict=self.strict):
             self.transport.log.warning(warning)
-        self.checkpoint.write({"id": record["id"], "verified": True})
+        self._write_id(record, verified=True)
+
+    def _write_id(self, record: RecordT, **progress: bool) -> None:
+        self.checkpoint.write({"id": record["id"], "outcome": self.outcome, **progress})
+
+    def _note(self, outcome: CreateOutcome) -> None:
+        """Note what was done to the record, unless an earlier step or try did more."""
+        self.outcome = min(self.outcome, outcome, key=_OUTCOMES.index)
 
     def _key_names(self) -> str:
         return join_names([name for name, _ in self.key or ()])

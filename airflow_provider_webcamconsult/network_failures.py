@@ -121,7 +121,10 @@ def explain(
     if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
         return Failure("the host name could not be resolved", "Check the connection's Host.")
     if isinstance(error, requests.exceptions.SSLError):
-        return Failure("the host does not speak TLS on this port", "Check the connection's Host and Port.")
+        return Failure(
+            "the host does not speak TLS on this port",
+            "Check the connection's Host and Port; for plain http, begin the Host with http://.",
+        )
     if has(http.client.UnknownProtocol):
         return Failure(
             "the host responded in a protocol other than HTTP/1.1", "Check the connection's Host and Port."

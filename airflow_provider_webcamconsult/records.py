@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.matching import describe_missing_key, natural_key, verify_stored
-from airflow_provider_webcamconsult.api.payload import check_attributes, check_id, serialize_attributes
+from airflow_provider_webcamconsult.api.payload import (
+    check_attributes,
+    check_id,
+    check_new,
+    serialize_attributes,
+)
 from airflow_provider_webcamconsult.api.request import (
     delete_request,
     get_request,
@@ -14,6 +20,7 @@ from airflow_provider_webcamconsult.api.request import (
     update_request,
 )
 from airflow_provider_webcamconsult.api.resources import AttributesT, RecordT, Resource
+from airflow_provider_webcamconsult.api.response import explain_missing
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultError,
@@ -22,6 +29,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 from airflow_provider_webcamconsult.idempotent_create import (
     Checkpoint,
+    CreateResult,
     IdempotentCreate,
     IfExists,
     NoCheckpoint,
@@ -88,6 +96,21 @@ class Records(Generic[AttributesT, RecordT]):
         )
         return record
 
+    def get_if_exists(self, record_id: str) -> RecordT | None:
+        """
+        Return one record, or None if it does not exist.
+
+        :param record_id: id of the record.
+        :return: the record; None if the list of all records confirms that it does not exist, because a wrong
+            path returns 404 too.
+        :raises WebcamconsultConfigurationError: if the service returned 404, but the record still exists.
+        """
+        try:
+            return self.get(record_id)
+        except WebcamconsultNotFoundError as error:
+            self._confirm_missing(record_id, error)
+        return None
+
     def find(self, attributes: AttributesT | RecordT) -> builtins.list[RecordT]:
         """
         Return the records that have the natural key in ``attributes``; this lists all records.
@@ -136,7 +159,29 @@ class Records(Generic[AttributesT, RecordT]):
         :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
         :return: the record.
         """
-        payload = self._serialize(attributes)
+        return self.create_with_outcome(
+            attributes, if_exists=if_exists, strict=strict, checkpoint=checkpoint
+        ).record
+
+    def create_with_outcome(
+        self,
+        attributes: AttributesT | RecordT,
+        *,
+        if_exists: IfExists = "create",
+        strict: bool = False,
+        checkpoint: Checkpoint | None = None,
+    ) -> CreateResult[RecordT]:
+        """
+        Create a record as :meth:`create` does, and return what was done too.
+
+        :param attributes: attributes to write, as for :meth:`create`.
+        :param if_exists: what to do if a record with the same natural key already exists, as for
+            :meth:`create`.
+        :param strict: whether to raise an error if the service did not store an attribute as sent.
+        :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
+        :return: the record and the outcome: ``"created"``, ``"updated"``, ``"reused"`` or ``"unchanged"``.
+        """
+        payload = self._serialize_new(attributes)
         create: IdempotentCreate[RecordT] = IdempotentCreate(
             self.transport,
             self.resource,
@@ -193,8 +238,8 @@ class Records(Generic[AttributesT, RecordT]):
             raise self._after(
                 not_found,
                 WebcamconsultNotFoundError,
-                f"The list confirms that {self.resource.name} {record_id} does not exist for this API token. "
-                "Check the id.",
+                "The list confirms this.",
+                happened=explain_missing(self.resource, record_id),
             )
 
     def _confirm_missing(self, record_id: str, not_found: WebcamconsultError) -> None:
@@ -220,15 +265,26 @@ class Records(Generic[AttributesT, RecordT]):
             )
 
     def _after(
-        self, not_found: WebcamconsultError, error_class: type[WebcamconsultError], explanation: str
+        self,
+        not_found: WebcamconsultError,
+        error_class: type[WebcamconsultError],
+        explanation: str,
+        happened: str | None = None,
     ) -> WebcamconsultError:
+        returned = f"{not_found.method} {not_found.path} returned {not_found.status_code}."
         return error_class(
-            f"{not_found.method} {not_found.path} returned {not_found.status_code}. {explanation}",
+            " ".join(filter(None, [happened, returned, explanation])),
             method=not_found.method,
             path=not_found.path,
             status_code=not_found.status_code,
             reason=not_found.reason,
         )
+
+    def _serialize_new(self, attributes: AttributesT | RecordT) -> dict[str, Any]:
+        payload = self._serialize(attributes)
+        for warning in check_new(self.resource, payload, now=datetime.now(timezone.utc)):
+            self.transport.log.warning(warning)
+        return payload
 
     def _serialize(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
         for warning in check_attributes(self.resource, attributes, record_id=record_id):

@@ -2,8 +2,8 @@
 Import clients from a CSV file, with one mapped task for each row.
 
 A practice moves to Webcamconsult and has its clients in a CSV file. Each client gets its own task. If the
-service rejects a client, only that task fails. Read its log, correct the row and clear the task. A second run
-does not import anybody twice.
+service rejects a client, only that task fails, and the last task names the keys that failed. Read the log,
+correct the row and clear the task. A second run does not import anybody twice.
 
 Each of these tasks lists all clients. To compare a file of all clients each night, see `clients_sync`.
 """
@@ -14,7 +14,7 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.sdk import AirflowFailException, TriggerRule, dag, task
 
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 
@@ -33,7 +33,9 @@ def read_rows() -> list[dict[str, str]]:
 def client_with(reference_code: str) -> Callable[[Any], ClientAttributes]:
     """Return a callable that reads the attributes of one client when its task runs."""
 
+    # It runs on every try, also after an earlier one has created the client: keep it free of conditions.
     def attributes(context: Any) -> ClientAttributes:
+        context["label"] = reference_code  # for map_index_template below
         row = next(row for row in read_rows() if row["reference_code"] == reference_code)
         return {
             "reference_code": row["reference_code"],
@@ -55,18 +57,31 @@ def clients_import() -> None:
         return [row["reference_code"] for row in read_rows()]
 
     # One mapped task for each key. Its attributes are a callable: it is called when the task runs, and its
-    # result is neither rendered nor stored.
+    # result is neither rendered nor stored. In the UI, a task has the label that its callable has set.
+    # Airflow stores the label, so it is a key and not a name.
+    codes = reference_codes()
     create_client = WebcamconsultCreateClientOperator.partial(
         task_id="create_client",
-        if_exists="reuse",  # a second run of the DAG does not create the clients again
+        map_index_template="{{ label }}",
+        # A second run of the DAG does not create the clients again. To find them, each task reads the list of
+        # all clients once: 300 rows are 300 lists. A first import of clients that cannot exist yet needs none
+        # with the default, "create".
+        if_exists="reuse",
         max_active_tis_per_dagrun=4,  # limits the load on the service
-    ).expand(attributes=reference_codes().map(client_with))
+    ).expand(attributes=codes.map(client_with))
 
-    @task
-    def report(client_ids: list[str]) -> None:
-        print(f"Imported {len(list(client_ids))} clients.")
+    # all_done: report even if some tasks failed. This task then fails too, and the run with it.
+    @task(trigger_rule=TriggerRule.ALL_DONE)
+    def report(codes: list[str], ti: Any = None) -> None:
+        def is_missing(index: int) -> bool:
+            return ti.xcom_pull(task_ids="create_client", map_indexes=index) is None
 
-    report(create_client.output)
+        missing = [code for index, code in enumerate(codes) if is_missing(index)]
+        if missing:
+            raise AirflowFailException(f"{len(missing)} of {len(codes)} not imported: {', '.join(missing)}")
+        print(f"Imported {len(codes)} clients.")
+
+    create_client >> report(codes)
 
 
 clients_import()

@@ -1,7 +1,7 @@
 """
-Run the README's first DAG with the installed provider, as a newcomer would, and check the result.
+Run the README's first DAG and its test with the installed provider, as a newcomer would, and check both.
 
-Run by ``nox -s wheel``, in an environment that has Airflow and the wheel, but not this checkout.
+Run by ``nox -s wheel``, in an environment that has Airflow, the wheel and pytest, but not this checkout.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,7 @@ from airflow_provider_webcamconsult.sandbox import Sandbox
 ROOT = Path(__file__).resolve().parent.parent
 
 COMMAND_TIMEOUT = 180  # seconds
+TEST_TIMEOUT = 300  # seconds
 
 
 def first_dag() -> str:
@@ -42,6 +44,34 @@ def run(*arguments: str, env: dict[str, str]) -> str:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
         sys.exit(f"`airflow {' '.join(arguments)}` exited with status {done.returncode}.")
     return done.stdout
+
+
+def first_test() -> str:
+    """Return the guide's test of the DAG."""
+    section = (ROOT / "docs" / "guides" / "sandbox.rst").read_text().split("``webcamconsult_dag`` loads")[1]
+    block = section.split(".. code-block:: python\n")[1].split("\n- ")[0]
+    return textwrap.dedent(block)
+
+
+def run_first_test() -> None:
+    """Run the guide's test of the DAG, in a project as a user has it."""
+    with TemporaryDirectory(prefix="project-") as folder:
+        project = Path(folder)
+        files = {
+            "pytest.ini": "[pytest]\naddopts = --strict-markers\n",
+            "dags/my_first_consult.py": first_dag(),
+            "tests/test_my_first_consult.py": first_test(),
+        }
+        for name, text in files.items():
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).write_text(text)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        env["AIRFLOW_HOME"] = str(project / "home-of-the-user")
+        done = subprocess.run([sys.executable, "-m", "pytest"], cwd=project, env=env, timeout=TEST_TIMEOUT)
+        if done.returncode:
+            sys.exit("The guide's test failed.")
+        if (project / "home-of-the-user" / "airflow.db").exists():
+            sys.exit("The test created a database in the user's own Airflow home.")
 
 
 def main() -> None:
@@ -69,6 +99,7 @@ def main() -> None:
     if booked != [("a-client", "2030-03-01T09:30:00.000+01:00")]:
         sys.exit(f"The DAG ended, but booked these appointments: {booked}")
     print(f"On Airflow {airflow.__version__}, the README's first DAG booked one appointment.")
+    run_first_test()
 
 
 if __name__ == "__main__":

@@ -60,10 +60,11 @@ def serialize_datetime(value: object, *, name: str, zone: Timezone, day_only: bo
         ambiguous in the time zone.
     """
     if isinstance(value, str):
-        value = _parse(value, name)
+        value = _parse(value, name, day_only)
     if not isinstance(value, datetime.date) or value != value:  # pandas' NaT is not equal to itself
         raise WebcamconsultInputError(
-            f"Attribute '{name}' is of type {type(value).__name__}. Pass a datetime or ISO 8601 text."
+            f"Attribute '{name}' is of type {type(value).__name__}. "
+            f"Pass a {'date' if day_only else 'datetime'} or ISO 8601 text."
         )
     if day_only:
         import pendulum
@@ -94,11 +95,17 @@ def parse_datetime(text: object) -> datetime.datetime | None:
     return _to_iso_precision(parsed)
 
 
-def _parse(text: str, name: str) -> datetime.datetime | datetime.date:
+def _parse(text: str, name: str, day_only: bool) -> datetime.datetime | datetime.date:
+    if not text.strip():
+        raise WebcamconsultInputError(
+            f"Attribute '{name}' is an empty text. If there is no date, omit the attribute or pass None. "
+            "If a template or an XCom gives it, check the run's params and the upstream task."
+        )
     if is_no_value(text):
         raise WebcamconsultInputError(
-            f"Attribute '{name}' is empty. A template or an XCom probably had no value. "
-            "Check the run's params and the upstream task."
+            f"Attribute '{name}' is a text that stands for a missing value. If there is no date, omit the "
+            "attribute or pass None. If a template or an XCom gives it, check the run's params and the "
+            "upstream task."
         )
     match = _ISO_8601.fullmatch(text.strip())
     # _build catches its ValueError: chained to the error below, it would show the date.
@@ -106,7 +113,7 @@ def _parse(text: str, name: str) -> datetime.datetime | datetime.date:
     if result is None:
         raise WebcamconsultInputError(
             f"Attribute '{name}' is not a valid ISO 8601 date. Use a format such as "
-            "2026-03-01T09:30:00.000+01:00."
+            f"{'1950-01-31' if day_only else '2030-03-01T09:30:00.000+01:00'}."
         )
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 import numbers
@@ -10,7 +11,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from airflow_provider_webcamconsult.api.dates import serialize_datetime
+from airflow_provider_webcamconsult.api.dates import parse_datetime, serialize_datetime
 from airflow_provider_webcamconsult.api.matching import join_names
 from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
@@ -31,6 +32,11 @@ NUMBER_MAX = 2**53
 
 #: Levels of nesting in a request body: Rails rejects deeper JSON.
 JSON_MAX_LEVELS = 100
+#: How similar an unknown name in ``fields`` has to be to a known one to count as misspelt, from 0 to 1.
+MISSPELT_RATIO = 0.8
+
+#: Minutes by which the date of a new appointment may be past without a warning: a task takes time to start.
+PAST_TOLERANCE_MINUTES = 5
 # The two levels of the body around an attribute's value, as in {"user": {"last_name": …}}.
 _BODY_LEVELS = 2
 
@@ -60,6 +66,11 @@ def _check_id(name: str, value: object) -> None:
 
 
 def _missing_value(name: str, value: object) -> WebcamconsultInputError:
+    if isinstance(value, str) and not value.strip():
+        return WebcamconsultInputError(
+            f"{name} is {reprlib.repr(value)}, but it must be an id. If a row has no id there, correct or "
+            "skip the row. If a template or an XCom gives it, check the run's params and the upstream task."
+        )
     return WebcamconsultInputError(
         f"{name} is {reprlib.repr(value)}. A template or an XCom probably had no value. "
         "Check the run's params, and that the upstream task ran and returned an id."
@@ -188,6 +199,29 @@ def serialize_attributes(
     return payload
 
 
+def check_new(
+    resource: Resource[Any, Any], payload: Mapping[str, Any], *, now: datetime.datetime
+) -> list[str]:
+    """
+    Check the values of a new record that can be sent, but are probably a mistake.
+
+    :param resource: the kind of record.
+    :param payload: the serialized attributes.
+    :param now: the current time.
+    :return: warnings for the log, which contain names but no values.
+    """
+    warnings = []
+    earliest = now - datetime.timedelta(minutes=PAST_TOLERANCE_MINUTES)
+    for name in resource.datetimes:
+        date = parse_datetime(payload.get(name))
+        if date is not None and date < earliest:
+            warnings.append(f"The {name} of the new {resource.name} is in the past. Check it.")
+    for name in resource.numbers:
+        if payload.get(name) == 0:
+            warnings.append(f"The {name} of the new {resource.name} is 0. Check it.")
+    return warnings
+
+
 def _serialize(resource: Resource[Any, Any], name: str, value: object, zone: Timezone) -> Any:
     if name in resource.datetimes or name in resource.dates:
         return serialize_datetime(value, name=name, zone=zone, day_only=name in resource.dates)
@@ -310,7 +344,8 @@ def check_fields(resource: Resource[Any, Any], fields: object) -> list[str]:
     :param resource: the kind of record.
     :param fields: names of the attributes, or None.
     :return: warnings for the log.
-    :raises WebcamconsultInputError: if this is not a list, or contains the name of a credential.
+    :raises WebcamconsultInputError: if this is not a list, or contains a misspelt name or the name of a
+        credential.
     """
     if fields is None:
         return []
@@ -323,4 +358,9 @@ def check_fields(resource: Resource[Any, Any], fields: object) -> list[str]:
             f"fields contains credentials, which are never returned: {', '.join(credentials)}. "
             "Remove them from fields, or request them with the session of hook.get_conn()."
         )
-    return [_unknown(resource, name) for name in fields if name not in resource.known]
+    unknown = [name for name in fields if name not in resource.known]
+    for name in unknown:
+        if difflib.get_close_matches(name, resource.known, n=1, cutoff=MISSPELT_RATIO):
+            raise WebcamconsultInputError(f"fields: {_unknown(resource, name)}")
+    # The live service has more attributes than the API document.
+    return [_unknown(resource, name) for name in unknown]

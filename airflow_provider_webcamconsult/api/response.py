@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.redaction import Record
     from airflow_provider_webcamconsult.api.request import Request
+    from airflow_provider_webcamconsult.api.resources import Resource
 
 #: Maximum length of a host name in a message, in characters; the maximum of the DNS.
 HOST_MAX_LENGTH = 253
@@ -99,7 +100,10 @@ def read_response(
         if status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and _HTML.match(content):
             _raise_foreign(request, details)
         error_class, explanation = _CLIENT_ERRORS.get(status_code, _OTHER_CLIENT_ERROR)
-    raise error_class(f"{_returned(request, status_code)}. {explanation}", **details)
+    message = f"{_returned(request, status_code)}. {explanation}"
+    if status_code == HTTPStatus.NOT_FOUND and request.record_id is not None:
+        message = f"{explain_missing(request.resource, request.record_id)} {message}"
+    raise error_class(message, **details)
 
 
 def _confirms_delete(status_code: int, content: bytes) -> bool:
@@ -139,13 +143,24 @@ def _explain_not_found(request: Request) -> str:
     resource = request.resource
     if request.is_list or request.is_create:
         return "The host does not have this path. Check the connection's Host."
-    explanation = (
-        f"No such {resource.name} exists for this API token, or the host does not have this path. "
-        "Check the id and the connection's Host."
-    )
+    explanation = f"If the {resource.name} does exist, check the connection's Host"
     if resource.documented_detail != resource.plural:
-        explanation += " If both are correct, change the connection's extra 'plural_paths'."
-    return explanation
+        explanation += " and its extra 'plural_paths'"
+    return f"{explanation}."
+
+
+def explain_missing(resource: Resource[Any, Any], record_id: str) -> str:
+    """
+    Say that a record is gone.
+
+    :param resource: the kind of record.
+    :param record_id: id of the record.
+    :return: a sentence for a message.
+    """
+    return (
+        f"{resource.name.capitalize()} {record_id} does not exist for this API token: "
+        "it was deleted, or the id is wrong."
+    )
 
 
 def _raise_foreign(request: Request, details: dict[str, Any]) -> NoReturn:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from airflow_provider_webcamconsult.api.conditions import matches, parse_conditions
 from airflow_provider_webcamconsult.api.matching import join_names
 from airflow_provider_webcamconsult.api.payload import check_fields, check_id, check_switch, select
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotFoundError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.idempotent_create import check_if_exists
 from airflow_provider_webcamconsult.operators.masked_attributes import MaskedAttributes, names_without_value
+from airflow_provider_webcamconsult.operators.pseudonyms import check_pseudonymize, pseudonym, read_key
+from airflow_provider_webcamconsult.operators.record_files import parse_path, write_records
 from airflow_provider_webcamconsult.operators.task_checkpoint import TaskCheckpoint
 from airflow_provider_webcamconsult.version_compat import (
+    AirflowSkipException,
     BaseOperator,
     is_automatic_retry,
     task_state_store,
@@ -19,12 +24,24 @@ from airflow_provider_webcamconsult.version_compat import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
+    from airflow_provider_webcamconsult.api.conditions import Conditions
     from airflow_provider_webcamconsult.api.resources import Resource
-    from airflow_provider_webcamconsult.idempotent_create import IfExists
+    from airflow_provider_webcamconsult.idempotent_create import CreateOutcome, IfExists
     from airflow_provider_webcamconsult.records import Records
-    from airflow_provider_webcamconsult.version_compat import Context
+    from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
+
+
+#: More records than this in an XCom are worth a warning.
+XCOM_MAX_RECORDS = 1000
+
+
+#: XCom key of what a create or a delete did.
+OUTCOME_KEY = "outcome"
+
+#: What a delete did. ``"missing"``: there was no record, so nothing was deleted.
+DeleteOutcome = Literal["deleted", "missing"]
 
 
 class WebcamconsultBaseOperator(BaseOperator):
@@ -60,19 +77,18 @@ class WebcamconsultBaseOperator(BaseOperator):
         record_id: str = getattr(self, f"{self.resource.name}_id")
         return record_id
 
+    def _push_outcome(self, context: Context, outcome: CreateOutcome | DeleteOutcome) -> None:
+        """Push what the task did as a second XCom; ``do_xcom_push`` applies to it as to the first."""
+        ti: Any = context.get("ti")
+        if self.do_xcom_push and ti is not None:  # a unit test may have no task instance
+            ti.xcom_push(key=OUTCOME_KEY, value=outcome)
 
-class _WithAttributes(WebcamconsultBaseOperator):
-    _attributes: MaskedAttributes
 
-    @property
-    def attributes(self) -> MaskedAttributes:
-        """The attributes to write, masked, because Airflow stores the value of this property."""
-        return self._attributes
+class _WithMasked(WebcamconsultBaseOperator):
+    """Keeps the values of one parameter out of what Airflow stores and shows."""
 
-    @attributes.setter
-    def attributes(self, value: Any) -> None:
-        is_masked = isinstance(value, MaskedAttributes)
-        self._attributes = value if is_masked else MaskedAttributes(value, self.resource)
+    #: Name of the parameter.
+    masked: ClassVar[str]
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """
@@ -83,24 +99,59 @@ class _WithAttributes(WebcamconsultBaseOperator):
         """
         if not isinstance(content, MaskedAttributes):
             return super().render_template(content, *args, **kwargs)
-        if "attributes" in (init_kwargs := vars(self).get(_INIT_KWARGS, {})):
-            vars(self)[_INIT_KWARGS] = {**init_kwargs, "attributes": content}
+        if self.masked in (init_kwargs := vars(self).get(_INIT_KWARGS, {})):
+            vars(self)[_INIT_KWARGS] = {**init_kwargs, self.masked: content}
         rendered = super().render_template(content.value, *args, **kwargs)
         return MaskedAttributes(rendered, self.resource, names_without_value(content.value, rendered))
 
-    def _attributes_now(self, context: Context) -> Any:
-        if names := self._attributes.without_value:
+    def _mask(self, value: Any) -> MaskedAttributes:
+        return value if isinstance(value, MaskedAttributes) else MaskedAttributes(value, self.resource)
+
+    def _unmask(self, masked: MaskedAttributes, advice: str, context: Context) -> Any:
+        if names := masked.without_value:
             raise WebcamconsultInputError(
                 f"The template or XCom for {join_names(sorted(names))} had no value. An upstream task was "
-                "probably skipped or returned nothing. Check it and its trigger rule. To clear an attribute, "
-                "write None in the attributes, or use a callable."
+                f"probably skipped or returned nothing. Check it and its trigger rule. {advice}"
             )
-        value = self._attributes.value
-        return value(context) if callable(value) else value
+        return masked.value(context) if callable(masked.value) else masked.value
 
 
 #: Where Airflow keeps the arguments of an operator, which some listeners send to another system.
 _INIT_KWARGS = "_BaseOperator__init_kwargs"
+
+
+def check_literal_if_exists(if_exists: object) -> None:
+    """
+    Check ``if_exists`` when the DAG is parsed, unless it is a template or the output of a task.
+
+    :param if_exists: what to do if a record already exists.
+    :raises WebcamconsultInputError: if the value is unknown.
+    """
+    if isinstance(if_exists, str) and "{{" not in if_exists and "{%" not in if_exists:
+        check_if_exists(if_exists)
+
+
+class _WithAttributes(_WithMasked):
+    masked = "attributes"
+    _attributes: MaskedAttributes
+
+    @property
+    def write_options(self) -> dict[str, Any]:
+        """The arguments of the write that only this kind of record has."""
+        return {}
+
+    @property
+    def attributes(self) -> MaskedAttributes:
+        """The attributes to write, masked, because Airflow stores the value of this property."""
+        return self._attributes
+
+    @attributes.setter
+    def attributes(self, value: Any) -> None:
+        self._attributes = self._mask(value)
+
+    def _attributes_now(self, context: Context) -> Any:
+        advice = "To clear an attribute, write None in the attributes, or use a callable."
+        return self._unmask(self._attributes, advice, context)
 
 
 class BaseCreateOperator(_WithAttributes):
@@ -111,7 +162,7 @@ class BaseCreateOperator(_WithAttributes):
 
     def execute(self, context: Context) -> str:
         """
-        Create the record.
+        Create the record, and push the outcome as an XCom.
 
         :param context: the task's context.
         :return: id of the record.
@@ -128,14 +179,15 @@ class BaseCreateOperator(_WithAttributes):
                 " or ".join(join_names(names) for names in self.resource.natural_keys),
                 self.resource.name,
             )
-        record = self.records.create(
+        result = self.records.create_with_outcome(
             attributes,
             if_exists=self.if_exists,
             strict=self.strict,
             checkpoint=checkpoint,
+            **self.write_options,
         )
-        record_id: str = record["id"]
-        self.log.info("Returning the id of %s %s.", self.resource.name, record_id)
+        self._push_outcome(context, result.outcome)
+        record_id: str = result.record["id"]
         return record_id
 
 
@@ -156,7 +208,9 @@ class BaseUpdateOperator(_WithAttributes):
         record_id = self.record_id
         check_id(self.resource, record_id)
         check_switch("strict", self.strict)
-        self.records.update(record_id, self._attributes_now(context), strict=self.strict)
+        self.records.update(
+            record_id, self._attributes_now(context), strict=self.strict, **self.write_options
+        )
         self.log.info("Updated %s %s.", self.resource.name, record_id)
         return record_id
 
@@ -170,7 +224,7 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
 
     def execute(self, context: Context) -> None:
         """
-        Delete the record.
+        Delete the record, and push the outcome as an XCom.
 
         :param context: the task's context.
         """
@@ -184,8 +238,10 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
             self.log.info(
                 "%s %s does not exist; nothing to delete.", self.resource.name.capitalize(), self.record_id
             )
+            self._push_outcome(context, "missing")
         else:
             self.log.info("Deleted %s %s.", self.resource.name, self.record_id)
+            self._push_outcome(context, "deleted")
 
 
 class _WithFields(WebcamconsultBaseOperator):
@@ -204,28 +260,92 @@ class _WithFields(WebcamconsultBaseOperator):
 class BaseGetOperator(_WithFields):
     """Gets a record."""
 
+    ignore_if_missing: bool
+
     def execute(self, context: Context) -> dict[str, Any]:
         """
         Get the record.
 
         :param context: the task's context.
         :return: the attributes in ``fields``.
+        :raises AirflowSkipException: if the record does not exist and ``ignore_if_missing`` is set.
         """
         self._check_fields()
-        return self._select(self.records.get(self.record_id))
+        check_switch("ignore_if_missing", self.ignore_if_missing)
+        if not self.ignore_if_missing:
+            return self._select(self.records.get(self.record_id))
+        record = self.records.get_if_exists(self.record_id)
+        if record is None:
+            # Not None: it would render in the templates of the next tasks.
+            raise AirflowSkipException(
+                f"{self.resource.name.capitalize()} {self.record_id} does not exist; skipping."
+            )
+        return self._select(record)
 
 
-class BaseListOperator(_WithFields):
-    """Lists all records."""
+class BaseListOperator(_WithFields, _WithMasked):
+    """Lists records: all, or those that ``where`` selects."""
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
+    masked = "where"
+    _where: MaskedAttributes | None
+
+    path: str | ObjectStoragePath | None
+    pseudonymize: Collection[str] | None
+    pseudonymize_conn_id: str | None
+
+    @property
+    def where(self) -> MaskedAttributes | None:
+        """The conditions, masked, because Airflow stores the value of this property."""
+        return self._where
+
+    @where.setter
+    def where(self, value: Any) -> None:
+        self._where = None if value is None else self._mask(value)
+
+    def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
         """
-        List all records of the token's organisation.
+        List the records of the token's organisation that ``where`` selects.
 
         :param context: the task's context.
-        :return: the attributes in ``fields`` of each record.
+        :return: the attributes in ``fields`` of each record; with ``path``, the path and the number of
+            records.
         """
         self._check_fields()
-        records = [self._select(record) for record in self.records.iterate()]
+        path = None if self.path is None else parse_path(self.path)
+        columns = self._columns()
+        names = check_pseudonymize(self.pseudonymize, self.pseudonymize_conn_id, columns)
+        key = read_key(self.pseudonymize_conn_id) if self.pseudonymize_conn_id else b""
+        conditions = self._conditions(context)
+        # A file has the same columns for each record, also those that a record lacks.
+        fields = self.fields if path is None else columns
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for record in self.records.iterate():
+                if matches(self.resource, conditions, record):
+                    row = select(self.resource, record, fields)
+                    yield {**row, **{name: pseudonym(key, row[name]) for name in names if name in row}}
+
+        if path is not None:
+            count = write_records(path, self.resource, columns, rows())
+            self.log.info("Wrote %d %s to %s.", count, self.resource.plural, path)
+            return {"path": str(path), "records": count}
+        records = list(rows())
         self.log.info("Read %d %s.", len(records), self.resource.plural)
+        if len(records) > XCOM_MAX_RECORDS:
+            self.log.warning(
+                "The task returns %d %s, which Airflow stores in its database as one XCom. That takes time "
+                "and space for each run. Select fewer with 'where', or write them to a file with 'path'.",
+                len(records),
+                self.resource.plural,
+            )
         return records
+
+    def _columns(self) -> list[str]:
+        names = self.resource.non_personal if self.fields is None else self.fields
+        return sorted(names) if isinstance(names, (set, frozenset)) else list(dict.fromkeys(names))
+
+    def _conditions(self, context: Context) -> Conditions:
+        if self._where is None:
+            return {}
+        where = self._unmask(self._where, "To select records without a value, write None.", context)
+        return parse_conditions(self.resource, where, zone=self.hook.settings.timezone)

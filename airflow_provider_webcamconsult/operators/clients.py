@@ -13,6 +13,7 @@ from airflow_provider_webcamconsult.operators.base import (
     BaseGetOperator,
     BaseListOperator,
     BaseUpdateOperator,
+    check_literal_if_exists,
 )
 from airflow_provider_webcamconsult.operators.sync import BaseSyncOperator
 from airflow_provider_webcamconsult.sync.run import WORKERS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.api.sync_plan import SyncMode
     from airflow_provider_webcamconsult.idempotent_create import IfExists
     from airflow_provider_webcamconsult.operators.row_files import FilePath
-    from airflow_provider_webcamconsult.version_compat import Context
+    from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
 
 
 class WebcamconsultCreateClientOperator(BaseCreateOperator):
@@ -65,6 +66,7 @@ class WebcamconsultCreateClientOperator(BaseCreateOperator):
         super().__init__(**kwargs)
         self.attributes = attributes
         self.if_exists = if_exists
+        check_literal_if_exists(if_exists)
         self.strict = strict
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
@@ -144,6 +146,7 @@ class WebcamconsultGetClientOperator(BaseGetOperator):
     :param client_id: id of the client (templated).
     :param fields: names of the attributes to return, and therefore to store in Airflow's database
         (templated). By default, only the attributes that are not personal: ``id`` and ``division_ids``.
+    :param ignore_if_missing: whether to skip the task, instead of failing it, if the client does not exist.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -155,38 +158,66 @@ class WebcamconsultGetClientOperator(BaseGetOperator):
         *,
         client_id: str | XComArg,
         fields: Collection[str] | None = None,
+        ignore_if_missing: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.client_id = client_id
         self.fields = fields
+        self.ignore_if_missing = ignore_if_missing
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 
 class WebcamconsultListClientsOperator(BaseListOperator):
     """
-    List all clients of the token's organisation (API document, "List All Clients").
+    List clients of the token's organisation (API document, "List All Clients").
 
-    Clients are patients. The task returns a list of dicts.
+    Clients are patients. The task returns a list of dicts. With ``path``, it writes a file and
+    returns ``{"path": …, "records": …}`` with the number of records instead.
 
     :param fields: names of the attributes to return, and therefore to store in Airflow's database
         (templated). By default, only the attributes that are not personal: ``id`` and ``division_ids``.
+    :param where: which clients to return: a dict of attribute names, each with a value or a list of values
+        (templated), or a callable that takes the context and returns the dict. By default, all clients.
+    :param path: path of the file to write, as text or as an ``ObjectStoragePath`` (templated). The end of its
+        name tells the format: ``.jsonl`` or ``.ndjson`` (JSON Lines), ``.csv``, or ``.parquet`` (needs the
+        extra ``parquet``). By default, the task returns the clients, which Airflow stores in its database.
+    :param pseudonymize: names of the attributes in ``fields`` whose values to replace by keyed digests, which
+        are the same in every run (templated). Needs ``pseudonymize_conn_id``.
+    :param pseudonymize_conn_id: id of an Airflow connection of any type whose password is the key of the
+        digests (templated).
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
     resource = CLIENT
-    template_fields: Sequence[str] = ("fields", "webcamconsult_conn_id")
+    template_fields: Sequence[str] = (
+        "fields",
+        "where",
+        "path",
+        "pseudonymize",
+        "pseudonymize_conn_id",
+        "webcamconsult_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"where": "json"}
 
     def __init__(
         self,
         *,
         fields: Collection[str] | None = None,
+        where: Mapping[str, Any] | Callable[[Context], Mapping[str, Any]] | XComArg | None = None,
+        path: str | ObjectStoragePath | None = None,
+        pseudonymize: Collection[str] | None = None,
+        pseudonymize_conn_id: str | None = None,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.fields = fields
+        self.where = where
+        self.path = path
+        self.pseudonymize = pseudonymize
+        self.pseudonymize_conn_id = pseudonymize_conn_id
         self.webcamconsult_conn_id = webcamconsult_conn_id
 
 

@@ -1,4 +1,4 @@
-"""Waits in `dag.test()`."""
+"""Waits and the outcomes of creates in `dag.test()`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ LIMIT_SECONDS = 4
 TOLERANCE_SECONDS = 30.0
 """The documented tolerance is 2 s, but a busy machine starts and ends processes late."""
 ENDS = {
+    "outcomes": "success",
     "book": "success",
     "reached": "success",
     "timeout_poke": "failed",
@@ -43,6 +44,7 @@ def test_waits_in_dag_test_end_as_in_scheduled_runs(
     tasks = {task.task_id: task for task in airflow.task_states("in_process", run_id)}
     assert {task_id: tasks[task_id].state for task_id in ENDS} == ENDS, output
     assert airflow.xcom("in_process", run_id, "reached") == "finished"
+    assert airflow.xcom("in_process", run_id, "outcomes") == ["created", "created", "reused"]
     assert "Started polling for connection" in output
     assert "AirflowTaskTimeout" in output
     late = {}

@@ -85,7 +85,7 @@ def test_host_without_tls_is_reported(connect: Connect, serve: Serve, log: Log) 
     server = serve({"body": []})
     assert failure_message(connect(f"https://127.0.0.1:{server.port}", TOKEN), log) == (
         "GET /users.json failed: the host does not speak TLS on this port. "
-        "Check the connection's Host and Port."
+        "Check the connection's Host and Port; for plain http, begin the Host with http://."
     )
     assert server.requests == []
 

@@ -72,11 +72,13 @@ def test_wheel_contains_py_typed_marker(wheel: dict[str, bytes]) -> None:
     assert f"{PACKAGE}/py.typed" in wheel
 
 
-def test_wheel_has_airflow_provider_entry_point(wheel: dict[str, bytes]) -> None:
+def test_wheel_has_entry_points_of_airflow_and_pytest(wheel: dict[str, bytes]) -> None:
     entry_points = wheel[f"{METADATA}/entry_points.txt"].decode().split()
     assert entry_points == [
         "[apache_airflow_provider]",
         f"provider_info={PACKAGE}.get_provider_info:get_provider_info",
+        "[pytest11]",
+        f"webcamconsult={PACKAGE}.sandbox.pytest_plugin",
     ]
 
 

@@ -16,18 +16,18 @@ import pytest
 
 from airflow_provider_webcamconsult.connection import Settings
 from airflow_provider_webcamconsult.get_provider_info import get_provider_info
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.sandbox.__main__ import _parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *DOCS.rglob("*.rst")])
+PLUGIN = "airflow_provider_webcamconsult.sandbox.pytest_plugin"
 README = (ROOT / "README.md").read_text()
 
 
@@ -114,11 +114,12 @@ def test_hook_example_sets_reference_code(hook: WebcamconsultHook) -> None:
     assert hook.clients.get(client["id"])["reference_code"] == f"DL-{client['id']}"
 
 
-def test_pytest_example_passes(pytester: pytest.Pytester) -> None:
-    (code,) = blocks(DOCS / "guides" / "sandbox.rst", "python")
+def test_pytest_example_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = next(blocks(DOCS / "guides" / "sandbox.rst", "python"))
     pytester.makepyfile(code)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
-    pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", PLUGIN, "-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("text", sorted(set(re.findall(r"'(\{\s*\"conn_type\".*?\})'", CONSOLE))))
@@ -126,6 +127,27 @@ def test_connection_in_example_is_valid(text: str, connect: Any) -> None:
     connection = json.loads(text)
     settings = connect("https://example.com", token=connection["password"]).settings
     assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize(
+    ("uri", "base_url", "timezone"),
+    [
+        ("webcamconsult://:YOUR_TOKEN@", "https://eapi.webcamconsult.com", "Europe/Amsterdam"),
+        (
+            "webcamconsult://:YOUR_TOKEN@http%3A%2F%2F127.0.0.1:8787/?timezone=Europe%2FBrussels&timeout=10",
+            "http://127.0.0.1:8787",
+            "Europe/Brussels",
+        ),
+    ],
+)
+def test_connection_uri_in_example_is_read_as_it_says(
+    uri: str, base_url: str, timezone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"--conn-uri '{uri}'" in CONSOLE
+    monkeypatch.setenv("AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT", uri)
+    settings = WebcamconsultHook().settings
+    assert (settings.base_url, settings.token) == (base_url, "YOUR_TOKEN")
+    assert settings.timezone.name == timezone
 
 
 @pytest.mark.parametrize("text", [example.values[0] for example in examples("json")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +15,12 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultUnknownOutcomeError,
 )
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultDeleteAppointmentOperator
-from airflow_provider_webcamconsult.operators.clients import WebcamconsultDeleteClientOperator
+from airflow_provider_webcamconsult.operators.clients import (
+    WebcamconsultDeleteClientOperator,
+    WebcamconsultGetClientOperator,
+)
+from airflow_provider_webcamconsult.version_compat import AirflowSkipException
+from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Connect, Log, Serve, Service, Step
@@ -27,8 +31,8 @@ GONE: Step = {"status": 404}
 LISTED: Step = {"body": [{"id": OTHER_ID}, {"id": ID}]}
 NOT_LISTED: Step = {"body": [{"id": OTHER_ID}]}
 # A retry of the task, or a try after it was cleared.
-SECOND_TRY: Any = {"ti": SimpleNamespace(try_number=2, max_tries=1)}
-FIRST_TRY: Any = {"ti": SimpleNamespace(try_number=1, max_tries=0)}
+SECOND_TRY: Any = TaskInstance(has_store=False, try_number=2, max_tries=1).context
+FIRST_TRY: Any = TaskInstance(has_store=False, try_number=1, max_tries=0).context
 
 
 def delete(record_id: str, **arguments: Any) -> WebcamconsultDeleteClientOperator:
@@ -88,8 +92,8 @@ def test_a_missing_record_is_an_error_that_the_list_confirms(connect: Connect, s
     with pytest.raises(WebcamconsultNotFoundError) as error:
         connect(server.url).clients.delete(ID)
     assert str(error.value) == (
-        f"DELETE /client/{ID}.json returned 404. The list confirms that client {ID} does not exist for this "
-        "API token. Check the id."
+        f"Client {ID} does not exist for this API token: it was deleted, or the id is wrong. "
+        f"DELETE /client/{ID}.json returned 404. The list confirms this."
     )
     assert len(server.requests) == 2
 
@@ -214,3 +218,27 @@ def test_plural_paths_delete_and_singular_paths_do_not_hide_it(connect: Connect,
     del operator.hook
     operator.execute(FIRST_TRY)
     assert service.records("appointments") == []
+
+
+def get(record_id: str, **arguments: Any) -> WebcamconsultGetClientOperator:
+    return WebcamconsultGetClientOperator(task_id="get", client_id=record_id, **arguments)
+
+
+def test_getting_a_missing_record_is_an_error_that_says_first_that_it_is_gone(
+    connect: Connect, serve: Serve
+) -> None:
+    connect(serve(GONE).url)
+    with pytest.raises(WebcamconsultNotFoundError, match=rf"^Client {ID} does not exist for this API token"):
+        get(ID).execute({})
+
+
+def test_getting_a_missing_record_can_skip_the_task(connect: Connect, serve: Serve) -> None:
+    connect(serve(GONE, NOT_LISTED).url)
+    with pytest.raises(AirflowSkipException, match=rf"Client {ID} does not exist"):
+        get(ID, ignore_if_missing=True).execute({})
+
+
+def test_a_wrong_path_does_not_skip_the_task(connect: Connect, serve: Serve) -> None:
+    connect(serve(GONE, LISTED).url)
+    with pytest.raises(WebcamconsultConfigurationError, match="still exists"):
+        get(ID, ignore_if_missing=True).execute({})

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_webcamconsult import idempotent_create
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
     WebcamconsultInputError,
 )
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-from devtools.fault_proxy import Proxy
+from airflow_provider_webcamconsult.operators.appointments import (
+    WebcamconsultCreateAppointmentOperator,
+    WebcamconsultUpdateAppointmentOperator,
+)
+from devtools.fault_proxy import Proxy, make_response
+from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
     from devtools.fault_proxy import ProxiedRequest
@@ -22,6 +28,11 @@ if TYPE_CHECKING:
 
 PAIRS = 50
 PAIRS_AT_ONCE = 5
+
+
+@pytest.fixture(autouse=True)
+def _short_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.1)
 
 
 def consult(time: str = "09:30", **attributes: Any) -> Any:
@@ -164,6 +175,68 @@ class TestUpdate:
             with pytest.raises(WebcamconsultConflictError, match="update was made nevertheless") as raised:
                 appointments.update(own, {"date": consult("13:00")["date"]}, if_overlaps="fail")
         assert raised.value.ids == [own, other]
+
+
+class TestOperator:
+    @pytest.fixture
+    def other(self, hook: WebcamconsultHook) -> str:
+        return hook.appointments.create(consult("09:15"))["id"]
+
+    @pytest.mark.parametrize("has_store", [True, False])
+    def test_create_fails_for_an_overlap_until_the_time_is_free(
+        self, hook: WebcamconsultHook, service: Service, other: str, has_store: bool
+    ) -> None:
+        task = TaskInstance(has_store)
+        operator = WebcamconsultCreateAppointmentOperator(
+            task_id="book", attributes=consult(), if_overlaps="fail"
+        )
+        with pytest.raises(WebcamconsultConflictError):
+            operator.execute(task.context)
+        service.set_state(other, "cancelled")
+        task.clear()
+        assert operator.execute(task.context) in ids(service)
+
+    def test_update_fails_for_an_overlap(self, hook: WebcamconsultHook, other: str) -> None:
+        own = hook.appointments.create(consult("11:00"))["id"]
+        operator = WebcamconsultUpdateAppointmentOperator(
+            task_id="move", appointment_id=own, attributes=consult(), if_overlaps="fail"
+        )
+        with pytest.raises(WebcamconsultConflictError):
+            operator.execute(TaskInstance(has_store=False).context)
+
+    @pytest.mark.parametrize("has_store", [True, False])
+    def test_retry_of_a_task_that_was_killed_before_the_second_list_keeps_no_overlap(
+        self, service: Service, connect: Connect, has_store: bool
+    ) -> None:
+        direct = connect(service.url, service.token).appointments
+        task = TaskInstance(has_store)
+
+        def execute() -> None:
+            WebcamconsultCreateAppointmentOperator(
+                task_id="book", attributes=consult(), if_overlaps="fail"
+            ).execute(task.context)
+
+        class OtherBooksFirst(Proxy):
+            """Has another task book just before, and then no list gets through any more."""
+
+            def handle(self, request: ProxiedRequest) -> None:
+                if request.method == "POST":
+                    direct.create(consult("09:15"))
+                if request.method == "GET" and self.count("POST"):
+                    request.read()
+                    request.respond(make_response(503))
+                else:
+                    super().handle(request)
+
+        with OtherBooksFirst(service.url) as proxy:
+            connect(proxy.url, service.token)
+            with pytest.raises(WebcamconsultError):
+                execute()
+        connect(service.url, service.token)
+        task.retry()
+        with pytest.raises(WebcamconsultConflictError):
+            execute()
+        assert len(ids(service)) == 1
 
 
 def test_overlaps_returns_the_appointments_that_overlap(hook: WebcamconsultHook) -> None:

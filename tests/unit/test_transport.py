@@ -290,7 +290,11 @@ def full_queue_url() -> Iterator[str]:
             "https://webcamconsult.invalid",
             "the host name could not be resolved. Check the connection's Host.",
         ),
-        ("", "the host does not speak TLS on this port. Check the connection's Host and Port."),
+        (
+            "",
+            "the host does not speak TLS on this port. Check the connection's Host and Port; for plain http, "
+            "begin the Host with http://.",
+        ),
         pytest.param(
             "full_queue_url",
             "no connection was established within 0.25 s. "

@@ -1,13 +1,14 @@
-"""Waits in sequence, for `dag.test()`."""
+"""Waits in sequence, and the outcomes of mapped creates, for `dag.test()`."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import chain, dag
+from airflow.providers.common.compat.sdk import chain, dag, task
 
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 
 LIMIT_SECONDS = 4
@@ -33,6 +34,19 @@ def in_process() -> None:
         # Last, since it ends the whole run on Airflow 2.11.
         wait("execution_timeout_deferrable", deferrable=True, execution_timeout=execution, **never),
     )
+
+    people = WebcamconsultCreateClientOperator.partial(task_id="people", if_exists="reuse").expand(
+        attributes=[{"reference_code": "DL-1"}, {"reference_code": "DL-2"}]
+    )
+    again = WebcamconsultCreateClientOperator(
+        task_id="again", attributes={"reference_code": "DL-1"}, if_exists="reuse"
+    )
+
+    @task
+    def outcomes(of_people: Any, of_again: str) -> list[str]:
+        return [*of_people, of_again]
+
+    people >> again >> outcomes(people.output["outcome"], again.output["outcome"]) >> book  # type: ignore[index]
 
 
 in_process()

@@ -62,6 +62,10 @@ class TaskInstance:
     try_number: int = 1
     max_tries: int = RETRIES
     store: TaskStateStore = field(default_factory=TaskStateStore)
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
 
     @property
     def context(self) -> Any:
@@ -70,11 +74,15 @@ class TaskInstance:
 
     def retry(self, after: datetime.timedelta | None = None) -> None:
         """Start the next try as an automatic retry does, by default after ``retry_delay``."""
-        self.try_number += 1
+        self._start_next_try()
         self.store.age(self.task.retry_delay if after is None else after)
 
     def clear(self) -> None:
         """Start the next try as clearing the task does, which resets the number of retries."""
         self.max_tries = self.try_number + self.task.retries
-        self.try_number += 1
+        self._start_next_try()
         self.store.age(self.task.retry_delay)
+
+    def _start_next_try(self) -> None:
+        self.try_number += 1
+        self.xcoms.clear()  # as Airflow does

@@ -1,0 +1,174 @@
+"""Write records to a file as JSON Lines, CSV or Parquet."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import logging
+import secrets
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultResponseError
+from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from airflow_provider_webcamconsult.api.resources import Resource
+
+    Row: TypeAlias = dict[str, Any]
+    Write: TypeAlias = Callable[[Any, Resource[Any, Any], Sequence[str], Iterator[Row]], None]
+
+log = logging.getLogger(__name__)
+
+#: Number of records that a row group of a Parquet file has, and that are in memory at a time.
+ROW_GROUP_RECORDS = 10_000
+
+
+def parse_path(value: str | ObjectStoragePath) -> ObjectStoragePath:
+    """
+    Return the path of a file whose name tells its format.
+
+    :param value: the path, as text or as an ``ObjectStoragePath``.
+    :raises WebcamconsultInputError: if a local path is relative, the format is unknown, or pyarrow is missing
+        for Parquet.
+    """
+    if isinstance(value, str) and "://" not in value and not value.startswith("/"):
+        # Airflow 2 would write to the root folder, Airflow 3 to wherever the worker was started.
+        raise WebcamconsultInputError(
+            "path is relative, but a task has no folder of its own. Use an absolute path, such as "
+            "/exports/clients.csv, or a URL, such as s3://aws_default@bucket/clients.csv."
+        )
+    path = ObjectStoragePath(value)
+    if path.suffix.lower() not in _WRITERS:
+        raise WebcamconsultInputError(
+            f"path has a name that ends in '{path.suffix}'. The end of the name tells the format: "
+            f"use one of {', '.join(_WRITERS)}."
+        )
+    if _WRITERS[path.suffix.lower()] is _write_parquet:
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise WebcamconsultInputError(
+                "path is a Parquet file, but pyarrow is not installed. Install the provider with its extra "
+                "'parquet', or write JSON Lines (.jsonl) or CSV (.csv)."
+            ) from None
+    return path
+
+
+def write_records(
+    path: ObjectStoragePath, resource: Resource[Any, Any], columns: Sequence[str], records: Iterable[Row]
+) -> int:
+    """
+    Write records to a file, one by one.
+
+    The file has a temporary name in the same folder until it is complete. It then replaces an earlier file.
+
+    :param path: path of the file; its suffix tells the format.
+    :param resource: the kind of record.
+    :param columns: names of the attributes that each record has.
+    :param records: the records.
+    :return: number of records.
+    :raises WebcamconsultResponseError: if a value does not fit the attribute's column of a Parquet file.
+    """
+    filesystem, target = path.fs, path.path
+    folder, slash, name = target.rpartition("/")
+    temporary = f"{folder}{slash}.{name}.{secrets.token_hex(8)}.tmp"
+    count = 0
+
+    def counted() -> Iterator[Row]:
+        nonlocal count
+        for record in records:
+            count += 1
+            yield record
+
+    try:
+        with filesystem.open(temporary, "wb") as file:
+            _WRITERS[path.suffix.lower()](file, resource, columns, counted())
+        filesystem.mv(temporary, target)
+    except BaseException:
+        _remove(filesystem, temporary)
+        raise
+    return count
+
+
+def _remove(filesystem: Any, temporary: str) -> None:
+    try:
+        if filesystem.exists(temporary):
+            filesystem.rm_file(temporary)
+    except Exception as error:
+        # The first error matters more. Not its text: it comes from the storage.
+        log.warning(
+            "Could not remove the incomplete file %s (%s). Delete it.", temporary, type(error).__name__
+        )
+
+
+def _write_json_lines(
+    file: Any, resource: Resource[Any, Any], columns: Sequence[str], records: Iterator[Row]
+) -> None:
+    for record in records:
+        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_csv(
+    file: Any, resource: Resource[Any, Any], columns: Sequence[str], records: Iterator[Row]
+) -> None:
+    writer = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\n")
+    writer.writerow(columns)
+    for record in records:
+        values = (record[name] for name in columns)
+        writer.writerow("" if value is None else _to_text(value) for value in values)
+
+
+def _write_parquet(
+    file: Any, resource: Resource[Any, Any], columns: Sequence[str], records: Iterator[Row]
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    types = {int: pyarrow.int64(), list: pyarrow.list_(pyarrow.string()), str: pyarrow.string()}
+    kinds = {name: _kind(resource, name) for name in columns}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in kinds.items()])
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        while rows := list(islice(records, ROW_GROUP_RECORDS)):
+            cells = {
+                name: [_to_cell(kind, name, row[name], resource) for row in rows]
+                for name, kind in kinds.items()
+            }
+            writer.write_table(pyarrow.table(cells, schema))
+
+
+def _kind(resource: Resource[Any, Any], name: str) -> type:
+    """Return the type of a column: fixed by the attribute, so that all files of an export have it."""
+    if name in resource.numbers:
+        return int
+    return list if name.endswith("_ids") or name == "roles" else str
+
+
+def _to_cell(kind: type, name: str, value: Any, resource: Resource[Any, Any]) -> Any:
+    if value is None:
+        return None
+    if kind is str:
+        return _to_text(value)
+    is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    is_fitting = is_list if kind is list else type(value) is int
+    if not is_fitting:
+        raise WebcamconsultResponseError(
+            f"{resource.with_article.capitalize()} has a value of type {type(value).__name__} as {name}, "
+            f"which does not fit the column of a Parquet file. Write JSON Lines, or leave out {name}."
+        )
+    return value
+
+
+def _to_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+_WRITERS: dict[str, Write] = {
+    ".jsonl": _write_json_lines,
+    ".ndjson": _write_json_lines,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}
