@@ -19,8 +19,8 @@ ERRORS = [
     for value in vars(exceptions).values()
     if inspect.isclass(value) and issubclass(value, WebcamconsultError)
 ]
-#: Neither one record nor the service is at fault, but the connection or the token, or it is not known.
-OTHERS = {"ConfigurationError", "RequestError", "AuthenticationError"}
+#: Neither one record nor the service is at fault, but the connection, the token or rows, or it is not known.
+OTHERS = {"ConfigurationError", "RequestError", "AuthenticationError", "SyncError", "SyncRejectedError"}
 
 
 @pytest.mark.parametrize("error", ERRORS)
