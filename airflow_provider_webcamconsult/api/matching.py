@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime
+from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.api.resources import INITIAL_STATE
 from airflow_provider_webcamconsult.exceptions import WebcamconsultMismatchError
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Names and values of the attributes that together identify a record.
 NaturalKey: TypeAlias = tuple[tuple[str, Any], ...]
+
+#: What an unknown date of birth is in tables, and what the service stores for a date that it cannot read.
+PLACEHOLDER_DATES_OF_BIRTH = ("1900-01-01", "1970-01-01")
 
 #: Seconds by which the clocks of a worker and of the service may differ.
 CLOCK_SKEW_SECONDS = 60.0
@@ -110,9 +114,14 @@ def compare_identity(
             continue
         if sent != stored:
             differs.append(name)
-        elif name in resource.identity_proofs:
+        elif name in resource.identity_proofs and not _is_placeholder(payload[name]):
             agrees.append(name)
     return Identity(tuple(agrees), tuple(differs))
+
+
+def _is_placeholder(value: Any) -> bool:
+    """Return whether a name or date of birth is what tables and services have for an unknown one."""
+    return isinstance(value, str) and (is_no_value(value) or value.startswith(PLACEHOLDER_DATES_OF_BIRTH))
 
 
 def _simplify(resource: Resource[Any, Any], name: str, value: Any) -> Any:
@@ -121,7 +130,8 @@ def _simplify(resource: Resource[Any, Any], name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = unicodedata.normalize("NFKC", value).casefold()
-    return "".join(filter(str.isalnum, text)) or text
+    # The vowels of some scripts are marks, which count as no letters.
+    return "".join(each for each in text if each.isalnum() or unicodedata.category(each)[0] == "M") or text
 
 
 def differing_attributes(
@@ -164,7 +174,7 @@ def normalize(resource: Resource[Any, Any], name: str, value: Any) -> Any:
     if isinstance(value, str):
         # The service strips whitespace and ignores the case of e-mail addresses.
         text = unicodedata.normalize("NFC", value).strip()
-        return (text.casefold() if name == "email" else text) or None
+        return (text.lower() if name == "email" else text) or None
     if isinstance(value, Mapping):
         return {str(key): normalize(resource, "", item) for key, item in value.items()}
     if isinstance(value, Sequence):

@@ -256,7 +256,7 @@ CLIENT = Resource(
         "gender",
         "date_of_birth",
     ),
-    identity_proofs=("first_name", "initials", "date_of_birth"),
+    identity_proofs=("first_name", "date_of_birth"),
 )
 
 APPOINTMENT = Resource(

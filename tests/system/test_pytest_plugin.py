@@ -102,7 +102,8 @@ def test_unknown_file(webcamconsult_dag):
 def test_an_import_error_of_the_dag_is_the_tests_failure(run_project: RunProject) -> None:
     tests = 'def test_imports(webcamconsult_dag):\n    webcamconsult_dag("dags/a_dag.py")\n'
 
-    output = run_project("import no_such_module\n", tests)
+    # Airflow reads only files that have the words "airflow" and "dag".
+    output = run_project("import no_such_module  # of an Airflow DAG\n", tests)
 
     assert re.search("^=+ 1 failed", output, re.MULTILINE), output
     assert "No module named 'no_such_module'" in output

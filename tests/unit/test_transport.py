@@ -248,7 +248,11 @@ def test_error_names_request_and_remedy_but_no_secret(
         assert fault.delete_succeeds
         return
     path = "/clients.json" if method == "POST" else f"/client/{ID}.json"
-    assert str(error).startswith((f"{method} {path} returned ", f"{method} {path} failed: "))
+    # An error about a missing record says first that it is gone.
+    assert str(error).startswith(
+        (f"{method} {path} returned ", f"{method} {path} failed: ", f"Client {ID} does not exist ")
+    )
+    assert f"{method} {path} " in str(error)
     assert (error.method, error.path) == (method, path)
     remedy = NOT_RETRIED if method == "POST" and fault.create_error else fault.remedy
     assert any(alternative in str(error) for alternative in remedy.split("|"))

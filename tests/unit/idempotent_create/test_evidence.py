@@ -98,8 +98,12 @@ def test_shared_email_does_not_merge_people_who_differ(
 @reuse_or_update
 @pytest.mark.parametrize(
     "attributes",
-    [EMAIL_ONLY, {**EMAIL_ONLY, "last_name": "Alders"}, {**EMAIL_ONLY, "gender": "female", "titles": "Dr."}],
-    ids=["alone", "and a family's name", "and a gender"],
+    [
+        EMAIL_ONLY,
+        {**EMAIL_ONLY, "last_name": "Alders", "initials": "A."},
+        {**EMAIL_ONLY, "gender": "female", "titles": "Dr."},
+    ],
+    ids=["alone", "and a name that a family can share", "and a gender"],
 )
 def test_shared_email_alone_does_not_identify_a_client(
     hook: WebcamconsultHook, service: Service, if_exists: Any, attributes: Any
@@ -115,8 +119,7 @@ def test_shared_email_alone_does_not_identify_a_client(
     "attributes",
     [
         PERSON,
-        {**EMAIL_ONLY, "initials": "a"},
-        {**EMAIL_ONLY, "first_name": "ANNA "},
+        {**EMAIL_ONLY, "initials": "a", "first_name": "ANNA "},
         {"email": "Family@Example.com ", "date_of_birth": "1984-12-18"},
     ],
 )
@@ -126,6 +129,54 @@ def test_shared_email_identifies_a_client_that_another_attribute_confirms(
     created = hook.clients.create(PERSON)
     assert hook.clients.create(attributes, if_exists="reuse")["id"] == created["id"]
     assert len(service.records("clients")) == 1
+
+
+@reuse_or_update
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("first_name", "nan"),
+        ("first_name", "None"),
+        ("first_name", "-"),
+        ("first_name", "onbekend"),
+        ("date_of_birth", "1900-01-01"),
+        ("date_of_birth", "1970-01-01"),
+    ],
+)
+def test_value_that_stands_for_an_unknown_one_confirms_nobody(
+    hook: WebcamconsultHook, service: Service, if_exists: Any, name: str, value: str
+) -> None:
+    first: Any = {**EMAIL_ONLY, name: value, "mobile_number": "0611111111"}
+    second: Any = {**first, "mobile_number": "0622222222"}
+    hook.clients.create(first)
+    before = service.records("clients")
+    with pytest.raises(WebcamconsultConflictError, match="no other attribute confirms"):
+        hook.clients.create(second, if_exists=if_exists)
+    assert service.records("clients") == before
+
+
+@reuse_or_update
+@pytest.mark.parametrize(
+    ("one", "other"), [("राम", "रमा"), ("रीता", "राता"), ("தேவி", "தேவா"), ("สมชัย", "สมชาย"), ("José", "Josè")]
+)
+def test_names_that_differ_in_a_mark_are_different(
+    hook: WebcamconsultHook, service: Service, if_exists: Any, one: str, other: str
+) -> None:
+    people: list[Any] = [{**EMAIL_ONLY, "first_name": name} for name in (one, other)]
+    hook.clients.create(people[0])
+    with pytest.raises(WebcamconsultConflictError, match="differs in first_name"):
+        hook.clients.create(people[1], if_exists=if_exists)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("strauß@example.com", "strauss@example.com"), ("ﬁn@example.com", "fin@example.com")]
+)
+def test_addresses_that_differ_in_more_than_case_are_different(
+    hook: WebcamconsultHook, service: Service, one: str, other: str
+) -> None:
+    first = hook.users.create({"email": one, "last_name": "Alders"})
+    second = hook.users.create({"email": other, "last_name": "Alders"}, if_exists="reuse")
+    assert first["id"] != second["id"]
 
 
 @reuse_or_update
