@@ -21,13 +21,15 @@ from airflow_provider_webcamconsult.api.matching import (
     compare_identity,
     describe_missing_key,
     differing_attributes,
-    has_natural_key,
+    existed_before,
     is_in_initial_state,
     join_names,
     natural_key,
+    normalize,
     verify_stored,
     was_created_before,
     was_created_between,
+    was_created_since,
 )
 from airflow_provider_webcamconsult.api.request import (
     create_request,
@@ -37,6 +39,7 @@ from airflow_provider_webcamconsult.api.request import (
     update_request,
 )
 from airflow_provider_webcamconsult.api.resources import RecordT
+from airflow_provider_webcamconsult.api.states import describe_state
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
@@ -49,7 +52,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from airflow_provider_webcamconsult.api.matching import NaturalKey
     from airflow_provider_webcamconsult.api.resources import Resource
@@ -188,6 +191,9 @@ class IdempotentCreate(Generic[RecordT]):
                 f"Cannot look up the {self.resource.name} for if_exists='{if_exists}': "
                 f"{describe_missing_key(self.resource)}. Complete the attributes, or use if_exists='create'."
             )
+        # The ids in the last list, and in that before the create; None if there was no list.
+        self._listed_ids: set[str] | None = None
+        self._ids_before: set[str] | None = None
 
     def run(self) -> CreateResult[RecordT]:
         """
@@ -253,15 +259,20 @@ class IdempotentCreate(Generic[RecordT]):
                 delay,
             )
             time.sleep(delay)
-        if found is None and "disputed_id" in self.earlier:
+        if found is None and self.key is not None and "disputed_id" in self.earlier:
             disputed = self._get_if_exists(self.earlier["disputed_id"])
             if disputed is not None:
-                self._raise_disputed(disputed)
+                self._raise_disputed(disputed, None)
         return found
 
     def _iterate(self, only: Collection[str] | None = None) -> Iterator[RecordT]:
         records: Iterator[RecordT] = self.transport.send(list_request(self.resource, only=only))
-        return records
+        ids = set()
+        for record in records:
+            ids.add(record["id"])
+            yield record
+        if only is None:
+            self._listed_ids = ids
 
     def _get_if_exists(self, record_id: str) -> RecordT | None:
         plural_paths = self.transport.settings.plural_paths
@@ -308,6 +319,7 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _create(self, round_number: int = 1) -> RecordT:
         self._before_create()
+        self._ids_before = self._listed_ids
         fingerprint = self._fingerprint(self.key)
         sent: dict[str, Any] = {}
 
@@ -333,7 +345,7 @@ class IdempotentCreate(Generic[RecordT]):
         if self.if_exists != "create":  # run() found no record before, so this request created it
             self._note("created")
         if self.if_exists == "reuse":
-            self._after_create(found, is_own=True)
+            self._after_create(found, is_own=self._is_provably_own(found, sent["sent_at"]))
             self._log_created_without_response(found)
             self._verify(found)
             return found
@@ -346,14 +358,15 @@ class IdempotentCreate(Generic[RecordT]):
         return self._single_match(self._look_up())
 
     def _accept_response(self, record: RecordT, sent: dict[str, Any], round_number: int) -> RecordT:
-        if self.key is not None and not has_natural_key(self.resource, self.key, record):
+        record = self._complete(record)
+        if self._find_dispute(record, sent["sent_at"]):
             return self._resolve_dispute(record, sent)
         if self.if_exists != "create":
             # The id is stored only after this. A retry must not use this record if there is another one.
-            settled = self._settle_race(record, round_number)
+            settled = self._settle_race(record, sent["sent_at"], round_number)
             if settled["id"] != record["id"]:
                 return settled
-        self._after_create(record, is_own=True)
+        self._after_create(record, is_own=self._is_provably_own(record, sent["sent_at"]))
         self._note("created")
         self.transport.log.info("Created %s %s.", self.resource.name, record["id"])
         self._verify(record)
@@ -362,41 +375,107 @@ class IdempotentCreate(Generic[RecordT]):
             self._single_match(self._look_up())
         return record
 
-    def _resolve_dispute(self, record: RecordT, sent: dict[str, Any]) -> RecordT:
-        """Find the created record if the response shows a different natural key, without another create."""
-        self.checkpoint.write({**sent, "disputed_id": record["id"]})
+    def _complete(self, record: RecordT) -> RecordT:
+        """Get the record if the response to the create does not show its natural key."""
+        if self.key is None or all(name in record for name, _ in self.key):
+            return record
+        plural_paths = self.transport.settings.plural_paths
         try:
-            found = self._single_match(self._look_up())
+            complete: RecordT = self.transport.send(
+                get_request(self.resource, record["id"], plural_paths=plural_paths)
+            )
+        except WebcamconsultError as error:
+            self.transport.log.warning("%s", error)
+            return record
+        return complete
+
+    def _find_dispute(self, record: RecordT, sent_at: float | None) -> _Dispute | None:
+        """Return what shows that a record is not the one that a create, sent at a time, has created."""
+        shown = f"{self.resource.name} {record['id']}"
+        if different := self._disputing_attributes(record):
+            return _Dispute(f"a different {join_names(different)} on {shown}", different)
+        # A list from before the create is better evidence than the clocks.
+        if record["id"] in (self._ids_before or ()):
+            return _Dispute(f"{shown}, which existed before")
+        if self._ids_before is None and existed_before(record, sent_at):
+            return _Dispute(f"{shown}, which existed before, unless the clock of this machine is wrong")
+        if sent_at and not (is_in_initial_state(record) or was_created_between(record, sent_at, time.time())):
+            return _Dispute(f"{shown} in {describe_state(record.get('state'))}")
+        return None
+
+    def _disputing_attributes(self, record: RecordT) -> list[str]:
+        """Return the attributes by which a record is not the one that is to be created."""
+        if self.key is not None:
+            names = [name for name, _ in self.key if name in record]
+        else:
+            names = [name for name in self.resource.key_attributes if record.get(name) not in (None, "")]
+        different = [
+            name
+            for name in names
+            if self.payload.get(name) not in (None, "")
+            and normalize(self.resource, name, self.payload[name])
+            != normalize(self.resource, name, record[name])
+        ]
+        if self.key is None or self._has_weak_key():
+            different += compare_identity(self.resource, self.payload, record).differs
+        return sorted(set(different))
+
+    def _is_provably_own(self, record: RecordT, sent_at: float | None) -> bool:
+        """Return whether a create certainly made a record, so that it may be deleted again."""
+        return (
+            self.key is not None
+            and natural_key(self.resource, record, like=self.key) == self.key
+            and record["id"] not in (self._ids_before or ())
+            and was_created_between(record, sent_at, time.time())
+        )
+
+    def _resolve_dispute(self, record: RecordT, sent: dict[str, Any]) -> RecordT:
+        """Find the created record if the response shows another one, without another create."""
+        # Without a natural key, a person has to look for the record, and clears the task if it is missing.
+        reported = {"reported": True} if self.key is None else {}
+        self.checkpoint.write({**sent, "disputed_id": record["id"], **reported})
+        found = None
+        try:
+            if self.key is not None:
+                matches = [
+                    match for match in self._look_up() if not self._find_dispute(match, sent["sent_at"])
+                ]
+                found = self._single_match(matches)
         except WebcamconsultConflictError:
             raise
         except WebcamconsultError as error:
             self.transport.log.warning("%s", error)
-            found = None
         if found is None:
-            self._raise_disputed(record)
+            self._raise_disputed(record, sent["sent_at"])
         self.transport.log.warning(
-            "The response to the create showed %s %s, which has a different %s. Using %s, which matches.",
-            self.resource.name,
-            record["id"],
-            self._key_names(),
+            "The response to the create showed %s. Using %s, which matches.",
+            (self._find_dispute(record, sent["sent_at"]) or _Dispute(record["id"])).problem,
             found["id"],
         )
         return self._accept_as_created(found, since=sent["sent_at"])
 
-    def _raise_disputed(self, record: RecordT) -> NoReturn:
-        key_names = [name for name, _ in self.key or ()]
-        payload = {name: self.payload[name] for name in key_names}
-        different = differing_attributes(self.resource, payload, record)
+    def _raise_disputed(self, record: RecordT, sent_at: float | None) -> NoReturn:
+        dispute = self._find_dispute(record, sent_at) or _Dispute(
+            f"a different {self._key_names()} on {self.resource.name} {record['id']}"
+        )
+        if self.key is None:
+            remedy = (
+                f"Look for the {self.resource.name} in Webcamconsult. If it exists, mark this task as "
+                "successful; if it is missing, clear this task to create it."
+            )
+        else:
+            remedy = (
+                f"Check the {self.resource.name}; if this task created it and it is wrong, delete it and "
+                "clear this task."
+            )
         raise WebcamconsultMismatchError(
-            f"The response to the create showed a different {join_names(different or key_names)} on "
-            f"{self.resource.name} {record['id']}. Either Webcamconsult stored a different value, or the "
-            "response belongs to another request. No other create is sent. "
-            f"Check the {self.resource.name}; if it is wrong, delete it and clear this task.",
+            f"The response to the create showed {dispute.problem}. Either Webcamconsult stored a different "
+            f"value, or the response belongs to another request. No other create is sent. {remedy}",
             record_id=record["id"],
-            attributes=different,
+            attributes=dispute.attributes,
         )
 
-    def _settle_race(self, own: RecordT, round_number: int) -> RecordT:
+    def _settle_race(self, own: RecordT, sent_at: float, round_number: int) -> RecordT:
         """
         Keep only one record if another task has created one with the same natural key at the same time.
 
@@ -419,6 +498,7 @@ class IdempotentCreate(Generic[RecordT]):
             other = self._other_match(own)
         if other is None:
             return own
+        self._check_withdrawal(own, other, sent_at)
         self.transport.log.info(
             "Another task created %s %s at the same time. Deleting %s, which nothing refers to yet.",
             self.resource.name,
@@ -440,6 +520,21 @@ class IdempotentCreate(Generic[RecordT]):
         if found is not None:
             return self._resolve_existing(found, is_new=True)
         return self._create(round_number + 1)
+
+    def _check_withdrawal(self, own: RecordT, other: RecordT, sent_at: float) -> None:
+        """Fail if this create may not have made its record, or if the other one may be a different person."""
+        if not self._is_provably_own(own, sent_at):
+            problem = f"nothing proves that this task created {own['id']}"
+            remedy = "Delete the one that is a duplicate, and clear this task."
+        elif self.if_exists != "fail" and (person := self._person_problem(other, None)):
+            problem, remedy = person, self._person_remedy()
+        else:
+            return
+        raise WebcamconsultConflictError(
+            f"Found {self.resource.plural} {own['id']} and {other['id']} with the same {self._key_names()} "
+            f"after the create, but {problem}. Neither was deleted. {remedy}",
+            ids=[own["id"], other["id"]],
+        )
 
     def _other_match(self, own: RecordT) -> RecordT | None:
         """Return the record of the same person that another task has created."""
@@ -543,7 +638,7 @@ class IdempotentCreate(Generic[RecordT]):
         :param since: when the request was sent.
         """
         since = self.earlier.get("sent_at") if since is None else since
-        self._after_create(record, is_own=was_created_between(record, since, time.time()))
+        self._after_create(record, is_own=self._is_provably_own(record, since))
         if self.if_exists in ("reuse", "update"):
             return self._resolve_existing(record, since=since)
         different = differing_attributes(self.resource, self.payload, record)
@@ -604,24 +699,30 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _check_person(self, record: RecordT, since: float | None) -> None:
         """Fail if the record may be a different person's, because people can share the natural key."""
+        if problem := self._person_problem(record, since):
+            raise WebcamconsultConflictError(
+                f"{self._describe(record)}, but {problem}, so it was not used or changed. "
+                f"{self._person_remedy()}",
+                ids=[record["id"]],
+            )
+
+    def _person_problem(self, record: RecordT, since: float | None) -> str | None:
         if not self._has_weak_key():
-            return
+            return None
         identity = compare_identity(self.resource, self.payload, record)
         if identity.differs:
-            problem = f"but differs in {join_names(identity.differs)}. It may be a different person"
-        elif self.resource.identity_proofs and not (
-            identity.agrees or was_created_between(record, since, time.time())
+            return f"differs in {join_names(identity.differs)}. It may be a different person"
+        if self.resource.identity_proofs and not (
+            identity.agrees or was_created_since(record, since, time.time())
         ):
-            problem = "which people can share, and no other attribute confirms that it is the same person"
-        else:
-            return
-        remedy = (
+            return "people can share that, and no other attribute confirms that it is the same person"
+        return None
+
+    def _person_remedy(self) -> str:
+        return (
             "Give both clients a reference_code."
             if "reference_code" in self.resource.writable
             else f"To change this {self.resource.name}, update it by its {self.resource.name}_id."
-        )
-        raise WebcamconsultConflictError(
-            f"{self._describe(record)}, {problem}, so nothing was changed. {remedy}", ids=[record["id"]]
         )
 
     def _check_state(self, record: RecordT, since: float | None) -> None:
@@ -629,8 +730,8 @@ class IdempotentCreate(Generic[RecordT]):
         if is_in_initial_state(record) or was_created_between(record, since, time.time()):
             return
         raise WebcamconsultConflictError(
-            f"{self._describe(record)}, but is in state {record.get('state')!r}, and nothing shows that an "
-            "earlier try created it. It was not used. Check the appointment. To book again, choose a "
+            f"{self._describe(record)}, but is in {describe_state(record.get('state'))}, and nothing shows "
+            "that an earlier try created it. It was not used. Check the appointment. To book again, choose a "
             "different date, or delete the appointment if it was cancelled.",
             ids=[record["id"]],
         )
@@ -675,6 +776,14 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _key_names(self) -> str:
         return join_names([name for name, _ in self.key or ()])
+
+
+@dataclass(frozen=True)
+class _Dispute:
+    """What shows that a response belongs to another request."""
+
+    problem: str
+    attributes: Sequence[str] = ()
 
 
 def _utc(value: Any) -> str:

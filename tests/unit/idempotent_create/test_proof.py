@@ -1,0 +1,203 @@
+"""What proves that a create made a record: only that is used, and nothing else is changed or deleted."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_webcamconsult import idempotent_create
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConflictError,
+    WebcamconsultMismatchError,
+)
+from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
+from tests.unit.idempotent_create.airflow_task import TaskInstance
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Connect, ScriptedServer, Serve, Step
+
+ALDERS: Any = {"reference_code": "DL-1", "email": "alders@example.com", "last_name": "Alders"}
+BAKKER: Any = {"reference_code": "DL-2", "email": "bakker@example.com", "last_name": "Bakker"}
+CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00.000+01:00", "duration": 30}
+MONTH = 30 * 86400
+
+each_if_exists = pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
+with_look_up = pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotent_create, "LOOKUP_DELAYS_SECONDS", (0.0, 0.001))
+    monkeypatch.setattr(idempotent_create, "LOOKUP_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.05)
+    monkeypatch.setattr(idempotent_create, "RACE_SECONDS", 0.001)
+
+
+@pytest.fixture
+def task() -> TaskInstance:
+    return TaskInstance(has_store=True)
+
+
+def object_id(number: int, age: float = 0) -> str:
+    """Return an id as MongoDB makes it, which begins with the time of creation."""
+    return f"{int(time.time() - age):08x}{number:016x}"
+
+
+def create_client(task: TaskInstance, attributes: Any, **arguments: Any) -> str:
+    operator = WebcamconsultCreateClientOperator(task_id="create", attributes=attributes, **arguments)
+    return operator.execute(task.context)
+
+
+def book(task: TaskInstance, attributes: Any = CONSULT, **arguments: Any) -> str:
+    operator = WebcamconsultCreateAppointmentOperator(task_id="book", attributes=attributes, **arguments)
+    return operator.execute(task.context)
+
+
+def answer(kind: str, record: Any, *, if_exists: str, before: Any = ()) -> list[Step]:
+    """Answer the look-up before a create, if there is one, and the create."""
+    steps: list[Step] = [] if if_exists == "create" else [{"body": list(before)}]
+    return [*steps, {"body": {kind: record}}]
+
+
+def methods(server: ScriptedServer) -> list[str]:
+    return [request.method for request in server.requests]
+
+
+# -- A response that belongs to another request --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("age", [MONTH, 0, -MONTH], ids=["old", "new", "from the future"])
+@each_if_exists
+def test_client_whose_id_another_request_got_is_neither_used_nor_deleted(
+    serve: Serve, connect: Connect, task: TaskInstance, if_exists: str, age: float
+) -> None:
+    alders = {"id": object_id(1, age), **ALDERS}
+    own = {"id": object_id(2), **BAKKER}
+    server = serve(
+        *answer("client", {"id": alders["id"]}, if_exists=if_exists),
+        {"body": {"client": alders}},
+        {"body": [alders, own]},
+    )
+    connect(server.url)
+    assert create_client(task, BAKKER, if_exists=if_exists) == own["id"]
+    assert not {"PUT", "DELETE"} & {*methods(server)}
+    assert methods(server).count("POST") == 1
+
+
+@with_look_up
+def test_record_that_nothing_proves_to_be_own_is_not_withdrawn(
+    serve: Serve, connect: Connect, task: TaskInstance, if_exists: str
+) -> None:
+    # The response shows only an id, and the record cannot be read.
+    shown, other = object_id(2), {"id": object_id(1), **ALDERS}
+    server = serve(
+        *answer("client", {"id": shown}, if_exists=if_exists),
+        {"status": 404},
+        {"body": [other]},
+    )
+    connect(server.url)
+    with pytest.raises(WebcamconsultConflictError, match="Neither was deleted") as raised:
+        create_client(task, ALDERS, if_exists=if_exists)
+    assert raised.value.ids == [shown, other["id"]]
+    assert "DELETE" not in methods(server)
+
+
+@pytest.mark.parametrize("if_overlaps", ["fail"])
+def test_appointment_of_another_request_is_not_deleted_because_of_an_overlap(
+    serve: Serve, connect: Connect, task: TaskInstance, if_overlaps: Any
+) -> None:
+    shown = {"id": object_id(2), "state": "idle"}
+    other = {"id": object_id(1), **CONSULT, "client_id": "c2", "state": "idle"}
+    server = serve({"body": []}, {"body": {"appointment": shown}}, {"status": 404}, {"body": [other]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultConflictError, match="Move or delete one of them"):
+        book(task, if_overlaps=if_overlaps)
+    assert "DELETE" not in methods(server)
+
+
+JAN: Any = {"first_name": "Jan", "last_name": "Alders"}
+PIET: Any = {"first_name": "Piet", "last_name": "Alders"}
+
+
+def test_response_about_somebody_else_is_an_error_without_a_natural_key(
+    serve: Serve, connect: Connect, task: TaskInstance
+) -> None:
+    jan = {"id": object_id(1), **JAN}
+    server = serve({"body": {"client": jan}})
+    connect(server.url)
+    with pytest.raises(WebcamconsultMismatchError, match="if it is missing, clear this task") as raised:
+        create_client(task, PIET)
+    assert (raised.value.record_id, raised.value.attributes) == (jan["id"], ["first_name"])
+    assert methods(server) == ["POST"]
+    # A person has looked for the client, and has not found it.
+    task.clear()
+    own = {"id": object_id(2), **PIET}
+    server.steps = [{"body": {"client": own}}]
+    assert create_client(task, PIET) == own["id"]
+
+
+@each_if_exists
+def test_response_about_another_member_of_the_family_is_not_believed(
+    serve: Serve, connect: Connect, task: TaskInstance, if_exists: str
+) -> None:
+    jan = {"id": object_id(1), "email": "family@example.com", **JAN}
+    own = {"id": object_id(2), "email": "family@example.com", **PIET}
+    server = serve(*answer("client", jan, if_exists=if_exists), {"body": [jan, own]})
+    connect(server.url)
+    assert create_client(task, {"email": "family@example.com", **PIET}, if_exists=if_exists) == own["id"]
+    assert not {"PUT", "DELETE"} & {*methods(server)}
+
+
+@each_if_exists
+@pytest.mark.parametrize(("age", "state"), [(MONTH, "idle"), (MONTH, "cancelled"), (3600, "finished")])
+def test_response_with_an_earlier_appointment_is_not_believed(
+    serve: Serve, connect: Connect, task: TaskInstance, if_exists: str, age: float, state: str
+) -> None:
+    if state == "idle" and if_exists != "create":
+        pytest.skip("the look-up would have found it")
+    earlier = {"id": object_id(1, age), **CONSULT, "state": state}
+    server = serve(*answer("appointment", earlier, if_exists=if_exists), {"body": [earlier]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultMismatchError, match=earlier["id"]):
+        book(task, if_exists=if_exists)
+    assert methods(server).count("POST") == 1
+    assert not {"PUT", "DELETE"} & {*methods(server)}
+
+
+def test_clock_of_the_service_that_is_late_does_not_dispute_what_the_look_up_did_not_list(
+    serve: Serve, connect: Connect, task: TaskInstance
+) -> None:
+    own = {"id": object_id(1, age=600), **CONSULT, "state": "idle"}
+    server = serve(*answer("appointment", own, if_exists="reuse"), {"body": [own]})
+    connect(server.url)
+    assert book(task, if_exists="reuse") == own["id"]
+
+
+@pytest.mark.parametrize("state", ["x\x1b[31m Jan Jansen", "y" * 41, "", 7])
+def test_state_that_is_no_plain_name_is_not_shown(
+    serve: Serve, connect: Connect, task: TaskInstance, state: object
+) -> None:
+    server = serve({"body": [{"id": object_id(1, MONTH), **CONSULT, "state": state}]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultConflictError, match="is in an unknown state, and"):
+        book(task, if_exists="reuse")
+
+
+# -- Simultaneous creates ------------------------------------------------------------------------------------
+
+
+def test_second_of_two_clients_that_may_be_different_people_is_not_withdrawn(
+    serve: Serve, connect: Connect, task: TaskInstance
+) -> None:
+    family: Any = {"email": "family@example.com", "last_name": "Alders"}
+    own = {"id": object_id(2), **family, "first_name": "Jan"}
+    other = {"id": object_id(1), **family, "date_of_birth": "1979-08-13T00:00:00.000+02:00"}
+    server = serve(*answer("client", own, if_exists="reuse"), {"body": [own, other]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultConflictError, match=r"Neither was deleted\. Give both") as raised:
+        create_client(task, {**family, "first_name": "Jan"}, if_exists="reuse")
+    assert raised.value.ids == [own["id"], other["id"]]
+    assert "DELETE" not in methods(server)
