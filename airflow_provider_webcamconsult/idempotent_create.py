@@ -122,10 +122,12 @@ class Checkpoint(Protocol):
 
         :return: a mapping that is empty if no earlier try sent a create. ``sent_at`` is the latest time at
             which one may have been sent, in seconds since the epoch. ``id`` is the id of the record that was
-            created or reused, and ``outcome`` is what was done to it. ``disputed_id`` is the id of a record
-            that the response to a create showed, but that may belong to another request. ``was_cleared``
-            means that a person has cleared the task.
-            ``reported`` means that they did so although the record cannot be looked up.
+            created or reused, and ``outcome`` is what was done to it. ``fingerprint``, ``attributes`` and
+            ``token`` are keyed hashes of its natural key, of all its attributes and of nothing: they show
+            whether a later try is for the same record, and whether the token has changed. ``disputed_id``
+            is the id of a record that the response to a create showed, but that may belong to another
+            request. ``was_cleared`` means that a person has cleared the task. ``reported`` means that they
+            did so although the record cannot be looked up.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:
@@ -206,9 +208,20 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _create_or_find(self) -> RecordT:
         if "id" in self.earlier:
-            record = self._from_checkpoint(self.earlier["id"])
-            if record is not None:
-                return record
+            record = self._get_if_exists(self.earlier["id"])
+            if not self._was_for_another_key(record):
+                if record is not None:
+                    return self._use_earlier(record)
+                self.transport.log.info(
+                    "%s %s from an earlier try no longer exists. Creating it again.",
+                    self.resource.name.capitalize(),
+                    self.earlier["id"],
+                )
+            else:
+                if record is not None:
+                    self._leave_earlier(record["id"])
+                self.earlier = {}
+            self.outcome = _OUTCOMES[-1]
         if "sent_at" in self.earlier:
             found = self._find_earlier_create()
         elif self.key is not None and (self.earlier or self.if_exists != "create"):
@@ -219,23 +232,80 @@ class IdempotentCreate(Generic[RecordT]):
             return self._create()
         return self._accept_as_created(found) if self.earlier else self._resolve_existing(found)
 
-    def _from_checkpoint(self, record_id: str) -> RecordT | None:
-        record = self._get_if_exists(record_id)
-        if record is None:
-            self.transport.log.info(
-                "%s %s from an earlier try no longer exists. Creating it again.",
-                self.resource.name.capitalize(),
-                record_id,
-            )
-            self.outcome = _OUTCOMES[-1]
-            return None
-        self.transport.log.info("Using %s %s from an earlier try.", self.resource.name, record_id)
+    def _was_for_another_key(self, record: RecordT | None) -> bool:
+        """Return whether the record of an earlier try was for a natural key that is not that of now."""
+        # Fingerprints can only be compared if the token, which is their key, is still the same.
+        if not self._is_comparable() or self.earlier["fingerprint"] == self._fingerprint(self.key):
+            return False
+        return record is None or self.key is None or not self._shows_key(record)
+
+    def _is_comparable(self) -> bool:
+        return "fingerprint" in self.earlier and self.earlier.get("token") == self._fingerprint(None)
+
+    def _leave_earlier(self, record_id: str) -> None:
+        """Forget the record of an earlier try for another natural key, if a person has cleared the task."""
+        if not self.earlier.get("was_cleared"):
+            raise self._other_key_error([record_id])
+        self.transport.log.warning(
+            "An earlier try of this task was for a different %s. Its record, %s %s, stays and is not "
+            "changed.",
+            self._key_names() or "person",
+            self.resource.name,
+            record_id,
+        )
+        self.checkpoint.write({})
+
+    def _other_key_error(self, ids: list[str]) -> WebcamconsultConflictError:
+        return WebcamconsultConflictError(
+            f"An earlier try of this task, with other attributes, created {self.resource.name} "
+            f"{join_names(ids)}. This try is for a different {self._key_names() or 'record'}, so the "
+            f"{self.resource.name} was not used or changed, and no other was created. Check it. If "
+            "it is right, mark this task as successful; to create one with the attributes of now too, clear it.",
+            ids=ids,
+        )
+
+    def _use_earlier(self, record: RecordT) -> RecordT:
+        """Use the record of an earlier try for the same natural key, if it agrees with changed attributes."""
+        is_changed = self._is_comparable() and self.earlier.get("attributes") not in (
+            None,
+            self._attributes_fingerprint(),
+        )
+        if is_changed and (self.key is None or self._has_weak_key()):
+            self._check_same_person(record)
+        self.transport.log.info("Using %s %s from an earlier try.", self.resource.name, record["id"])
         if self.if_exists == "update":
             return self._update_to_match(record)
+        if is_changed:
+            self._check_unchanged(record)
         self._note("reused")
         if not self.earlier.get("verified"):
             self._verify(record)
         return record
+
+    def _check_same_person(self, record: RecordT) -> None:
+        different = self._disputing_attributes(record)
+        if different:
+            raise WebcamconsultConflictError(
+                f"{self.resource.name.capitalize()} {record['id']} of an earlier try of this task differs "
+                f"in {join_names(different)} from the attributes of now. It may be a different person, so it was "
+                f"not used or changed. If it is the same, update it by its {self.resource.name}_id. If it is "
+                "not, use another task.",
+                ids=[record["id"]],
+            )
+
+    def _check_unchanged(self, record: RecordT) -> None:
+        """Fail or warn if the record of an earlier try does not have the attributes of now."""
+        different = differing_attributes(self.resource, self.payload, record)
+        wrong = [name for name in different if self.strict or name in self.resource.must_match]
+        if wrong:
+            raise WebcamconsultMismatchError(
+                f"{self.resource.name.capitalize()} {record['id']} of an earlier try of this task differs in "
+                f"{join_names(wrong)} from the attributes of now. It was not changed. To change it, use "
+                f"if_exists='update', or update it by its {self.resource.name}_id.",
+                record_id=record["id"],
+                attributes=wrong,
+            )
+        self._warn_about_differences(record, different)
 
     def _find_earlier_create(self) -> RecordT | None:
         """Look up what an earlier try may have created, until its request can no longer be in progress."""
@@ -249,7 +319,7 @@ class IdempotentCreate(Generic[RecordT]):
         while True:
             found = None
             if self.key is not None:
-                found = self._single_match(self._look_up(self.earlier.get("fingerprint")))
+                found = self._single_earlier_match()
             delay = settled_at - time.time()
             if found is not None or delay <= 0:
                 break
@@ -264,6 +334,25 @@ class IdempotentCreate(Generic[RecordT]):
             if disputed is not None:
                 self._raise_disputed(disputed, None)
         return found
+
+    def _single_earlier_match(self) -> RecordT | None:
+        """Return the record that an earlier try created; fail if it did so for another natural key."""
+        fingerprint = self.earlier.get("fingerprint")
+        matches = self._look_up(fingerprint)
+        others = [record["id"] for record in matches if not self._shows_key(record)]
+        if others:
+            if len(others) == 1:
+                # The proof that the earlier create was carried out, for when a person clears the task.
+                self.checkpoint.write(
+                    {
+                        "id": others[0],
+                        "outcome": "created",
+                        "fingerprint": fingerprint,
+                        "token": self._fingerprint(None),
+                    }
+                )
+            raise self._other_key_error(others)
+        return self._single_match(matches)
 
     def _iterate(self, only: Collection[str] | None = None) -> Iterator[RecordT]:
         records: Iterator[RecordT] = self.transport.send(list_request(self.resource, only=only))
@@ -423,8 +512,7 @@ class IdempotentCreate(Generic[RecordT]):
     def _is_provably_own(self, record: RecordT, sent_at: float | None) -> bool:
         """Return whether a create certainly made a record, so that it may be deleted again."""
         return (
-            self.key is not None
-            and natural_key(self.resource, record, like=self.key) == self.key
+            self._shows_key(record)
             and record["id"] not in (self._ids_before or ())
             and was_created_between(record, sent_at, time.time())
         )
@@ -599,20 +687,26 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
         """Return the records with the natural key, or with the fingerprint of an earlier try's key."""
-        matches = []
+        matches = {}
         for record in self._iterate():
-            key = natural_key(self.resource, record, like=self.key)
-            if key == self.key or (fingerprint and fingerprint in self._fingerprints(record)):
-                matches.append(record)
-        return matches
+            if self._shows_key(record) or (fingerprint and fingerprint in self._fingerprints(record)):
+                matches[record["id"]] = record  # a list may show a record twice
+        return [*matches.values()]
+
+    def _shows_key(self, record: RecordT) -> bool:
+        return self.key is not None and natural_key(self.resource, record, like=self.key) == self.key
 
     def _fingerprints(self, record: RecordT) -> list[str]:
         shapes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
         keys = [natural_key(self.resource, record, like=shape) for shape in shapes]
         return [self._fingerprint(key) for key in keys if key is not None]
 
+    def _attributes_fingerprint(self) -> str:
+        values = [(name, normalize(self.resource, name, value)) for name, value in self.payload.items()]
+        return self._fingerprint(tuple(sorted(values, key=lambda value: value[0])))
+
     def _fingerprint(self, key: NaturalKey | None) -> str:
-        """Return a keyed hash of a natural key, because a checkpoint must not contain personal data."""
+        """Return a keyed hash of attributes, because a checkpoint must not contain personal data."""
         token = self.transport.settings.token.encode()
         return hmac.new(token, json.dumps(key, default=_utc).encode(), hashlib.sha256).hexdigest()
 
@@ -686,7 +780,12 @@ class IdempotentCreate(Generic[RecordT]):
         if not is_own:
             self._note("reused")
             self.transport.log.info("Reusing existing %s %s.", self.resource.name, record["id"])
-        if different := differing_attributes(self.resource, self.payload, record):
+        self._warn_about_differences(record, differing_attributes(self.resource, self.payload, record))
+        self._write_id(record, verified=True)
+        return record
+
+    def _warn_about_differences(self, record: RecordT, different: list[str]) -> None:
+        if different:
             self.transport.log.warning(
                 "%s %s differs from the given attributes in %s. It was reused without changes. "
                 "Use if_exists='update' to update it.",
@@ -694,8 +793,6 @@ class IdempotentCreate(Generic[RecordT]):
                 record["id"],
                 join_names(different),
             )
-        self._write_id(record, verified=True)
-        return record
 
     def _check_person(self, record: RecordT, since: float | None) -> None:
         """Fail if the record may be a different person's, because people can share the natural key."""
@@ -768,7 +865,16 @@ class IdempotentCreate(Generic[RecordT]):
         self._write_id(record, verified=True)
 
     def _write_id(self, record: RecordT, **progress: bool) -> None:
-        self.checkpoint.write({"id": record["id"], "outcome": self.outcome, **progress})
+        self.checkpoint.write(
+            {
+                "id": record["id"],
+                "outcome": self.outcome,
+                "fingerprint": self._fingerprint(self.key),
+                "attributes": self._attributes_fingerprint(),
+                "token": self._fingerprint(None),
+                **progress,
+            }
+        )
 
     def _note(self, outcome: CreateOutcome) -> None:
         """Note what was done to the record, unless an earlier step or try did more."""

@@ -33,7 +33,8 @@ class TaskCheckpoint:
     def _load(self, context: Context) -> dict[str, Any]:
         stored = None if self._store is None else self._store.get(self._KEY)
         if stored or (stored is not None and is_automatic_retry(context)):
-            return dict(stored)
+            was_cleared = "id" in stored and not is_automatic_retry(context)
+            return {**stored, "was_cleared": True} if was_cleared else dict(stored)
         if stored is not None and try_number(context) > 1:
             # Stored for the retries of this try: they cannot detect that the task was cleared.
             self.write({"was_cleared": True})

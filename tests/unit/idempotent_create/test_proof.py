@@ -11,13 +11,17 @@ from airflow_provider_webcamconsult import idempotent_create
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultMismatchError,
+    WebcamconsultUnknownOutcomeError,
 )
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
+from devtools.fault_proxy import Proxy
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import Connect, ScriptedServer, Serve, Step
+    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+    from devtools.fault_proxy import ProxiedRequest
+    from tests.unit.conftest import Connect, Log, ScriptedServer, Serve, Service, Step
 
 ALDERS: Any = {"reference_code": "DL-1", "email": "alders@example.com", "last_name": "Alders"}
 BAKKER: Any = {"reference_code": "DL-2", "email": "bakker@example.com", "last_name": "Bakker"}
@@ -201,3 +205,154 @@ def test_second_of_two_clients_that_may_be_different_people_is_not_withdrawn(
         create_client(task, {**family, "first_name": "Jan"}, if_exists="reuse")
     assert raised.value.ids == [own["id"], other["id"]]
     assert "DELETE" not in methods(server)
+
+
+# -- A task whose attributes have changed --------------------------------------------------------------------
+
+
+@each_if_exists
+def test_cleared_task_that_is_for_another_client_leaves_the_first_one_alone(
+    hook: WebcamconsultHook, service: Service, task: TaskInstance, log: Log, if_exists: str
+) -> None:
+    alders = create_client(task, ALDERS, if_exists=if_exists)
+    before = service.records("clients")
+    task.clear()
+    bakker = create_client(task, BAKKER, if_exists=if_exists)
+    assert service.records("clients")[:1] == before
+    assert [record["id"] for record in service.records("clients")] == [alders, bakker]
+    assert any(f"client {alders}, stays and is not changed" in warning for warning in log.warnings)
+    task.clear()
+    assert create_client(task, BAKKER, if_exists=if_exists) == bakker
+
+
+@each_if_exists
+@pytest.mark.parametrize("corrected", [{"date": "2030-03-08T14:00"}, {"client_id": "c2"}])
+def test_cleared_task_books_what_was_corrected(
+    hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str, corrected: Any
+) -> None:
+    first = book(task, if_exists=if_exists)
+    task.clear()
+    second = book(task, {**CONSULT, **corrected}, if_exists=if_exists)
+    assert [record["id"] for record in service.records("appointments")] == [first, second]
+
+
+@each_if_exists
+def test_retry_that_is_for_another_date_books_nothing_more(
+    hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str
+) -> None:
+    # For example because a template has now() in it.
+    first = book(task, if_exists=if_exists)
+    before = service.records("appointments")
+    task.retry()
+    with pytest.raises(WebcamconsultConflictError, match="with other attributes") as raised:
+        book(task, {**CONSULT, "date": "2030-03-08T14:00"}, if_exists=if_exists)
+    assert raised.value.ids == [first]
+    assert service.records("appointments") == before
+
+
+@pytest.mark.parametrize("if_exists", ["create", "reuse", "fail"])
+def test_cleared_task_never_accepts_an_appointment_with_another_duration(
+    hook: WebcamconsultHook, task: TaskInstance, if_exists: str
+) -> None:
+    created = book(task, if_exists=if_exists)
+    for _ in range(2):
+        task.clear()
+        with pytest.raises(WebcamconsultMismatchError, match="It was not changed") as raised:
+            book(task, {**CONSULT, "duration": 60}, if_exists=if_exists)
+        assert (raised.value.record_id, raised.value.attributes) == (created, ["duration"])
+    task.clear()
+    assert book(task, if_exists=if_exists) == created
+
+
+def test_cleared_task_warns_about_another_attribute_that_differs(
+    hook: WebcamconsultHook, task: TaskInstance, log: Log
+) -> None:
+    created = create_client(task, ALDERS)
+    task.clear()
+    assert create_client(task, {**ALDERS, "last_name": "Alders-Bos"}) == created
+    assert any(f"{created} differs from the given attributes in last_name" in each for each in log.warnings)
+
+
+@each_if_exists
+@pytest.mark.parametrize("shared", [{"email": "family@example.com"}, {}], ids=["shared email", "no key"])
+def test_cleared_task_does_not_take_one_person_for_another(
+    hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str, shared: Any
+) -> None:
+    if not shared and if_exists != "create":
+        pytest.skip("needs a natural key")
+    jan = create_client(task, {**shared, **JAN}, if_exists=if_exists)
+    before = service.records("clients")
+    task.clear()
+    with pytest.raises(WebcamconsultConflictError, match="differs in first_name") as raised:
+        create_client(task, {**shared, **PIET}, if_exists=if_exists)
+    assert raised.value.ids == [jan]
+    assert service.records("clients") == before
+
+
+def test_checkpoint_of_an_older_release_still_returns_its_record(
+    hook: WebcamconsultHook, task: TaskInstance
+) -> None:
+    created = create_client(task, ALDERS)
+    task.store.set("webcamconsult_create", {"id": created, "outcome": "created", "verified": True})
+    task.clear()
+    assert create_client(task, ALDERS) == created
+
+
+def test_new_token_does_not_count_as_another_client(
+    service: Service, connect: Connect, task: TaskInstance
+) -> None:
+    connect(service.url, service.token)
+    created = create_client(task, ALDERS)
+
+    class OldTokenForNew(Proxy):
+        def handle(self, request: ProxiedRequest) -> None:
+            request.replace(b"new-token", service.token.encode())
+            super().handle(request)
+
+    with OldTokenForNew(service.url) as proxy:
+        connect(proxy.url, "new-token")
+        task.clear()
+        assert create_client(task, ALDERS) == created
+    assert len(service.records("clients")) == 1
+
+
+@each_if_exists
+def test_retry_for_another_client_does_not_take_that_of_the_lost_create(
+    service: Service, connect: Connect, task: TaskInstance, if_exists: str
+) -> None:
+    hook = connect(service.url, service.token)
+
+    class Lost(Proxy):
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST":
+                request.read()
+                request.disconnect()
+            else:
+                super().handle(request)
+
+    with Lost(service.url) as proxy:
+        connect(proxy.url, service.token)
+        with pytest.raises(WebcamconsultUnknownOutcomeError):
+            create_client(task, ALDERS, if_exists=if_exists)
+    connect(service.url, service.token)
+    anna: Any = {**ALDERS, "first_name": "Anna"}
+    alders = hook.clients.create(anna)
+    task.retry()
+    with pytest.raises(WebcamconsultConflictError, match="with other attributes, created client") as raised:
+        create_client(task, BAKKER, if_exists=if_exists)
+    assert raised.value.ids == [alders["id"]]
+    assert hook.clients.list() == [alders]
+    # A person has seen it.
+    task.clear()
+    bakker = create_client(task, BAKKER, if_exists=if_exists)
+    assert [client["id"] for client in hook.clients.list()] == [alders["id"], bakker]
+    assert hook.clients.get(alders["id"]) == alders
+
+
+def test_list_that_shows_a_record_twice_shows_one_record(
+    serve: Serve, connect: Connect, task: TaskInstance
+) -> None:
+    alders = {"id": object_id(1), **ALDERS}
+    server = serve({"body": [alders, alders]})
+    connect(server.url)
+    assert create_client(task, ALDERS, if_exists="reuse") == alders["id"]
