@@ -121,7 +121,8 @@ class Checkpoint(Protocol):
         Return what is known about earlier tries.
 
         :return: a mapping that is empty if no earlier try sent a create. ``sent_at`` is the latest time at
-            which one may have been sent, in seconds since the epoch. ``id`` is the id of the record that was
+            which one may have been sent, in seconds since the epoch, and ``first_sent_at`` the time of the
+            first one, if that is known. ``id`` is the id of the record that was
             created or reused, and ``outcome`` is what was done to it. ``fingerprint``, ``attributes`` and
             ``token`` are keyed hashes of its natural key, of all its attributes and of nothing: they show
             whether a later try is for the same record, and whether the token has changed. ``disputed_id``
@@ -196,6 +197,10 @@ class IdempotentCreate(Generic[RecordT]):
         # The ids in the last list, and in that before the create; None if there was no list.
         self._listed_ids: set[str] | None = None
         self._ids_before: set[str] | None = None
+        # When the first create of any try was sent; None if that is not known.
+        self._first_sent_at: float | None = self.earlier.get("first_sent_at")
+        # The records with the natural key in the last list that existed before that.
+        self._existing: list[RecordT] = []
 
     def run(self) -> CreateResult[RecordT]:
         """
@@ -224,6 +229,10 @@ class IdempotentCreate(Generic[RecordT]):
             self.outcome = _OUTCOMES[-1]
         if "sent_at" in self.earlier:
             found = self._find_earlier_create()
+            if found is not None and "id" in self.earlier:
+                if self._was_for_another_key(found):
+                    raise self._other_key_error([found["id"]])
+                return self._use_earlier(found)
         elif self.key is not None and (self.earlier or self.if_exists != "create"):
             found = self._single_match(self._look_up())
         else:
@@ -260,7 +269,8 @@ class IdempotentCreate(Generic[RecordT]):
             f"An earlier try of this task, with other attributes, created {self.resource.name} "
             f"{join_names(ids)}. This try is for a different {self._key_names() or 'record'}, so the "
             f"{self.resource.name} was not used or changed, and no other was created. Check it. If "
-            "it is right, mark this task as successful; to create one with the attributes of now too, clear it.",
+            "it is right, mark this task as successful; to create one with the attributes of now too, clear "
+            "it.",
             ids=ids,
         )
 
@@ -287,9 +297,9 @@ class IdempotentCreate(Generic[RecordT]):
         if different:
             raise WebcamconsultConflictError(
                 f"{self.resource.name.capitalize()} {record['id']} of an earlier try of this task differs "
-                f"in {join_names(different)} from the attributes of now. It may be a different person, so it was "
-                f"not used or changed. If it is the same, update it by its {self.resource.name}_id. If it is "
-                "not, use another task.",
+                f"in {join_names(different)} from the attributes of now. It may be a different person, so it "
+                f"was not used or changed. If it is the same, update it by its {self.resource.name}_id. If "
+                "it is not, use another task.",
                 ids=[record["id"]],
             )
 
@@ -329,17 +339,36 @@ class IdempotentCreate(Generic[RecordT]):
                 delay,
             )
             time.sleep(delay)
+            settled_at = self._read_again(settled_at)
+            if "id" in self.earlier:
+                return self._get_if_exists(self.earlier["id"])
+        if found is None:
+            found = self._single_match(self._existing)
         if found is None and self.key is not None and "disputed_id" in self.earlier:
             disputed = self._get_if_exists(self.earlier["disputed_id"])
             if disputed is not None:
                 self._raise_disputed(disputed, None)
         return found
 
+    def _read_again(self, settled_at: float) -> float:
+        """Read the checkpoint again: an earlier try may still be running, and have sent another create."""
+        latest = self.checkpoint.read()
+        if latest == self.earlier:
+            return settled_at
+        self.earlier = latest
+        self._first_sent_at = latest.get("first_sent_at")
+        sent_at: float = latest.get("sent_at", 0.0)
+        return min(sent_at, time.time()) + CREATE_FLOOR_SECONDS
+
     def _single_earlier_match(self) -> RecordT | None:
         """Return the record that an earlier try created; fail if it did so for another natural key."""
         fingerprint = self.earlier.get("fingerprint")
         matches = self._look_up(fingerprint)
-        others = [record["id"] for record in matches if not self._shows_key(record)]
+        others = [
+            record["id"]
+            for record in matches
+            if not self._shows_key(record) and not self._existed_before_create(record)
+        ]
         if others:
             if len(others) == 1:
                 # The proof that the earlier create was carried out, for when a person clears the task.
@@ -352,7 +381,17 @@ class IdempotentCreate(Generic[RecordT]):
                     }
                 )
             raise self._other_key_error(others)
-        return self._single_match(matches)
+        return self._single_match(self._without_earlier([each for each in matches if self._shows_key(each)]))
+
+    def _without_earlier(self, matches: list[RecordT]) -> list[RecordT]:
+        """Return the records that a create may have made: not those that existed before it was sent."""
+        self._existing = [record for record in matches if self._existed_before_create(record)]
+        return [record for record in matches if record not in self._existing]
+
+    def _existed_before_create(self, record: RecordT) -> bool:
+        if self._ids_before is not None:
+            return record["id"] in self._ids_before
+        return existed_before(record, self._first_sent_at)
 
     def _iterate(self, only: Collection[str] | None = None) -> Iterator[RecordT]:
         records: Iterator[RecordT] = self.transport.send(list_request(self.resource, only=only))
@@ -415,6 +454,10 @@ class IdempotentCreate(Generic[RecordT]):
         def write_checkpoint() -> None:
             # Before each attempt, because a 429 can delay the request for longer than a retry waits for it.
             sent.update(sent_at=time.time(), fingerprint=fingerprint)
+            if self._first_sent_at is None and "sent_at" not in self.earlier:
+                self._first_sent_at = sent["sent_at"]
+            if self._first_sent_at is not None:
+                sent["first_sent_at"] = self._first_sent_at
             self.checkpoint.write(sent)
 
         try:
@@ -637,16 +680,14 @@ class IdempotentCreate(Generic[RecordT]):
             self._single_match([own, *others])
         return others[0] if others else None
 
-    def _find_after_unknown_outcome(
-        self, unknown: WebcamconsultUnknownOutcomeError, sent: dict[str, Any]
-    ) -> RecordT:
+    def _find_after_unknown_outcome(self, unknown: WebcamconsultError, sent: dict[str, Any]) -> RecordT:
         if self.key is None:
             self.checkpoint.write({**sent, "reported": True})
             raise self._cannot_look_up(unknown)
         for seconds in self._lookup_delays():
             time.sleep(seconds)
             try:
-                found = self._single_match(self._look_up())
+                found = self._single_match(self._without_earlier(self._look_up()))
             except WebcamconsultConflictError:
                 raise
             except WebcamconsultError as error:
@@ -654,6 +695,14 @@ class IdempotentCreate(Generic[RecordT]):
                 continue
             if found is not None:
                 return found
+        if self._existing:
+            ids = join_names([record["id"] for record in self._existing])
+            unknown = _with_remedy(
+                unknown,
+                WebcamconsultUnknownOutcomeError,
+                f"{self.resource.name.capitalize()} {ids} with the same {self._key_names()} existed before, "
+                "so it was not used.",
+            )
         if self.checkpoint.persistent or self.if_exists != "create":
             raise _with_remedy(
                 unknown,
@@ -732,6 +781,13 @@ class IdempotentCreate(Generic[RecordT]):
         :param since: when the request was sent.
         """
         since = self.earlier.get("sent_at") if since is None else since
+        if self.if_exists in ("create", "fail") and self._existed_before_create(record):
+            raise WebcamconsultConflictError(
+                f"{self._describe(record)}, but existed before the create was sent. The create does not seem "
+                f"to have been carried out, and the {self.resource.name} was not used. Check it. To accept "
+                "it, use if_exists='reuse' or 'update'.",
+                ids=[record["id"]],
+            )
         self._after_create(record, is_own=self._is_provably_own(record, since))
         if self.if_exists in ("reuse", "update"):
             return self._resolve_existing(record, since=since)
@@ -824,7 +880,8 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _check_state(self, record: RecordT, since: float | None) -> None:
         """Fail if the appointment was held or cancelled, unless an earlier request provably created it."""
-        if is_in_initial_state(record) or was_created_between(record, since, time.time()):
+        # The clocks' difference is no excuse here: an appointment that was just cancelled is not a new one.
+        if is_in_initial_state(record) or was_created_since(record, since, time.time()):
             return
         raise WebcamconsultConflictError(
             f"{self._describe(record)}, but is in {describe_state(record.get('state'))}, and nothing shows "

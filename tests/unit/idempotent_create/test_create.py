@@ -119,7 +119,7 @@ def test_create_stores_intent_before_request_and_id_after_response(
     with CheckpointReader(service.url) as proxy:
         connect(proxy.url, service.token)
         created = create(task_33, CONSULT)
-    assert checkpoints == [["sent_at", "fingerprint"]]
+    assert checkpoints == [["sent_at", "fingerprint", "first_sent_at"]]
     stored = task_33.store.get("webcamconsult_create")
     assert (stored["id"], stored["outcome"], stored["verified"]) == (created, "created", True)
 

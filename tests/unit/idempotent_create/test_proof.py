@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,13 +13,15 @@ import pytest
 from airflow_provider_webcamconsult import idempotent_create
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
+    WebcamconsultError,
     WebcamconsultMismatchError,
     WebcamconsultUnknownOutcomeError,
 )
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
-from devtools.fault_proxy import Proxy
-from tests.unit.idempotent_create.airflow_task import TaskInstance
+from airflow_provider_webcamconsult.operators.task_checkpoint import TaskCheckpoint
+from devtools.fault_proxy import Proxy, make_response
+from tests.unit.idempotent_create.airflow_task import Task, TaskInstance
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
@@ -155,13 +160,17 @@ def test_response_about_another_member_of_the_family_is_not_believed(
     assert not {"PUT", "DELETE"} & {*methods(server)}
 
 
-@each_if_exists
-@pytest.mark.parametrize(("age", "state"), [(MONTH, "idle"), (MONTH, "cancelled"), (3600, "finished")])
+@pytest.mark.parametrize(
+    ("if_exists", "age", "state"),
+    [
+        ("create", MONTH, "idle"),  # a look-up before the create would have found it
+        *((if_exists, MONTH, "cancelled") for if_exists in idempotent_create.IF_EXISTS),
+        ("create", 3600, "finished"),
+    ],
+)
 def test_response_with_an_earlier_appointment_is_not_believed(
     serve: Serve, connect: Connect, task: TaskInstance, if_exists: str, age: float, state: str
 ) -> None:
-    if state == "idle" and if_exists != "create":
-        pytest.skip("the look-up would have found it")
     earlier = {"id": object_id(1, age), **CONSULT, "state": state}
     server = serve(*answer("appointment", earlier, if_exists=if_exists), {"body": [earlier]})
     connect(server.url)
@@ -273,13 +282,13 @@ def test_cleared_task_warns_about_another_attribute_that_differs(
     assert any(f"{created} differs from the given attributes in last_name" in each for each in log.warnings)
 
 
-@each_if_exists
-@pytest.mark.parametrize("shared", [{"email": "family@example.com"}, {}], ids=["shared email", "no key"])
+@pytest.mark.parametrize(
+    ("if_exists", "shared"),
+    [("create", {}), *((if_exists, {"email": "f@example.com"}) for if_exists in idempotent_create.IF_EXISTS)],
+)
 def test_cleared_task_does_not_take_one_person_for_another(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str, shared: Any
 ) -> None:
-    if not shared and if_exists != "create":
-        pytest.skip("needs a natural key")
     jan = create_client(task, {**shared, **JAN}, if_exists=if_exists)
     before = service.records("clients")
     task.clear()
@@ -356,3 +365,132 @@ def test_list_that_shows_a_record_twice_shows_one_record(
     server = serve({"body": [alders, alders]})
     connect(server.url)
     assert create_client(task, ALDERS, if_exists="reuse") == alders["id"]
+
+
+# -- A record that existed before the create -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("age", [1, 40, 3600])
+@pytest.mark.parametrize("has_store", [True, False], ids=["store", "no store"])
+def test_appointment_cancelled_before_a_lost_create_is_not_the_new_one(
+    serve: Serve, connect: Connect, has_store: bool, age: float
+) -> None:
+    cancelled = {"id": object_id(1, age + 1), **CONSULT, "state": "cancelled"}
+    server = serve({"status": 504}, {"body": [cancelled]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultError, match=f"Appointment {cancelled['id']}"):
+        book(TaskInstance(has_store))
+
+
+def test_appointment_from_before_a_lost_create_is_not_the_new_one(
+    serve: Serve, connect: Connect, task: TaskInstance
+) -> None:
+    earlier = {"id": object_id(1, MONTH), **CONSULT, "state": "idle"}
+    own = {"id": object_id(2), **CONSULT, "state": "idle"}
+    server = serve({"status": 504}, {"body": [earlier]}, {"body": [earlier, own]})
+    connect(server.url)
+    assert book(task) == own["id"]
+
+
+def test_retry_that_finds_only_what_existed_before_names_it(
+    serve: Serve, connect: Connect, task: TaskInstance
+) -> None:
+    earlier = {"id": object_id(1, MONTH), **CONSULT, "state": "idle"}
+    server = serve({"status": 504}, {"body": [earlier]})
+    connect(server.url)
+    with pytest.raises(WebcamconsultUnknownOutcomeError, match=f"{earlier['id']} .* existed before"):
+        book(task)
+    task.retry()
+    with pytest.raises(WebcamconsultConflictError, match="existed before the create was sent") as raised:
+        book(task)
+    assert raised.value.ids == [earlier["id"]]
+    assert methods(server).count("POST") == 1
+
+
+def test_record_of_the_first_of_several_lost_creates_is_its_own(
+    serve: Serve, connect: Connect, task: TaskInstance
+) -> None:
+    # The service carries out the create of the first try only after the second has sent another.
+    first = {"id": object_id(1, age=600), **CONSULT, "state": "idle"}
+    server = serve({"body": [first]})
+    connect(server.url)
+    now = time.time()
+    task.store.set(
+        "webcamconsult_create", {"sent_at": now - 10, "fingerprint": "unknown", "first_sent_at": now - 900}
+    )
+    task.retry()
+    assert book(task) == first["id"]
+
+
+# -- An earlier try that is still running --------------------------------------------------------------------
+
+
+def test_floor_counts_from_the_last_create_of_an_earlier_try_that_still_runs(
+    service: Service, connect: Connect, monkeypatch: pytest.MonkeyPatch, task: TaskInstance
+) -> None:
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 2.0)
+    first_is_sent = threading.Event()
+
+    class BusyThenSlow(Proxy):
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST" and self.count("POST") == 1:
+                request.respond(make_response(429, headers={"Retry-After": "1"}))
+                first_is_sent.set()
+                return
+            if request.method == "POST":
+                time.sleep(1.5)
+            super().handle(request)
+
+    with BusyThenSlow(service.url) as proxy, ThreadPoolExecutor(1) as pool:
+        connect(proxy.url, service.token)
+        first = pool.submit(book, task)
+        assert first_is_sent.wait(10)
+        second = book(TaskInstance(has_store=True, try_number=2, store=task.store))
+        assert first.result(10) == second
+        assert proxy.count("POST") == 2
+    assert [record["id"] for record in service.records("appointments")] == [second]
+
+
+def test_record_without_a_natural_key_that_an_earlier_try_creates_meanwhile_is_used(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, task: TaskInstance
+) -> None:
+    monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.5)
+    jan = {"id": object_id(1), **JAN}
+    server = serve({"body": {"client": jan}})
+    connect(server.url)
+    task.store.set("webcamconsult_create", {"sent_at": time.time(), "reported": True})
+    task.clear()
+    task.store.age(-task.task.retry_delay)
+    created: Any = {"id": jan["id"], "outcome": "created", "verified": True}
+    threading.Timer(0.1, task.store.set, ["webcamconsult_create", created]).start()
+    assert create_client(task, JAN) == jan["id"]
+    assert methods(server) == ["GET"]
+
+
+class RetryingTask(Task):
+    """A task whose pause between tries is not its retry_delay."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(retry_delay=datetime.timedelta(minutes=10))
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "pause"),
+    [
+        ({}, 600),
+        ({"retry_exponential_backoff": True}, 600),
+        ({"max_retry_delay": datetime.timedelta(seconds=20)}, 20),
+        ({"max_retry_delay": datetime.timedelta(hours=1)}, 600),
+        ({"retry_exponential_backoff": 0}, 600),
+        ({"retry_exponential_backoff": 2.0}, 600),
+        ({"retry_exponential_backoff": 0.1}, 0),
+    ],
+)
+def test_without_a_store_the_floor_counts_from_the_shortest_possible_pause(
+    attributes: Any, pause: float
+) -> None:
+    task = TaskInstance(has_store=False, task=RetryingTask(**attributes))
+    task.retry()
+    sent_at = TaskCheckpoint(task.context).read()["sent_at"]
+    assert time.time() - sent_at == pytest.approx(pause, abs=10)
