@@ -881,7 +881,7 @@ class IdempotentCreate(Generic[RecordT]):
     def _check_state(self, record: RecordT, since: float | None) -> None:
         """Fail if the appointment was held or cancelled, unless an earlier request provably created it."""
         # The clocks' difference is no excuse here: an appointment that was just cancelled is not a new one.
-        if is_in_initial_state(record) or was_created_since(record, since, time.time()):
+        if is_in_initial_state(record) or was_created_since(record, since, time.time(), certainly=True):
             return
         raise WebcamconsultConflictError(
             f"{self._describe(record)}, but is in {describe_state(record.get('state'))}, and nothing shows "

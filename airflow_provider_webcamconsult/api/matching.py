@@ -241,18 +241,24 @@ def was_created_between(record: Mapping[str, Any], start: float | None, end: flo
     return start - CLOCK_SKEW_SECONDS <= created_at <= end + CLOCK_SKEW_SECONDS
 
 
-def was_created_since(record: Mapping[str, Any], start: float | None, end: float) -> bool:
+def was_created_since(
+    record: Mapping[str, Any], start: float | None, end: float, *, certainly: bool = False
+) -> bool:
     """
-    Return whether a record was created in a period, if the clocks agree: one from just before does not count.
+    Return whether a record was created in a period, if the clocks agree.
 
     :param record: the record.
     :param start: start of the period, in seconds since the epoch; None proves nothing.
     :param end: end of the period.
+    :param certainly: whether a record that may be from just before the start does not count: an id tells only
+        the second.
     """
     created_at, resolution = _creation_time(record)
     if start is None or created_at is None:
         return False
-    return start < created_at + resolution and created_at <= end + CLOCK_SKEW_SECONDS
+    if not certainly:
+        created_at += resolution
+    return start <= created_at <= end + CLOCK_SKEW_SECONDS
 
 
 def existed_before(record: Mapping[str, Any], start: float | None) -> bool:
