@@ -21,13 +21,15 @@ from airflow_provider_webcamconsult.api.matching import (
     compare_identity,
     describe_missing_key,
     differing_attributes,
-    has_natural_key,
+    existed_before,
     is_in_initial_state,
     join_names,
     natural_key,
+    normalize,
     verify_stored,
     was_created_before,
     was_created_between,
+    was_created_since,
 )
 from airflow_provider_webcamconsult.api.request import (
     create_request,
@@ -37,6 +39,7 @@ from airflow_provider_webcamconsult.api.request import (
     update_request,
 )
 from airflow_provider_webcamconsult.api.resources import RecordT
+from airflow_provider_webcamconsult.api.states import describe_state
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
@@ -49,7 +52,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from airflow_provider_webcamconsult.api.matching import NaturalKey
     from airflow_provider_webcamconsult.api.resources import Resource
@@ -118,11 +121,14 @@ class Checkpoint(Protocol):
         Return what is known about earlier tries.
 
         :return: a mapping that is empty if no earlier try sent a create. ``sent_at`` is the latest time at
-            which one may have been sent, in seconds since the epoch. ``id`` is the id of the record that was
-            created or reused, and ``outcome`` is what was done to it. ``disputed_id`` is the id of a record
-            that the response to a create showed, but that may belong to another request. ``was_cleared``
-            means that a person has cleared the task.
-            ``reported`` means that they did so although the record cannot be looked up.
+            which one may have been sent, in seconds since the epoch, and ``first_sent_at`` the time of the
+            first one, if that is known. ``id`` is the id of the record that was
+            created or reused, and ``outcome`` is what was done to it. ``fingerprint``, ``attributes`` and
+            ``token`` are keyed hashes of its natural key, of all its attributes and of nothing: they show
+            whether a later try is for the same record, and whether the token has changed. ``disputed_id``
+            is the id of a record that the response to a create showed, but that may belong to another
+            request. ``was_cleared`` means that a person has cleared the task. ``reported`` means that they
+            did so although the record cannot be looked up.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:
@@ -188,6 +194,13 @@ class IdempotentCreate(Generic[RecordT]):
                 f"Cannot look up the {self.resource.name} for if_exists='{if_exists}': "
                 f"{describe_missing_key(self.resource)}. Complete the attributes, or use if_exists='create'."
             )
+        # The ids in the last list, and in that before the create; None if there was no list.
+        self._listed_ids: set[str] | None = None
+        self._ids_before: set[str] | None = None
+        # When the first create of any try was sent; None if that is not known.
+        self._first_sent_at: float | None = self.earlier.get("first_sent_at")
+        # The records with the natural key in the last list that existed before that.
+        self._existing: list[RecordT] = []
 
     def run(self) -> CreateResult[RecordT]:
         """
@@ -200,11 +213,26 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _create_or_find(self) -> RecordT:
         if "id" in self.earlier:
-            record = self._from_checkpoint(self.earlier["id"])
-            if record is not None:
-                return record
+            record = self._get_if_exists(self.earlier["id"])
+            if not self._was_for_another_key(record):
+                if record is not None:
+                    return self._use_earlier(record)
+                self.transport.log.info(
+                    "%s %s from an earlier try no longer exists. Creating it again.",
+                    self.resource.name.capitalize(),
+                    self.earlier["id"],
+                )
+            else:
+                if record is not None:
+                    self._leave_earlier(record["id"])
+                self.earlier = {}
+            self.outcome = _OUTCOMES[-1]
         if "sent_at" in self.earlier:
             found = self._find_earlier_create()
+            if found is not None and "id" in self.earlier:
+                if self._was_for_another_key(found):
+                    raise self._other_key_error([found["id"]])
+                return self._use_earlier(found)
         elif self.key is not None and (self.earlier or self.if_exists != "create"):
             found = self._single_match(self._look_up())
         else:
@@ -213,23 +241,81 @@ class IdempotentCreate(Generic[RecordT]):
             return self._create()
         return self._accept_as_created(found) if self.earlier else self._resolve_existing(found)
 
-    def _from_checkpoint(self, record_id: str) -> RecordT | None:
-        record = self._get_if_exists(record_id)
-        if record is None:
-            self.transport.log.info(
-                "%s %s from an earlier try no longer exists. Creating it again.",
-                self.resource.name.capitalize(),
-                record_id,
-            )
-            self.outcome = _OUTCOMES[-1]
-            return None
-        self.transport.log.info("Using %s %s from an earlier try.", self.resource.name, record_id)
+    def _was_for_another_key(self, record: RecordT | None) -> bool:
+        """Return whether the record of an earlier try was for a natural key that is not that of now."""
+        # Fingerprints can only be compared if the token, which is their key, is still the same.
+        if not self._is_comparable() or self.earlier["fingerprint"] == self._fingerprint(self.key):
+            return False
+        return record is None or self.key is None or not self._shows_key(record)
+
+    def _is_comparable(self) -> bool:
+        return "fingerprint" in self.earlier and self.earlier.get("token") == self._fingerprint(None)
+
+    def _leave_earlier(self, record_id: str) -> None:
+        """Forget the record of an earlier try for another natural key, if a person has cleared the task."""
+        if not self.earlier.get("was_cleared"):
+            raise self._other_key_error([record_id])
+        self.transport.log.warning(
+            "An earlier try of this task was for a different %s. Its record, %s %s, stays and is not "
+            "changed.",
+            self._key_names() or "person",
+            self.resource.name,
+            record_id,
+        )
+        self.checkpoint.write({})
+
+    def _other_key_error(self, ids: list[str]) -> WebcamconsultConflictError:
+        return WebcamconsultConflictError(
+            f"An earlier try of this task, with other attributes, created {self.resource.name} "
+            f"{join_names(ids)}. This try is for a different {self._key_names() or 'record'}, so the "
+            f"{self.resource.name} was not used or changed, and no other was created. Check it. If "
+            "it is right, mark this task as successful; to create one with the attributes of now too, clear "
+            "it.",
+            ids=ids,
+        )
+
+    def _use_earlier(self, record: RecordT) -> RecordT:
+        """Use the record of an earlier try for the same natural key, if it agrees with changed attributes."""
+        is_changed = self._is_comparable() and self.earlier.get("attributes") not in (
+            None,
+            self._attributes_fingerprint(),
+        )
+        if is_changed and (self.key is None or self._has_weak_key()):
+            self._check_same_person(record)
+        self.transport.log.info("Using %s %s from an earlier try.", self.resource.name, record["id"])
         if self.if_exists == "update":
             return self._update_to_match(record)
+        if is_changed:
+            self._check_unchanged(record)
         self._note("reused")
         if not self.earlier.get("verified"):
             self._verify(record)
         return record
+
+    def _check_same_person(self, record: RecordT) -> None:
+        different = self._disputing_attributes(record)
+        if different:
+            raise WebcamconsultConflictError(
+                f"{self.resource.name.capitalize()} {record['id']} of an earlier try of this task differs "
+                f"in {join_names(different)} from the attributes of now. It may be a different person, so it "
+                f"was not used or changed. If it is the same, update it by its {self.resource.name}_id. If "
+                "it is not, use another task.",
+                ids=[record["id"]],
+            )
+
+    def _check_unchanged(self, record: RecordT) -> None:
+        """Fail or warn if the record of an earlier try does not have the attributes of now."""
+        different = differing_attributes(self.resource, self.payload, record)
+        wrong = [name for name in different if self.strict or name in self.resource.must_match]
+        if wrong:
+            raise WebcamconsultMismatchError(
+                f"{self.resource.name.capitalize()} {record['id']} of an earlier try of this task differs in "
+                f"{join_names(wrong)} from the attributes of now. It was not changed. To change it, use "
+                f"if_exists='update', or update it by its {self.resource.name}_id.",
+                record_id=record["id"],
+                attributes=wrong,
+            )
+        self._warn_about_differences(record, different)
 
     def _find_earlier_create(self) -> RecordT | None:
         """Look up what an earlier try may have created, until its request can no longer be in progress."""
@@ -243,7 +329,7 @@ class IdempotentCreate(Generic[RecordT]):
         while True:
             found = None
             if self.key is not None:
-                found = self._single_match(self._look_up(self.earlier.get("fingerprint")))
+                found = self._single_earlier_match()
             delay = settled_at - time.time()
             if found is not None or delay <= 0:
                 break
@@ -253,15 +339,68 @@ class IdempotentCreate(Generic[RecordT]):
                 delay,
             )
             time.sleep(delay)
-        if found is None and "disputed_id" in self.earlier:
+            settled_at = self._read_again(settled_at)
+            if "id" in self.earlier:
+                return self._get_if_exists(self.earlier["id"])
+        if found is None:
+            found = self._single_match(self._existing)
+        if found is None and self.key is not None and "disputed_id" in self.earlier:
             disputed = self._get_if_exists(self.earlier["disputed_id"])
             if disputed is not None:
-                self._raise_disputed(disputed)
+                self._raise_disputed(disputed, None)
         return found
+
+    def _read_again(self, settled_at: float) -> float:
+        """Read the checkpoint again: an earlier try may still be running, and have sent another create."""
+        latest = self.checkpoint.read()
+        if latest == self.earlier:
+            return settled_at
+        self.earlier = latest
+        self._first_sent_at = latest.get("first_sent_at")
+        sent_at: float = latest.get("sent_at", 0.0)
+        return min(sent_at, time.time()) + CREATE_FLOOR_SECONDS
+
+    def _single_earlier_match(self) -> RecordT | None:
+        """Return the record that an earlier try created; fail if it did so for another natural key."""
+        fingerprint = self.earlier.get("fingerprint")
+        matches = self._look_up(fingerprint)
+        others = [
+            record["id"]
+            for record in matches
+            if not self._shows_key(record) and not self._existed_before_create(record)
+        ]
+        if others:
+            if len(others) == 1:
+                # The proof that the earlier create was carried out, for when a person clears the task.
+                self.checkpoint.write(
+                    {
+                        "id": others[0],
+                        "outcome": "created",
+                        "fingerprint": fingerprint,
+                        "token": self._fingerprint(None),
+                    }
+                )
+            raise self._other_key_error(others)
+        return self._single_match(self._without_earlier([each for each in matches if self._shows_key(each)]))
+
+    def _without_earlier(self, matches: list[RecordT]) -> list[RecordT]:
+        """Return the records that a create may have made: not those that existed before it was sent."""
+        self._existing = [record for record in matches if self._existed_before_create(record)]
+        return [record for record in matches if record not in self._existing]
+
+    def _existed_before_create(self, record: RecordT) -> bool:
+        if self._ids_before is not None:
+            return record["id"] in self._ids_before
+        return existed_before(record, self._first_sent_at)
 
     def _iterate(self, only: Collection[str] | None = None) -> Iterator[RecordT]:
         records: Iterator[RecordT] = self.transport.send(list_request(self.resource, only=only))
-        return records
+        ids = set()
+        for record in records:
+            ids.add(record["id"])
+            yield record
+        if only is None:
+            self._listed_ids = ids
 
     def _get_if_exists(self, record_id: str) -> RecordT | None:
         plural_paths = self.transport.settings.plural_paths
@@ -308,12 +447,17 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _create(self, round_number: int = 1) -> RecordT:
         self._before_create()
+        self._ids_before = self._listed_ids
         fingerprint = self._fingerprint(self.key)
         sent: dict[str, Any] = {}
 
         def write_checkpoint() -> None:
             # Before each attempt, because a 429 can delay the request for longer than a retry waits for it.
             sent.update(sent_at=time.time(), fingerprint=fingerprint)
+            if self._first_sent_at is None and "sent_at" not in self.earlier:
+                self._first_sent_at = sent["sent_at"]
+            if self._first_sent_at is not None:
+                sent["first_sent_at"] = self._first_sent_at
             self.checkpoint.write(sent)
 
         try:
@@ -333,7 +477,7 @@ class IdempotentCreate(Generic[RecordT]):
         if self.if_exists != "create":  # run() found no record before, so this request created it
             self._note("created")
         if self.if_exists == "reuse":
-            self._after_create(found, is_own=True)
+            self._after_create(found, is_own=self._is_provably_own(found, sent["sent_at"]))
             self._log_created_without_response(found)
             self._verify(found)
             return found
@@ -346,14 +490,15 @@ class IdempotentCreate(Generic[RecordT]):
         return self._single_match(self._look_up())
 
     def _accept_response(self, record: RecordT, sent: dict[str, Any], round_number: int) -> RecordT:
-        if self.key is not None and not has_natural_key(self.resource, self.key, record):
+        record = self._complete(record)
+        if self._find_dispute(record, sent["sent_at"]):
             return self._resolve_dispute(record, sent)
         if self.if_exists != "create":
             # The id is stored only after this. A retry must not use this record if there is another one.
-            settled = self._settle_race(record, round_number)
+            settled = self._settle_race(record, sent["sent_at"], round_number)
             if settled["id"] != record["id"]:
                 return settled
-        self._after_create(record, is_own=True)
+        self._after_create(record, is_own=self._is_provably_own(record, sent["sent_at"]))
         self._note("created")
         self.transport.log.info("Created %s %s.", self.resource.name, record["id"])
         self._verify(record)
@@ -362,41 +507,106 @@ class IdempotentCreate(Generic[RecordT]):
             self._single_match(self._look_up())
         return record
 
-    def _resolve_dispute(self, record: RecordT, sent: dict[str, Any]) -> RecordT:
-        """Find the created record if the response shows a different natural key, without another create."""
-        self.checkpoint.write({**sent, "disputed_id": record["id"]})
+    def _complete(self, record: RecordT) -> RecordT:
+        """Get the record if the response to the create does not show its natural key."""
+        if self.key is None or all(name in record for name, _ in self.key):
+            return record
+        plural_paths = self.transport.settings.plural_paths
         try:
-            found = self._single_match(self._look_up())
+            complete: RecordT = self.transport.send(
+                get_request(self.resource, record["id"], plural_paths=plural_paths)
+            )
+        except WebcamconsultError as error:
+            self.transport.log.warning("%s", error)
+            return record
+        return complete
+
+    def _find_dispute(self, record: RecordT, sent_at: float | None) -> _Dispute | None:
+        """Return what shows that a record is not the one that a create, sent at a time, has created."""
+        shown = f"{self.resource.name} {record['id']}"
+        if different := self._disputing_attributes(record):
+            return _Dispute(f"a different {join_names(different)} on {shown}", different)
+        # A list from before the create is better evidence than the clocks.
+        if record["id"] in (self._ids_before or ()):
+            return _Dispute(f"{shown}, which existed before")
+        if self._ids_before is None and existed_before(record, sent_at):
+            return _Dispute(f"{shown}, which existed before, unless the clock of this machine is wrong")
+        if sent_at and not (is_in_initial_state(record) or was_created_between(record, sent_at, time.time())):
+            return _Dispute(f"{shown} in {describe_state(record.get('state'))}")
+        return None
+
+    def _disputing_attributes(self, record: RecordT) -> list[str]:
+        """Return the attributes by which a record is not the one that is to be created."""
+        if self.key is not None:
+            names = [name for name, _ in self.key if name in record]
+        else:
+            names = [name for name in self.resource.key_attributes if record.get(name) not in (None, "")]
+        different = [
+            name
+            for name in names
+            if self.payload.get(name) not in (None, "")
+            and normalize(self.resource, name, self.payload[name])
+            != normalize(self.resource, name, record[name])
+        ]
+        if self.key is None or self._has_weak_key():
+            different += compare_identity(self.resource, self.payload, record).differs
+        return sorted(set(different))
+
+    def _is_provably_own(self, record: RecordT, sent_at: float | None) -> bool:
+        """Return whether a create certainly made a record, so that it may be deleted again."""
+        return (
+            self._shows_key(record)
+            and record["id"] not in (self._ids_before or ())
+            and was_created_between(record, sent_at, time.time())
+        )
+
+    def _resolve_dispute(self, record: RecordT, sent: dict[str, Any]) -> RecordT:
+        """Find the created record if the response shows another one, without another create."""
+        # Without a natural key, a person has to look for the record, and clears the task if it is missing.
+        reported = {"reported": True} if self.key is None else {}
+        self.checkpoint.write({**sent, "disputed_id": record["id"], **reported})
+        found = None
+        try:
+            if self.key is not None:
+                matches = [
+                    match for match in self._look_up() if not self._find_dispute(match, sent["sent_at"])
+                ]
+                found = self._single_match(matches)
         except WebcamconsultConflictError:
             raise
         except WebcamconsultError as error:
             self.transport.log.warning("%s", error)
-            found = None
         if found is None:
-            self._raise_disputed(record)
+            self._raise_disputed(record, sent["sent_at"])
         self.transport.log.warning(
-            "The response to the create showed %s %s, which has a different %s. Using %s, which matches.",
-            self.resource.name,
-            record["id"],
-            self._key_names(),
+            "The response to the create showed %s. Using %s, which matches.",
+            (self._find_dispute(record, sent["sent_at"]) or _Dispute(record["id"])).problem,
             found["id"],
         )
         return self._accept_as_created(found, since=sent["sent_at"])
 
-    def _raise_disputed(self, record: RecordT) -> NoReturn:
-        key_names = [name for name, _ in self.key or ()]
-        payload = {name: self.payload[name] for name in key_names}
-        different = differing_attributes(self.resource, payload, record)
+    def _raise_disputed(self, record: RecordT, sent_at: float | None) -> NoReturn:
+        dispute = self._find_dispute(record, sent_at) or _Dispute(
+            f"a different {self._key_names()} on {self.resource.name} {record['id']}"
+        )
+        if self.key is None:
+            remedy = (
+                f"Look for the {self.resource.name} in Webcamconsult. If it exists, mark this task as "
+                "successful; if it is missing, clear this task to create it."
+            )
+        else:
+            remedy = (
+                f"Check the {self.resource.name}; if this task created it and it is wrong, delete it and "
+                "clear this task."
+            )
         raise WebcamconsultMismatchError(
-            f"The response to the create showed a different {join_names(different or key_names)} on "
-            f"{self.resource.name} {record['id']}. Either Webcamconsult stored a different value, or the "
-            "response belongs to another request. No other create is sent. "
-            f"Check the {self.resource.name}; if it is wrong, delete it and clear this task.",
+            f"The response to the create showed {dispute.problem}. Either Webcamconsult stored a different "
+            f"value, or the response belongs to another request. No other create is sent. {remedy}",
             record_id=record["id"],
-            attributes=different,
+            attributes=dispute.attributes,
         )
 
-    def _settle_race(self, own: RecordT, round_number: int) -> RecordT:
+    def _settle_race(self, own: RecordT, sent_at: float, round_number: int) -> RecordT:
         """
         Keep only one record if another task has created one with the same natural key at the same time.
 
@@ -419,6 +629,7 @@ class IdempotentCreate(Generic[RecordT]):
             other = self._other_match(own)
         if other is None:
             return own
+        self._check_withdrawal(own, other, sent_at)
         self.transport.log.info(
             "Another task created %s %s at the same time. Deleting %s, which nothing refers to yet.",
             self.resource.name,
@@ -441,6 +652,21 @@ class IdempotentCreate(Generic[RecordT]):
             return self._resolve_existing(found, is_new=True)
         return self._create(round_number + 1)
 
+    def _check_withdrawal(self, own: RecordT, other: RecordT, sent_at: float) -> None:
+        """Fail if this create may not have made its record, or if the other one may be a different person."""
+        if not self._is_provably_own(own, sent_at):
+            problem = f"nothing proves that this task created {own['id']}"
+            remedy = "Delete the one that is a duplicate, and clear this task."
+        elif self.if_exists != "fail" and (person := self._person_problem(other, None)):
+            problem, remedy = person, self._person_remedy()
+        else:
+            return
+        raise WebcamconsultConflictError(
+            f"Found {self.resource.plural} {own['id']} and {other['id']} with the same {self._key_names()} "
+            f"after the create, but {problem}. Neither was deleted. {remedy}",
+            ids=[own["id"], other["id"]],
+        )
+
     def _other_match(self, own: RecordT) -> RecordT | None:
         """Return the record of the same person that another task has created."""
         others = [record for record in self._look_up() if record["id"] != own["id"]]
@@ -454,16 +680,14 @@ class IdempotentCreate(Generic[RecordT]):
             self._single_match([own, *others])
         return others[0] if others else None
 
-    def _find_after_unknown_outcome(
-        self, unknown: WebcamconsultUnknownOutcomeError, sent: dict[str, Any]
-    ) -> RecordT:
+    def _find_after_unknown_outcome(self, unknown: WebcamconsultError, sent: dict[str, Any]) -> RecordT:
         if self.key is None:
             self.checkpoint.write({**sent, "reported": True})
             raise self._cannot_look_up(unknown)
         for seconds in self._lookup_delays():
             time.sleep(seconds)
             try:
-                found = self._single_match(self._look_up())
+                found = self._single_match(self._without_earlier(self._look_up()))
             except WebcamconsultConflictError:
                 raise
             except WebcamconsultError as error:
@@ -471,6 +695,14 @@ class IdempotentCreate(Generic[RecordT]):
                 continue
             if found is not None:
                 return found
+        if self._existing:
+            ids = join_names([record["id"] for record in self._existing])
+            unknown = _with_remedy(
+                unknown,
+                WebcamconsultUnknownOutcomeError,
+                f"{self.resource.name.capitalize()} {ids} with the same {self._key_names()} existed before, "
+                "so it was not used.",
+            )
         if self.checkpoint.persistent or self.if_exists != "create":
             raise _with_remedy(
                 unknown,
@@ -504,20 +736,26 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _look_up(self, fingerprint: str | None = None) -> list[RecordT]:
         """Return the records with the natural key, or with the fingerprint of an earlier try's key."""
-        matches = []
+        matches = {}
         for record in self._iterate():
-            key = natural_key(self.resource, record, like=self.key)
-            if key == self.key or (fingerprint and fingerprint in self._fingerprints(record)):
-                matches.append(record)
-        return matches
+            if self._shows_key(record) or (fingerprint and fingerprint in self._fingerprints(record)):
+                matches[record["id"]] = record  # a list may show a record twice
+        return [*matches.values()]
+
+    def _shows_key(self, record: RecordT) -> bool:
+        return self.key is not None and natural_key(self.resource, record, like=self.key) == self.key
 
     def _fingerprints(self, record: RecordT) -> list[str]:
         shapes = [tuple((name, None) for name in names) for names in self.resource.natural_keys]
         keys = [natural_key(self.resource, record, like=shape) for shape in shapes]
         return [self._fingerprint(key) for key in keys if key is not None]
 
+    def _attributes_fingerprint(self) -> str:
+        values = [(name, normalize(self.resource, name, value)) for name, value in self.payload.items()]
+        return self._fingerprint(tuple(sorted(values, key=lambda value: value[0])))
+
     def _fingerprint(self, key: NaturalKey | None) -> str:
-        """Return a keyed hash of a natural key, because a checkpoint must not contain personal data."""
+        """Return a keyed hash of attributes, because a checkpoint must not contain personal data."""
         token = self.transport.settings.token.encode()
         return hmac.new(token, json.dumps(key, default=_utc).encode(), hashlib.sha256).hexdigest()
 
@@ -543,7 +781,14 @@ class IdempotentCreate(Generic[RecordT]):
         :param since: when the request was sent.
         """
         since = self.earlier.get("sent_at") if since is None else since
-        self._after_create(record, is_own=was_created_between(record, since, time.time()))
+        if self.if_exists in ("create", "fail") and self._existed_before_create(record):
+            raise WebcamconsultConflictError(
+                f"{self._describe(record)}, but existed before the create was sent. The create does not seem "
+                f"to have been carried out, and the {self.resource.name} was not used. Check it. To accept "
+                "it, use if_exists='reuse' or 'update'.",
+                ids=[record["id"]],
+            )
+        self._after_create(record, is_own=self._is_provably_own(record, since))
         if self.if_exists in ("reuse", "update"):
             return self._resolve_existing(record, since=since)
         different = differing_attributes(self.resource, self.payload, record)
@@ -591,7 +836,12 @@ class IdempotentCreate(Generic[RecordT]):
         if not is_own:
             self._note("reused")
             self.transport.log.info("Reusing existing %s %s.", self.resource.name, record["id"])
-        if different := differing_attributes(self.resource, self.payload, record):
+        self._warn_about_differences(record, differing_attributes(self.resource, self.payload, record))
+        self._write_id(record, verified=True)
+        return record
+
+    def _warn_about_differences(self, record: RecordT, different: list[str]) -> None:
+        if different:
             self.transport.log.warning(
                 "%s %s differs from the given attributes in %s. It was reused without changes. "
                 "Use if_exists='update' to update it.",
@@ -599,38 +849,43 @@ class IdempotentCreate(Generic[RecordT]):
                 record["id"],
                 join_names(different),
             )
-        self._write_id(record, verified=True)
-        return record
 
     def _check_person(self, record: RecordT, since: float | None) -> None:
         """Fail if the record may be a different person's, because people can share the natural key."""
+        if problem := self._person_problem(record, since):
+            raise WebcamconsultConflictError(
+                f"{self._describe(record)}, but {problem}, so it was not used or changed. "
+                f"{self._person_remedy()}",
+                ids=[record["id"]],
+            )
+
+    def _person_problem(self, record: RecordT, since: float | None) -> str | None:
         if not self._has_weak_key():
-            return
+            return None
         identity = compare_identity(self.resource, self.payload, record)
         if identity.differs:
-            problem = f"but differs in {join_names(identity.differs)}. It may be a different person"
-        elif self.resource.identity_proofs and not (
-            identity.agrees or was_created_between(record, since, time.time())
+            return f"differs in {join_names(identity.differs)}. It may be a different person"
+        if self.resource.identity_proofs and not (
+            identity.agrees or was_created_since(record, since, time.time())
         ):
-            problem = "which people can share, and no other attribute confirms that it is the same person"
-        else:
-            return
-        remedy = (
+            return "people can share that, and no other attribute confirms that it is the same person"
+        return None
+
+    def _person_remedy(self) -> str:
+        return (
             "Give both clients a reference_code."
             if "reference_code" in self.resource.writable
             else f"To change this {self.resource.name}, update it by its {self.resource.name}_id."
         )
-        raise WebcamconsultConflictError(
-            f"{self._describe(record)}, {problem}, so nothing was changed. {remedy}", ids=[record["id"]]
-        )
 
     def _check_state(self, record: RecordT, since: float | None) -> None:
         """Fail if the appointment was held or cancelled, unless an earlier request provably created it."""
-        if is_in_initial_state(record) or was_created_between(record, since, time.time()):
+        # The clocks' difference is no excuse here: an appointment that was just cancelled is not a new one.
+        if is_in_initial_state(record) or was_created_since(record, since, time.time(), certainly=True):
             return
         raise WebcamconsultConflictError(
-            f"{self._describe(record)}, but is in state {record.get('state')!r}, and nothing shows that an "
-            "earlier try created it. It was not used. Check the appointment. To book again, choose a "
+            f"{self._describe(record)}, but is in {describe_state(record.get('state'))}, and nothing shows "
+            "that an earlier try created it. It was not used. Check the appointment. To book again, choose a "
             "different date, or delete the appointment if it was cancelled.",
             ids=[record["id"]],
         )
@@ -667,7 +922,16 @@ class IdempotentCreate(Generic[RecordT]):
         self._write_id(record, verified=True)
 
     def _write_id(self, record: RecordT, **progress: bool) -> None:
-        self.checkpoint.write({"id": record["id"], "outcome": self.outcome, **progress})
+        self.checkpoint.write(
+            {
+                "id": record["id"],
+                "outcome": self.outcome,
+                "fingerprint": self._fingerprint(self.key),
+                "attributes": self._attributes_fingerprint(),
+                "token": self._fingerprint(None),
+                **progress,
+            }
+        )
 
     def _note(self, outcome: CreateOutcome) -> None:
         """Note what was done to the record, unless an earlier step or try did more."""
@@ -675,6 +939,14 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _key_names(self) -> str:
         return join_names([name for name, _ in self.key or ()])
+
+
+@dataclass(frozen=True)
+class _Dispute:
+    """What shows that a response belongs to another request."""
+
+    problem: str
+    attributes: Sequence[str] = ()
 
 
 def _utc(value: Any) -> str:

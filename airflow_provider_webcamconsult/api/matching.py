@@ -235,10 +235,43 @@ def was_created_between(record: Mapping[str, Any], start: float | None, end: flo
     :param start: start of the period, in seconds since the epoch; None proves nothing.
     :param end: end of the period.
     """
-    created_at = _creation_time(record)
+    created_at, _ = _creation_time(record)
     if start is None or created_at is None:
         return False
     return start - CLOCK_SKEW_SECONDS <= created_at <= end + CLOCK_SKEW_SECONDS
+
+
+def was_created_since(
+    record: Mapping[str, Any], start: float | None, end: float, *, certainly: bool = False
+) -> bool:
+    """
+    Return whether a record was created in a period, if the clocks agree.
+
+    :param record: the record.
+    :param start: start of the period, in seconds since the epoch; None proves nothing.
+    :param end: end of the period.
+    :param certainly: whether a record that may be from just before the start does not count: an id tells only
+        the second.
+    """
+    created_at, resolution = _creation_time(record)
+    if start is None or created_at is None:
+        return False
+    if not certainly:
+        created_at += resolution
+    return start <= created_at <= end + CLOCK_SKEW_SECONDS
+
+
+def existed_before(record: Mapping[str, Any], start: float | None) -> bool:
+    """
+    Return whether a record provably was created before a time.
+
+    :param record: the record.
+    :param start: the time, in seconds since the epoch; None proves nothing.
+    """
+    created_at, resolution = _creation_time(record)
+    if start is None or created_at is None:
+        return False
+    return created_at + resolution < start - CLOCK_SKEW_SECONDS
 
 
 def was_created_before(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -256,11 +289,12 @@ def was_created_before(record: Mapping[str, Any], other: Mapping[str, Any]) -> b
     return str(record["id"]) < str(other["id"])
 
 
-def _creation_time(record: Mapping[str, Any]) -> float | None:
+def _creation_time(record: Mapping[str, Any]) -> tuple[float | None, float]:
+    """Return when a record was created, rounded down, and to how many seconds it was rounded."""
     created_at = parse_datetime(record.get("created_at"))
     if created_at is not None:
-        return created_at.timestamp()
+        return created_at.timestamp(), 0.001
     record_id = record.get("id")
     if isinstance(record_id, str) and _OBJECT_ID.fullmatch(record_id):
-        return float(int(record_id[:8], 16))
-    return None
+        return float(int(record_id[:8], 16)), 1.0
+    return None, 0.0

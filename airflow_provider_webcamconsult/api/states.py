@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult.api.resources import INITIAL_STATE
@@ -9,6 +10,8 @@ from airflow_provider_webcamconsult.exceptions import WebcamconsultResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 def state_of(appointment: Mapping[str, Any]) -> str:
@@ -25,6 +28,16 @@ def state_of(appointment: Mapping[str, Any]) -> str:
             f"Webcamconsult returned appointment {appointment['id']} without a valid state. Try again."
         )
     return state
+
+
+def describe_state(state: object) -> str:
+    """
+    Describe a state for a message. A text that is no plain name may be anything, and is not shown.
+
+    :param state: the state as the service returned it.
+    :return: text such as ``state 'started'``, or ``an unknown state``.
+    """
+    return f"state '{state}'" if isinstance(state, str) and _NAME.fullmatch(state) else "an unknown state"
 
 
 def is_reached(state: str, target_states: Collection[str] | None) -> bool:

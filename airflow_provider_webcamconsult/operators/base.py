@@ -172,10 +172,10 @@ class BaseCreateOperator(_WithAttributes):
         attributes = self._attributes_now(context)
         if task_state_store(context) is None and is_automatic_retry(context):
             self.log.warning(
-                "This is a retry, and this Airflow does not store what an earlier try sent. A %s of an "
+                "This is a retry, and this Airflow does not store what an earlier try sent. %s of an "
                 "earlier try is found only if the attributes that identify it (%s) are the same now. If they "
                 "change with each try, as now() in a template does, this try may create a second %s.",
-                self.resource.name,
+                self.resource.with_article.capitalize(),
                 " or ".join(join_names(names) for names in self.resource.natural_keys),
                 self.resource.name,
             )

@@ -29,11 +29,13 @@ class TaskCheckpoint:
     def __init__(self, context: Context) -> None:
         self._store = task_state_store(context)
         self._value = self._load(context)
+        self._was_read = False
 
     def _load(self, context: Context) -> dict[str, Any]:
         stored = None if self._store is None else self._store.get(self._KEY)
         if stored or (stored is not None and is_automatic_retry(context)):
-            return dict(stored)
+            was_cleared = "id" in stored and not is_automatic_retry(context)
+            return {**stored, "was_cleared": True} if was_cleared else dict(stored)
         if stored is not None and try_number(context) > 1:
             # Stored for the retries of this try: they cannot detect that the task was cleared.
             self.write({"was_cleared": True})
@@ -43,18 +45,20 @@ class TaskCheckpoint:
             return {}
         now = time.time()
         if is_automatic_retry(context):
-            # The previous try ended at least retry_delay ago.
-            return {"sent_at": now - context["ti"].task.retry_delay.total_seconds()}
+            return {"sent_at": now - _min_retry_seconds(context["ti"].task)}
         # The task was cleared, perhaps just after its previous try sent a create.
         return {"sent_at": now, "reported": True}
 
     def read(self) -> Mapping[str, Any]:
         """
-        Return what is known about earlier tries.
+        Return what is known about earlier tries. Another call returns what one of them has written since.
 
         :return: a mapping as :meth:`~airflow_provider_webcamconsult.idempotent_create.Checkpoint.read`
             describes it.
         """
+        if self._was_read and self._store is not None:
+            self._value = self._store.get(self._KEY) or self._value
+        self._was_read = True
         return self._value
 
     def write(self, value: Mapping[str, Any]) -> None:
@@ -65,3 +69,16 @@ class TaskCheckpoint:
         """
         if self._store is not None:
             self._store.set(self._KEY, dict(value))
+
+
+def _min_retry_seconds(task: Any) -> float:
+    """Return for how long at least the previous try of a task has ended."""
+    seconds: float = task.retry_delay.total_seconds()
+    # True doubles the delay with each try; a number is the factor of Airflow 3.
+    backoff = getattr(task, "retry_exponential_backoff", False)
+    if backoff and not isinstance(backoff, bool) and backoff < 1:
+        return 0.0
+    max_retry_delay = getattr(task, "max_retry_delay", None)
+    if max_retry_delay is not None:
+        seconds = min(seconds, getattr(max_retry_delay, "total_seconds", lambda: max_retry_delay)())
+    return seconds

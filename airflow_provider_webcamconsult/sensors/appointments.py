@@ -12,7 +12,12 @@ from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.api.payload import check_id, check_switch
 from airflow_provider_webcamconsult.api.request import get_request
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
-from airflow_provider_webcamconsult.api.states import format_target_states, is_reached, state_of
+from airflow_provider_webcamconsult.api.states import (
+    describe_state,
+    format_target_states,
+    is_reached,
+    state_of,
+)
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultConnectionError,
@@ -258,7 +263,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             return None
         self._failures, self._last_error = 0, None
         if state != self._last_state:
-            self.log.info("Appointment %s is in state '%s'.", self.appointment_id, state)
+            self.log.info("Appointment %s is in %s.", self.appointment_id, describe_state(state))
             self._last_state = state
         return state
 
@@ -318,7 +323,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
     def _timed_out(self, state: str | None, timeout_name: str | None = None) -> BaseException:
         timeout_name = timeout_name or self._timeout_name
         error_class = AirflowTaskTimeout if timeout_name == "execution_timeout" else AirflowSensorTimeout
-        last = f"last state '{state}'" if state else "its state was never received"
+        last = f"last seen in {describe_state(state)}" if state else "its state was never received"
         return error_class(
             f"Timed out after {self._seconds(timeout_name):.15g} s waiting for appointment "
             f"{self.appointment_id} to reach {format_target_states(self.target_states)}; {last}. "
@@ -359,7 +364,7 @@ class WebcamconsultAppointmentStateSensor(BaseSensorOperator):
             raise self._timed_out(state, event["timed_out"])
         if not isinstance(state, str) or not self._is_over(state):
             raise _unexpected_event()
-        self.log.info("Appointment %s is in state '%s'.", self.appointment_id, state)
+        self.log.info("Appointment %s is in %s.", self.appointment_id, describe_state(state))
         return state
 
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_webcamconsult import exceptions
-from airflow_provider_webcamconsult.api.states import format_target_states, is_reached, state_of
+from airflow_provider_webcamconsult.api.states import (
+    describe_state,
+    format_target_states,
+    is_reached,
+    state_of,
+)
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.version_compat import task_success
@@ -130,9 +135,9 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
                     return
                 if state != old:
                     self.log.info(
-                        "Appointment %s is in state '%s'.%s",
+                        "Appointment %s is in %s.%s",
                         self.appointment_id,
-                        state,
+                        describe_state(state),
                         self._next_check(wait),
                     )
             yield _event(state, timed_out=self.timeout_name)
@@ -148,7 +153,7 @@ class WebcamconsultAppointmentStateTrigger(BaseTrigger):
         if not self.end_from_trigger or self.task_instance is None:
             return _event(state)
         # Log early: Airflow 3 drops the log lines that it has not read when the trigger ends.
-        self.log.info("Appointment %s is in state '%s'.", self.appointment_id, state)
+        self.log.info("Appointment %s is in %s.", self.appointment_id, describe_state(state))
         try:
             return await task_success(self.task_instance, state, do_xcom_push=self.do_xcom_push)
         except Exception as error:

@@ -110,4 +110,4 @@ def test_wait_continues_and_logs_the_state_when_the_target_was_skipped(
     assert (task.state, task.try_number) == ("failed", 1)
     log = local_airflow.task_log("limits", limits_run, "target_skipped")
     assert " is in state 'finished'. Next check in" in log
-    assert "to reach 'started'; last state 'finished'" in log
+    assert "to reach 'started'; last seen in state 'finished'" in log

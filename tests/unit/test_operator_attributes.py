@@ -284,4 +284,5 @@ def test_a_retry_without_a_store_warns(has_store: bool, retried: bool, log: Log)
     client({"reference_code": "DL-1"}).execute(instance.context)
     found = [warning for warning in log.warnings if "does not store what an earlier try sent" in warning]
     assert bool(found) is (retried and not has_store)
+    assert not found or "A client of an earlier try is found only" in found[0]
     assert not found or "(reference_code or email)" in found[0]

@@ -36,8 +36,8 @@ class TaskStateStore:
         """Simulate elapsed time: move each timestamp into the past."""
         for key, text in self.values.items():
             value = json.loads(text)
-            if "sent_at" in value:
-                value["sent_at"] -= by.total_seconds()
+            for name in {"sent_at", "first_sent_at"} & value.keys():
+                value[name] -= by.total_seconds()
             self.values[key] = json.dumps(value)
 
 
