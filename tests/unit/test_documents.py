@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import inspect
 import json
@@ -112,6 +113,18 @@ def test_hook_example_sets_reference_code(hook: WebcamconsultHook) -> None:
     run(code)
 
     assert hook.clients.get(client["id"])["reference_code"] == f"DL-{client['id']}"
+
+
+# Days of winter, summer and Amsterdam's own time, and one whose midnight was skipped.
+@pytest.mark.parametrize(
+    "day", ["1901-07-01", "1937-06-30", "1940-05-16", "1984-12-18", "2020-02-29", "2020-07-01"]
+)
+def test_day_of_birth_is_read_as_the_dates_guide_says(day: str, hook: WebcamconsultHook) -> None:
+    expression = 'date.fromisoformat(client["date_of_birth"][:10])'
+    assert f"day = {expression}\n" in (DOCS / "guides" / "dates.rst").read_text()
+    client = hook.clients.create({"last_name": "Ester", "date_of_birth": day})
+
+    assert str(eval(expression, {"date": datetime.date, "client": client})) == day  # noqa: S307
 
 
 def test_pytest_example_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
