@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import inspect
+import io
 import json
 import re
 import shlex
@@ -16,7 +17,7 @@ import airflow
 import pytest
 
 from airflow_provider_webcamconsult.connection import Settings
-from airflow_provider_webcamconsult.get_provider_info import get_provider_info
+from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.sandbox.__main__ import _parser
 
@@ -28,6 +29,7 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *DOCS.rglob("*.rst")])
+RST_PAGES = [ROOT / "CHANGELOG.rst", *(page for page in PAGES if page.suffix == ".rst")]
 PLUGIN = "airflow_provider_webcamconsult.sandbox.pytest_plugin"
 README = (ROOT / "README.md").read_text()
 
@@ -182,11 +184,51 @@ def test_sandbox_commands_in_examples_are_valid() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_local_links_of_page_exist(page: Path) -> None:
     text = page.read_text()
-    pattern = r"\]\(([^)#]+)(?:#[^)]*)?\)" if page.suffix == ".md" else r"<([^<>\s]+\.rst)>`__"
+    pattern = r"\]\(([^)#]+)(?:#[^)]*)?\)" if page.suffix == ".md" else r"<([^<>\s]+\.(?:rst|md|py))>`__"
     links = re.findall(pattern, text)
     links += re.findall(r"(?m)^\.\. (?:literalinclude|include|image):: (\S+)$", text)
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+# Where the code is hosted, reStructuredText is rendered without Sphinx and without including files.
+@pytest.mark.parametrize("page", RST_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_can_be_read_without_building_it(page: Path) -> None:
+    core = pytest.importorskip("docutils.core")
+    report = io.StringIO()
+    settings = {"file_insertion_enabled": False, "warning_stream": report, "halt_level": 5}
+
+    core.publish_doctree(page.read_text(), settings_overrides=settings)
+
+    problems = re.findall(r"\((?:WARNING|ERROR|SEVERE)/\d\) (.*)", report.getvalue())
+    if page.is_relative_to(DOCS / "reference"):
+        unknown = re.compile(r'Unknown directive type "(auto\w+|currentmodule|attributes|literalinclude)"\.')
+        problems = [problem for problem in problems if not unknown.fullmatch(problem)]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "page", sorted((DOCS / "reference").rglob("*.rst")), ids=lambda page: str(page.relative_to(DOCS))
+)
+def test_reference_links_to_the_code_that_only_the_built_page_shows(page: Path) -> None:
+    text = page.read_text()
+    linked = {(page.parent / link).resolve() for link in re.findall(r"<([\w./-]+\.py)>`__", text)}
+    included = re.findall(r"(?m)^\.\. literalinclude:: (\S+)$", text)
+    assert {(page.parent / name).resolve() for name in included} <= linked
+    assert any(path.is_relative_to(ROOT / "airflow_provider_webcamconsult") for path in linked)
+
+
+@pytest.mark.parametrize("name", CONNECTION_FIELDS)
+def test_connection_guide_describes_each_extra_as_the_form_does(name: str) -> None:
+    field = CONNECTION_FIELDS[name]
+    schema = field["schema"]
+    limits = f", from {schema['minimum']} to {schema['maximum']}" if "minimum" in schema else ""
+    expected = (
+        f"``{name}`` *{field['label']}*. {field['description']} "
+        f"Default: ``{json.dumps(schema['default'])}``{limits}."
+    )
+    guide = (DOCS / "guides" / "connection.rst").read_text()
+    assert expected in " ".join(guide.split())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
