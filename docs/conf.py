@@ -6,13 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sphinx.util.docutils import SphinxDirective
-
 from airflow_provider_webcamconsult import __version__
-from airflow_provider_webcamconsult.api import resources
 
 if TYPE_CHECKING:
-    from docutils import nodes
     from sphinx.application import Sphinx
 
 project = "airflow-provider-webcamconsult"
@@ -45,28 +41,6 @@ nitpick_ignore_regex = [
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-
-
-class Attributes(SphinxDirective):
-    """Lists the attributes of a kind of record: ``USER``, ``CLIENT`` or ``APPOINTMENT``."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Write a table."""
-        resource = getattr(resources, self.arguments[0])
-        types = {**resource.record.__annotations__, **resource.attributes.__annotations__}
-        rows = [["Attribute", "Type", "Read-only", "Personal"]]
-        for name in resource.known:
-            hint = getattr(types[name], "__forward_arg__", str(types[name])).replace(" | None", "")
-            personal = "" if name in resource.non_personal else "yes"
-            rows.append([f"``{name}``", f"``{hint}``", "yes" if name in resource.read_only else "", personal])
-        return self.parse_text_to_nodes(_table(rows, widths="38 38 12 12"))
-
-
-def _table(rows: list[list[str]], widths: str = "auto") -> str:
-    cells = [f"    {'  -' if number else '* -'} {cell}" for row in rows for number, cell in enumerate(row)]
-    return "\n".join([".. list-table::", "    :header-rows: 1", f"    :widths: {widths}", "", *cells])
 
 
 def _link_pages(text: str) -> str:
@@ -102,7 +76,6 @@ def hide_signature(app: Sphinx, what: str, *rest: Any) -> tuple[str, None] | Non
 
 
 def setup(app: Sphinx) -> None:
-    """Register the directives."""
-    app.add_directive("attributes", Attributes)
+    """Connect to Sphinx's events."""
     app.connect("source-read", adapt_page)
     app.connect("autodoc-process-signature", hide_signature)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import airflow
 import pytest
 
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
 from airflow_provider_webcamconsult.connection import Settings
 from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
@@ -23,6 +24,8 @@ from airflow_provider_webcamconsult.sandbox.__main__ import _parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_provider_webcamconsult.api.resources import Resource
 
 pytest_plugins = ["pytester"]
 
@@ -202,7 +205,7 @@ def test_page_can_be_read_without_building_it(page: Path) -> None:
 
     problems = re.findall(r"\((?:WARNING|ERROR|SEVERE)/\d\) (.*)", report.getvalue())
     if page.is_relative_to(DOCS / "reference"):
-        unknown = re.compile(r'Unknown directive type "(auto\w+|currentmodule|attributes|literalinclude)"\.')
+        unknown = re.compile(r'Unknown directive type "(auto\w+|currentmodule|literalinclude)"\.')
         problems = [problem for problem in problems if not unknown.fullmatch(problem)]
     assert problems == []
 
@@ -216,6 +219,34 @@ def test_reference_links_to_the_code_that_only_the_built_page_shows(page: Path) 
     included = re.findall(r"(?m)^\.\. literalinclude:: (\S+)$", text)
     assert {(page.parent / name).resolve() for name in included} <= linked
     assert any(path.is_relative_to(ROOT / "airflow_provider_webcamconsult") for path in linked)
+
+
+#: How the reference shows the types of attributes that are not shown as they are written.
+SHOWN_TYPES = {
+    "TextInput": "str",
+    "CodeInput": "str | int",
+    "NumberInput": "int",
+    "IdsInput": "list[str]",
+    "Mapping[str, Any] | TaskOutput": "Mapping[str, Any]",
+}
+
+
+@pytest.mark.parametrize("resource", [USER, CLIENT, APPOINTMENT], ids=lambda resource: str(resource.name))
+def test_reference_has_a_table_of_all_attributes(resource: Resource[Any, Any]) -> None:
+    reference = (DOCS / "reference" / "attributes.rst").read_text()
+    (section,) = re.findall(rf"(?ms)^{resource.plural.title()}\n-+\n(.*?)(?=^-+$|\Z)", reference)
+    table = re.findall(r"\* - ``(\w+)``\n +- ``(.+)``\n +-(| yes)\n +-(| yes)\n", section)
+    hints = {**resource.record.__annotations__, **resource.attributes.__annotations__}
+    types = {name: hint.__forward_arg__.replace(" | None", "") for name, hint in hints.items()}
+    assert table == [
+        (
+            name,
+            SHOWN_TYPES.get(types[name], types[name]),
+            " yes" if name in resource.read_only else "",
+            "" if name in resource.non_personal else " yes",
+        )
+        for name in resource.known
+    ]
 
 
 @pytest.mark.parametrize("name", CONNECTION_FIELDS)
