@@ -168,7 +168,7 @@ class WebcamconsultSyncError(WebcamconsultError):
         :class:`~airflow_provider_webcamconsult.sync.run.SyncResult` has them.
     """
 
-    def __init__(self, message: str, *, result: Any, **kwargs: Any) -> None:
+    def __init__(self, message: str, *, result: Any = None, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)
         self.result = result
 

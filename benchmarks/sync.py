@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import multiprocessing
 import os
@@ -164,7 +165,12 @@ def _prepare_plan(clients: int) -> Callable[[], int]:
     from airflow_provider_webcamconsult.api.response import read_response
     from airflow_provider_webcamconsult.api.sync_plan import plan_sync
 
-    body = json.dumps([*listed(clients)]).encode()
+    # Piece by piece, so that this does not need more memory than the plan.
+    buffer = io.BytesIO()
+    for number, record in enumerate(listed(clients)):
+        buffer.write((b"," if number else b"[") + json.dumps(record).encode())
+    buffer.write(b"]")
+    body = buffer.getvalue()
     zone = pendulum.timezone("Europe/Amsterdam")
 
     def plan() -> int:

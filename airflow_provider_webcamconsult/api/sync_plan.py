@@ -201,6 +201,7 @@ class RecordIndex:
         self._other_keys = frozenset(resource.key_attributes) - {key}
         self._decode = msgspec.json.Decoder(dict).decode
         self._records: dict[str, bytes] = {}
+        self._dates: dict[str, str] = {}
         #: Ids of the records that share a key.
         self._shared: dict[str, list[str]] = {}
         encode = msgspec.json.Encoder().encode
@@ -258,15 +259,23 @@ class RecordIndex:
             if name in dates and sent is not None:
                 if stored is None or str(stored)[:10] != str(sent)[:10]:
                     return None
-                try:
-                    sent = serialize_datetime(sent, name=name, zone=zone, day_only=True)
-                except WebcamconsultInputError:
-                    return None
+                sent = self._serialize_date(name, sent, zone)
             if sent != stored or type(sent) not in _COMPARABLE:
                 return None
             if name in self._other_keys and sent is not None and is_no_value(sent):
                 return None
         return value, record["id"]
+
+    def _serialize_date(self, name: str, sent: object, zone: Timezone) -> str | None:
+        """Serialize a date once, because many people have the same date of birth."""
+        if type(sent) is not str:
+            return None
+        if sent not in self._dates:
+            try:
+                self._dates[sent] = serialize_datetime(sent, name=name, zone=zone, day_only=True)
+            except WebcamconsultInputError:
+                return None
+        return self._dates[sent]
 
     def match(
         self, value: str, payload: Mapping[str, Any], *, since: float | None = None, until: float = 0.0

@@ -7,6 +7,7 @@ import csv
 import json
 import logging
 import secrets
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -64,18 +65,13 @@ def write_records(
     """
     Write records to a file, one by one.
 
-    The file has a temporary name in the same folder until it is complete. It then replaces an earlier file.
-
-    :param path: path of the file; its suffix tells the format.
+    :param path: path of the file, which :func:`replacing` writes; its suffix tells the format.
     :param resource: the kind of record.
     :param columns: names of the attributes that each record has.
     :param records: the records.
     :return: number of records.
     :raises WebcamconsultResponseError: if a value does not fit the attribute's column of a Parquet file.
     """
-    filesystem, target = path.fs, path.path
-    folder, slash, name = target.rpartition("/")
-    temporary = f"{folder}{slash}.{name}.{secrets.token_hex(8)}.tmp"
     count = 0
 
     def counted() -> Iterator[Row]:
@@ -84,14 +80,30 @@ def write_records(
             count += 1
             yield record
 
+    with replacing(path) as file:
+        _WRITERS[path.suffix.lower()](file, resource, columns, counted())
+    return count
+
+
+@contextmanager
+def replacing(path: ObjectStoragePath) -> Iterator[Any]:
+    """
+    Open a binary file that replaces an earlier one when it is complete.
+
+    Until then, it has a temporary name in the same folder. It is removed if it stays incomplete.
+
+    :param path: path of the file.
+    """
+    filesystem, target = path.fs, path.path
+    folder, slash, name = target.rpartition("/")
+    temporary = f"{folder}{slash}.{name}.{secrets.token_hex(8)}.tmp"
     try:
         with filesystem.open(temporary, "wb") as file:
-            _WRITERS[path.suffix.lower()](file, resource, columns, counted())
+            yield file
         filesystem.mv(temporary, target)
     except BaseException:
         _remove(filesystem, temporary)
         raise
-    return count
 
 
 def _remove(filesystem: Any, temporary: str) -> None:
@@ -105,11 +117,21 @@ def _remove(filesystem: Any, temporary: str) -> None:
         )
 
 
+def write_lines(file: Any, rows: Iterable[Row]) -> None:
+    """
+    Write JSON Lines.
+
+    :param file: the binary file.
+    :param rows: one JSON object for each line.
+    """
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
 def _write_json_lines(
     file: Any, resource: Resource[Any, Any], columns: Sequence[str], records: Iterator[Row]
 ) -> None:
-    for record in records:
-        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+    write_lines(file, records)
 
 
 def _write_csv(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_webcamconsult.api.sync_plan import MalformedRow
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
+from airflow_provider_webcamconsult.operators.record_files import replacing, write_lines
 from airflow_provider_webcamconsult.version_compat import object_storage_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from airflow.sdk import ObjectStoragePath
 
@@ -98,13 +99,12 @@ def _read_json_lines(lines: Iterator[str]) -> Iterator[dict[str, Any] | Malforme
             yield row if isinstance(row, dict) else MalformedRow("The line is not a JSON object.")
 
 
-def write_json_lines(path: FilePath, items: Iterable[Mapping[str, Any]]) -> None:
+def write_json_lines(path: FilePath, items: Iterable[dict[str, Any]]) -> None:
     """
-    Write a JSON Lines file. An existing file is replaced.
+    Write a JSON Lines file. An existing file is replaced when the new one is complete.
 
     :param path: path or URL of the file.
     :param items: one JSON object for each line.
     """
-    with object_storage_path(path).open("w", encoding="utf-8") as file:
-        for item in items:
-            file.write(json.dumps(item, ensure_ascii=False) + "\n")
+    with replacing(object_storage_path(path)) as file:
+        write_lines(file, items)

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from airflow_provider_webcamconsult.api.response import Response
+    from airflow_provider_webcamconsult.connection import Settings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Maximum seconds to wait for Airflow to load the connection.
+CONNECTION_READ_MAX_SECONDS = 10.0
 
 
 class Service:
@@ -35,6 +39,7 @@ class Service:
     def __init__(self, webcamconsult_conn_id: str) -> None:
         self.webcamconsult_conn_id = webcamconsult_conn_id
         self._hook: WebcamconsultHook | None = None
+        self._reading: asyncio.Future[tuple[WebcamconsultHook, Settings]] | None = None
 
     async def read_connection(self) -> bool:
         """
@@ -43,10 +48,14 @@ class Service:
         :return: whether the settings have changed.
         :raises WebcamconsultError: if the connection has never been read.
         """
-        hook = WebcamconsultHook(self.webcamconsult_conn_id)
+        # One that hangs is not started again: it keeps a thread of the triggerer.
+        reading = self._reading = self._reading or asyncio.ensure_future(self._read())
         try:
-            # A plain thread does not work: on Airflow 3.0 and 3.1 the look-up there ends the triggerer.
-            settings = await sync_to_async(lambda: hook.settings, thread_sensitive=False)()
+            if not (await asyncio.wait({reading}, timeout=CONNECTION_READ_MAX_SECONDS))[0]:
+                raise TimeoutError
+            if self._reading is reading:
+                self._reading = None
+            hook, settings = reading.result()
         except Exception as error:
             could_not = f"connection '{self.webcamconsult_conn_id}' ({type(error).__name__})"
             if self._hook:
@@ -61,6 +70,11 @@ class Service:
             return False
         self._hook = hook
         return True
+
+    async def _read(self) -> tuple[WebcamconsultHook, Settings]:
+        hook = WebcamconsultHook(self.webcamconsult_conn_id)
+        # A plain thread does not work: on Airflow 3.0 and 3.1 the look-up there ends the triggerer.
+        return hook, await sync_to_async(lambda: hook.settings, thread_sensitive=False)()
 
     async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
         """

@@ -191,7 +191,7 @@ def test_deleted_appointment_fails_only_its_own_wait_with_the_cause(many_waits: 
         if task.state == "failed"
     ]
     log = many_waits.log(failed.task_id, failed.map_index)
-    assert "returned 404. No such appointment exists for this API token" in log
+    assert "does not exist for this API token" in log
 
 
 def test_success_from_the_triggerer_starts_a_worker_once_instead_of_twice(

@@ -66,4 +66,4 @@ def test_failed_wait_logs_the_reason(local_airflow: LocalAirflow, waits_run: str
     log = local_airflow.task_log("waits", waits_run, f"failed_{mode}")
     assert "is in state 'finished', which is one of failed_states; expected 'never'" in log
     log = local_airflow.task_log("waits", waits_run, f"gone_{mode}")
-    assert "returned 404. No such appointment exists for this API token" in log
+    assert "does not exist for this API token" in log

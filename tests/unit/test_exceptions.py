@@ -19,10 +19,8 @@ ERRORS = [
     for value in vars(exceptions).values()
     if inspect.isclass(value) and issubclass(value, WebcamconsultError)
 ]
-#: The connection or the token is at fault, several records are, or it is not known.
-OTHERS = {
-    "ConfigurationError", "RequestError", "AuthenticationError", "SyncError", "SyncRejectedError",
-}  # fmt: skip
+#: Neither one record nor the service is at fault, but the connection, the token or rows, or it is not known.
+OTHERS = {"ConfigurationError", "RequestError", "AuthenticationError", "SyncError", "SyncRejectedError"}
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -337,7 +337,7 @@ def test_sensor_returns_final_state(
         (
             {"status": 404},
             WebcamconsultNotFoundError,
-            f"GET /appointment/{ID}.json returned 404. No such appointment exists",
+            f"Appointment {ID} does not exist for this API token: it was deleted, or the id is wrong.",
         ),
         (
             {"status": 401},

@@ -242,9 +242,11 @@ class TestFailures:
         assert reason in done.failures[0].reasons[0]
         assert (done.creates, done.updates) == ([], [])
 
-    def test_email_of_a_client_counts_if_the_initials_agree(self) -> None:
-        row = {"email": ESTER["email"], "initials": "t.", "last_name": "Ester", "gender": "male"}
-        (update,) = plan([row], [{"id": "a", **ESTER}], key="email").updates
+    def test_email_of_a_client_counts_if_the_date_of_birth_agrees(self) -> None:
+        born: dict[str, Any] = {"email": ESTER["email"], "date_of_birth": "1984-12-18"}
+        row = {**born, "last_name": "Ester", "gender": "male"}
+        record = {"id": "a", **ESTER, "date_of_birth": "1984-12-18T00:00:00.000+01:00"}
+        (update,) = plan([row], [record], key="email").updates
         assert update.record_id == "a"
 
     def test_creation_during_the_run_confirms_a_weak_key(self) -> None:

@@ -27,7 +27,8 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultResponseError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.polling import policy, poller
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.polling import policy, poller, service
 from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
 
 if TYPE_CHECKING:
@@ -610,6 +611,32 @@ def test_last_known_connection_is_used_when_it_can_no_longer_be_read(
         assert await next_update(subscription) == "finished"
 
     run(scenario)
+
+
+def test_secrets_backend_that_hangs_delays_no_poll_for_long(
+    fake_service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "CONNECTION_SECONDS", 0.1)
+    monkeypatch.setattr(service, "CONNECTION_READ_MAX_SECONDS", 0.2)
+    fake_service.states = dict.fromkeys(ids(1), "idle")
+    answers, calls = threading.Event(), []
+
+    def hang(*arguments: Any) -> Any:
+        calls.append(arguments)
+        answers.wait(TIME_LIMIT)
+        raise ConnectionError
+
+    async def scenario() -> None:
+        subscription = subscribe(ids(1)[0])
+        await next_update(subscription)
+        monkeypatch.setattr(WebcamconsultHook, "get_connection", hang)
+        await sleep_intervals(5)
+        fake_service.states = dict.fromkeys(ids(1), "finished")
+        assert await next_update(subscription) == "finished"
+        answers.set()
+
+    run(scenario)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("count", [2, 50])

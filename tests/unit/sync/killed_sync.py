@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,8 @@ def main(url: str, token: str, folder: Path, count: int, kills: int) -> None:
         if not child:
             try:
                 sync(url, token, folder, count, creates, delay)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
