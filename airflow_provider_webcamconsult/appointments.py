@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from airflow_provider_webcamconsult.api.resources import UntypedAttributes
     from airflow_provider_webcamconsult.idempotent_create import Checkpoint, CreateResult, IfExists
     from airflow_provider_webcamconsult.transport import Log
 
@@ -33,7 +34,10 @@ class AppointmentRecords(Records[AppointmentAttributes, Appointment]):
     """
 
     def overlaps(
-        self, attributes: AppointmentAttributes | Appointment, *, free_states: Collection[str] = FREE_STATES
+        self,
+        attributes: AppointmentAttributes | Appointment | UntypedAttributes,
+        *,
+        free_states: Collection[str] = FREE_STATES,
     ) -> builtins.list[Appointment]:
         """
         Return the appointments that overlap with ``attributes``; this lists all appointments.
@@ -48,7 +52,7 @@ class AppointmentRecords(Records[AppointmentAttributes, Appointment]):
 
     def create(
         self,
-        attributes: AppointmentAttributes | Appointment,
+        attributes: AppointmentAttributes | Appointment | UntypedAttributes,
         *,
         if_exists: IfExists = "create",
         strict: bool = False,
@@ -85,7 +89,7 @@ class AppointmentRecords(Records[AppointmentAttributes, Appointment]):
 
     def create_with_outcome(
         self,
-        attributes: AppointmentAttributes | Appointment,
+        attributes: AppointmentAttributes | Appointment | UntypedAttributes,
         *,
         if_exists: IfExists = "create",
         strict: bool = False,
@@ -121,7 +125,7 @@ class AppointmentRecords(Records[AppointmentAttributes, Appointment]):
     def update(
         self,
         record_id: str,
-        attributes: AppointmentAttributes | Appointment,
+        attributes: AppointmentAttributes | Appointment | UntypedAttributes,
         *,
         strict: bool = False,
         if_overlaps: IfOverlaps = "ignore",

@@ -37,8 +37,9 @@ from airflow_provider_webcamconsult.idempotent_create import (
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from airflow_provider_webcamconsult.api.resources import UntypedAttributes
     from airflow_provider_webcamconsult.transport import Transport
 
 
@@ -111,7 +112,7 @@ class Records(Generic[AttributesT, RecordT]):
             self._confirm_missing(record_id, error)
         return None
 
-    def find(self, attributes: AttributesT | RecordT) -> builtins.list[RecordT]:
+    def find(self, attributes: AttributesT | RecordT | UntypedAttributes) -> builtins.list[RecordT]:
         """
         Return the records that have the natural key in ``attributes``; this lists all records.
 
@@ -134,7 +135,7 @@ class Records(Generic[AttributesT, RecordT]):
 
     def create(
         self,
-        attributes: AttributesT | RecordT,
+        attributes: AttributesT | RecordT | UntypedAttributes,
         *,
         if_exists: IfExists = "create",
         strict: bool = False,
@@ -165,7 +166,7 @@ class Records(Generic[AttributesT, RecordT]):
 
     def create_with_outcome(
         self,
-        attributes: AttributesT | RecordT,
+        attributes: AttributesT | RecordT | UntypedAttributes,
         *,
         if_exists: IfExists = "create",
         strict: bool = False,
@@ -192,7 +193,9 @@ class Records(Generic[AttributesT, RecordT]):
         )
         return create.run()
 
-    def update(self, record_id: str, attributes: AttributesT | RecordT, *, strict: bool = False) -> RecordT:
+    def update(
+        self, record_id: str, attributes: AttributesT | RecordT | UntypedAttributes, *, strict: bool = False
+    ) -> RecordT:
         """
         Update a record and return it (API document, "Update a …").
 
@@ -280,13 +283,13 @@ class Records(Generic[AttributesT, RecordT]):
             reason=not_found.reason,
         )
 
-    def _serialize_new(self, attributes: AttributesT | RecordT) -> dict[str, Any]:
+    def _serialize_new(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         payload = self._serialize(attributes)
         for warning in check_new(self.resource, payload, now=datetime.now(timezone.utc)):
             self.transport.log.warning(warning)
         return payload
 
-    def _serialize(self, attributes: AttributesT | RecordT, record_id: str | None = None) -> dict[str, Any]:
+    def _serialize(self, attributes: Mapping[str, Any], record_id: str | None = None) -> dict[str, Any]:
         for warning in check_attributes(self.resource, attributes, record_id=record_id):
             self.transport.log.warning(warning)
         return serialize_attributes(self.resource, attributes, zone=self.transport.settings.timezone)

@@ -150,7 +150,7 @@ def prepare(caller: str, clients: int, workers: int) -> Callable[[], int]:
         def create() -> int:
             some = list(rows(clients))[-workers:]
             for row in some:
-                creates.create(row, if_exists="update")  # type: ignore[arg-type]
+                creates.create(row, if_exists="update")
             return len(some)
 
         return create

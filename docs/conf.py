@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sphinx.util.docutils import SphinxDirective
-
 from airflow_provider_webcamconsult import __version__
-from airflow_provider_webcamconsult.api import resources
-from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS
 
 if TYPE_CHECKING:
-    from docutils import nodes
     from sphinx.application import Sphinx
 
 project = "airflow-provider-webcamconsult"
@@ -48,52 +43,29 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 
 
-class ConnectionFields(SphinxDirective):
-    """Lists the extras of the connection, from what Airflow's form is made of."""
-
-    def run(self) -> list[nodes.Node]:
-        """Write a description list."""
-        lines = []
-        for name, described in CONNECTION_FIELDS.items():
-            schema = described["schema"]
-            limits = f", from {schema['minimum']} to {schema['maximum']}" if "minimum" in schema else ""
-            lines += [
-                f"``{name}``",
-                f"    *{described['label']}*. {described['description']}",
-                f"    Default: ``{json.dumps(schema['default'])}``{limits}.",
-                "",
-            ]
-        return self.parse_text_to_nodes("\n".join(lines))
-
-
-class Attributes(SphinxDirective):
-    """Lists the attributes of a kind of record: ``USER``, ``CLIENT`` or ``APPOINTMENT``."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Write a table."""
-        resource = getattr(resources, self.arguments[0])
-        types = {**resource.record.__annotations__, **resource.attributes.__annotations__}
-        rows = [["Attribute", "Type", "Read-only", "Personal"]]
-        for name in resource.known:
-            hint = getattr(types[name], "__forward_arg__", str(types[name])).replace(" | None", "")
-            personal = "" if name in resource.non_personal else "yes"
-            rows.append([f"``{name}``", f"``{hint}``", "yes" if name in resource.read_only else "", personal])
-        return self.parse_text_to_nodes(_table(rows, widths="38 38 12 12"))
-
-
-def _table(rows: list[list[str]], widths: str = "auto") -> str:
-    cells = [f"    {'  -' if number else '* -'} {cell}" for row in rows for number, cell in enumerate(row)]
-    return "\n".join([".. list-table::", "    :header-rows: 1", f"    :widths: {widths}", "", *cells])
-
-
 def _link_pages(text: str) -> str:
-    return re.sub(r"`([^`<]+)\s<([\w./-]+)\.rst>`__", r":doc:`\1 <\2>`", text)
+    text = re.sub(r"`([^`<]+)\s<([\w./-]+)\.rst>`__", r":doc:`\1 <\2>`", text)
+    text = re.sub(r"`([^`<]+)\s<([\w./-]+\.md)>`__", r":download:`\1 <\2>`", text)
+    return re.sub(r"`([^`<]+)\s<[\w./-]+\.py>`__", r"``\1``", text)
 
 
-def link_pages(app: Sphinx, page: str, source: list[str]) -> None:
-    """Let a link to ``page.rst``, which works where the code is hosted, lead to the built page here."""
+def _tables_of_contents(text: str) -> str:
+    """Return what the navigation shows: the pages in each list of an index, under the list's title."""
+    trees = []
+    for title, items in re.findall(r"(?m)^(?:(\w+)\n-+\n\n)?((?:- `[^`<]+ <[\w./-]+\.rst>`__\n)+)", text):
+        pages = re.findall(r"<([\w./-]+)\.rst>", items)
+        caption = [f"    :caption: {title}"] if title else []
+        trees += ["", ".. toctree::", "    :hidden:", *caption, "", *(f"    {page}" for page in pages)]
+    return "\n".join(trees)
+
+
+def adapt_page(app: Sphinx, page: str, source: list[str]) -> None:
+    """Make a built page from one that can be read where the code is hosted, without Sphinx."""
+    if page == "resources/changelog":
+        source[0] = (Path(app.srcdir).parent / "CHANGELOG.rst").read_text()
+    if page.rpartition("/")[2] == "index":
+        source[0] += _tables_of_contents(source[0])
+    # A link to page.rst leads to the built page.
     source[0] = _link_pages(source[0])
 
 
@@ -104,8 +76,6 @@ def hide_signature(app: Sphinx, what: str, *rest: Any) -> tuple[str, None] | Non
 
 
 def setup(app: Sphinx) -> None:
-    """Register the directives."""
-    app.add_directive("connection-fields", ConnectionFields)
-    app.add_directive("attributes", Attributes)
-    app.connect("source-read", link_pages)
+    """Connect to Sphinx's events."""
+    app.connect("source-read", adapt_page)
     app.connect("autodoc-process-signature", hide_signature)

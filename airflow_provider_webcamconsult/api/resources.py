@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     import datetime
@@ -23,12 +23,37 @@ class TaskOutput(Protocol):
         """Return the upstream tasks with their XCom keys."""
 
 
+class Untyped(Protocol):
+    """
+    The value of a mapping that says nothing about its values, such as a ``dict[str, Any]``.
+
+    No value has this type, so a type checker accepts such a mapping, but not a literal with a misspelt key.
+    """
+
+    _is_untyped: NoReturn
+
+
+#: Attributes of which a type checker knows nothing, such as a ``dict[str, Any]``.
+UntypedAttributes: TypeAlias = "Mapping[str, Untyped]"
+
+#: Text to write: a value, a template or the ``.output`` of a task.
+TextInput: TypeAlias = "str | TaskOutput"
+
+#: A whole number to write: an ``int``, a template that renders to one, or the ``.output`` of a task.
+NumberInput: TypeAlias = "int | str | TaskOutput"
+
+#: A text that may be given as a whole number, such as a reference code.
+CodeInput: TypeAlias = "str | int | TaskOutput"
+
 #: A date to write: a ``datetime`` or ISO 8601 text, for a date of birth also a day. A time without a UTC
 #: offset is in the connection's time zone.
 DateInput: TypeAlias = "str | datetime.datetime | datetime.date | TaskOutput"
 
 #: Id of another record, in a DAG often the ``.output`` of the task that created it.
 IdInput: TypeAlias = "str | TaskOutput"
+
+#: Ids of other records, or a template that renders to a list of them.
+IdsInput: TypeAlias = "Sequence[IdInput] | TaskOutput"
 
 #: State of a new appointment. The API document names no other state.
 INITIAL_STATE = "idle"
@@ -37,68 +62,82 @@ INITIAL_STATE = "idle"
 class UserAttributes(TypedDict, total=False):
     """Writable attributes of a user, who is a professional (API document, "User")."""
 
+    titles: TextInput | None
+    initials: TextInput | None
+    last_name: TextInput | None
+    email: TextInput | None
+    address: TextInput | None
+    postal_code: TextInput | None
+    city: TextInput | None
+
+
+class User(TypedDict):
+    """A user as returned by the service."""
+
+    id: str
     titles: str | None
     initials: str | None
     last_name: str | None
+    full_name: str
     email: str | None
     address: str | None
     postal_code: str | None
     city: str | None
-
-
-class _Identified(TypedDict):
-    id: str
-
-
-class User(UserAttributes, _Identified, total=False):
-    """A user as returned by the service."""
-
-    full_name: str
     roles: list[str]
 
 
-class _ClientBase(TypedDict, total=False):
+class ClientAttributes(TypedDict, total=False):
+    """Writable attributes of a client, who is a patient (API document, "Client")."""
+
+    email: TextInput | None
+    titles: TextInput | None
+    initials: TextInput | None
+    surname_prefix: TextInput | None
+    last_name: TextInput | None
+    external: Any
+    gender: TextInput | None
+    division_ids: IdsInput | None
+    date_of_birth: DateInput | None
+    # Not in the document, seen on the live service.
+    first_name: TextInput | None
+    mobile_number: TextInput | None
+    time_zone: TextInput | None
+    language: TextInput | None
+    # A number is sent as text.
+    reference_code: CodeInput | None
+
+
+class _UndocumentedOfClient(TypedDict, total=False):
+    first_name: str | None
+    mobile_number: str | None
+    time_zone: str | None
+    language: str | None
+
+
+class Client(_UndocumentedOfClient):
+    """A client as returned by the service."""
+
+    id: str
     email: str | None
     titles: str | None
     initials: str | None
     surname_prefix: str | None
     last_name: str | None
+    client_full_name: str
     external: Any
     gender: str | None
+    date_of_birth: str | None
+    reference_code: str | None
     division_ids: list[str] | None
 
 
-class ClientAttributes(_ClientBase, total=False):
-    """Writable attributes of a client, who is a patient (API document, "Client")."""
-
-    date_of_birth: DateInput | None
-    # Not in the document, seen on the live service.
-    first_name: str | None
-    mobile_number: str | None
-    time_zone: str | None
-    language: str | None
-    # A number is sent as text.
-    reference_code: str | int | None
-
-
-class Client(_ClientBase, _Identified, total=False):
-    """A client as returned by the service."""
-
-    date_of_birth: str | None
-    reference_code: str | None
-    client_full_name: str
-
-
-class _AppointmentBase(TypedDict, total=False):
-    duration: int | None
-    external_participant_ids: list[str] | None
-    # In all examples of the API document, but in none of its attribute lists.
-    inloop_json: Mapping[str, Any] | None
-
-
-class AppointmentAttributes(_AppointmentBase, total=False):
+class AppointmentAttributes(TypedDict, total=False):
     """Writable attributes of an appointment (API document, "Appointment")."""
 
+    duration: NumberInput | None
+    external_participant_ids: IdsInput | None
+    # In all examples of the API document, but in none of its attribute lists.
+    inloop_json: Mapping[str, Any] | TaskOutput | None
     user_id: IdInput | None
     client_id: IdInput | None
     created_by_user_id: IdInput | None
@@ -108,18 +147,31 @@ class AppointmentAttributes(_AppointmentBase, total=False):
     questionnaire_id: IdInput | None
 
 
-class Appointment(_AppointmentBase, _Identified, total=False):
-    """An appointment as returned by the service."""
-
-    user_id: str | None
-    client_id: str | None
-    created_by_user_id: str | None
-    division_id: str | None
-    date: str | None
-    state: str
+class _NotInEachAppointment(TypedDict, total=False):
     orig_date: str | None
     started_at: str | None
     created_at: str | None
+    questionnaire_id: str | None
+
+
+class Appointment(_NotInEachAppointment):
+    """
+    An appointment as returned by the service.
+
+    The types are those of a consult that can take place: one with a professional, a client and a date. In an
+    appointment that was created without them, they are None.
+    """
+
+    id: str
+    user_id: str
+    client_id: str
+    created_by_user_id: str | None
+    date: str
+    state: str
+    division_id: str | None
+    duration: int | None
+    external_participant_ids: list[str] | None
+    inloop_json: Mapping[str, Any] | None
 
 
 #: Parameter for the organisation's API token instead of the header (API document, introduction).
@@ -186,17 +238,17 @@ class Resource(Generic[AttributesT, RecordT]):
     @cached_property
     def texts(self) -> Collection[str]:
         """Names of the writable attributes that are text."""
-        return self._annotated_as("str | None")
+        return self._annotated_as("TextInput | None")
 
     @cached_property
     def codes(self) -> Collection[str]:
         """Names of the writable attributes that are text, and for which a whole number is accepted too."""
-        return self._annotated_as("str | int | None")
+        return self._annotated_as("CodeInput | None")
 
     @cached_property
     def numbers(self) -> Collection[str]:
         """Names of the writable attributes that are whole numbers."""
-        return self._annotated_as("int | None")
+        return self._annotated_as("NumberInput | None")
 
     def _annotated_as(self, annotation: str) -> Collection[str]:
         annotations = self.attributes.__annotations__

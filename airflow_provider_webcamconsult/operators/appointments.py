@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult.api.resources import AppointmentAttributes
+    from airflow_provider_webcamconsult.api.resources import AppointmentAttributes, UntypedAttributes
     from airflow_provider_webcamconsult.appointments import IfOverlaps
     from airflow_provider_webcamconsult.idempotent_create import IfExists
-    from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
+    from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
 
 
 class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
@@ -64,7 +64,10 @@ class WebcamconsultCreateAppointmentOperator(BaseCreateOperator):
     def __init__(
         self,
         *,
-        attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
+        attributes: AppointmentAttributes
+        | UntypedAttributes
+        | Callable[[Any], AppointmentAttributes | Mapping[str, object]]
+        | XComArg,
         if_exists: IfExists = "create",
         strict: bool = False,
         if_overlaps: IfOverlaps = "ignore",
@@ -121,7 +124,10 @@ class WebcamconsultUpdateAppointmentOperator(BaseUpdateOperator):
         self,
         *,
         appointment_id: str | XComArg,
-        attributes: AppointmentAttributes | Callable[[Context], AppointmentAttributes] | XComArg,
+        attributes: AppointmentAttributes
+        | UntypedAttributes
+        | Callable[[Any], AppointmentAttributes | Mapping[str, object]]
+        | XComArg,
         strict: bool = False,
         if_overlaps: IfOverlaps = "ignore",
         free_states: Collection[str] = FREE_STATES,
@@ -244,7 +250,7 @@ class WebcamconsultListAppointmentsOperator(BaseListOperator):
         self,
         *,
         fields: Collection[str] | None = None,
-        where: Mapping[str, Any] | Callable[[Context], Mapping[str, Any]] | XComArg | None = None,
+        where: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | XComArg | None = None,
         path: str | ObjectStoragePath | None = None,
         pseudonymize: Collection[str] | None = None,
         pseudonymize_conn_id: str | None = None,

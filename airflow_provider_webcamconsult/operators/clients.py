@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult.api.resources import ClientAttributes
+    from airflow_provider_webcamconsult.api.resources import ClientAttributes, UntypedAttributes
     from airflow_provider_webcamconsult.api.sync_plan import SyncMode
     from airflow_provider_webcamconsult.idempotent_create import IfExists
     from airflow_provider_webcamconsult.operators.row_files import FilePath
-    from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
+    from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
 
 
 class WebcamconsultCreateClientOperator(BaseCreateOperator):
@@ -57,7 +57,10 @@ class WebcamconsultCreateClientOperator(BaseCreateOperator):
     def __init__(
         self,
         *,
-        attributes: ClientAttributes | Callable[[Context], ClientAttributes] | XComArg,
+        attributes: ClientAttributes
+        | UntypedAttributes
+        | Callable[[Any], ClientAttributes | Mapping[str, object]]
+        | XComArg,
         if_exists: IfExists = "create",
         strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
@@ -96,7 +99,10 @@ class WebcamconsultUpdateClientOperator(BaseUpdateOperator):
         self,
         *,
         client_id: str | XComArg,
-        attributes: ClientAttributes | Callable[[Context], ClientAttributes] | XComArg,
+        attributes: ClientAttributes
+        | UntypedAttributes
+        | Callable[[Any], ClientAttributes | Mapping[str, object]]
+        | XComArg,
         strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
@@ -205,7 +211,7 @@ class WebcamconsultListClientsOperator(BaseListOperator):
         self,
         *,
         fields: Collection[str] | None = None,
-        where: Mapping[str, Any] | Callable[[Context], Mapping[str, Any]] | XComArg | None = None,
+        where: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | XComArg | None = None,
         path: str | ObjectStoragePath | None = None,
         pseudonymize: Collection[str] | None = None,
         pseudonymize_conn_id: str | None = None,
@@ -268,7 +274,7 @@ class WebcamconsultSyncClientsOperator(BaseSyncOperator):
     def __init__(
         self,
         *,
-        rows: FilePath | Callable[[Context], Iterable[ClientAttributes | Mapping[str, Any]]] | XComArg,
+        rows: FilePath | Callable[[Any], Iterable[ClientAttributes | Mapping[str, Any]]] | XComArg,
         key: str,
         mode: SyncMode = "upsert",
         key_prefix: str | None = None,

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
-    from airflow_provider_webcamconsult.api.resources import UserAttributes
+    from airflow_provider_webcamconsult.api.resources import UntypedAttributes, UserAttributes
     from airflow_provider_webcamconsult.api.sync_plan import SyncMode
     from airflow_provider_webcamconsult.idempotent_create import IfExists
     from airflow_provider_webcamconsult.operators.row_files import FilePath
-    from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
+    from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
 
 
 class WebcamconsultCreateUserOperator(BaseCreateOperator):
@@ -55,7 +55,10 @@ class WebcamconsultCreateUserOperator(BaseCreateOperator):
     def __init__(
         self,
         *,
-        attributes: UserAttributes | Callable[[Context], UserAttributes] | XComArg,
+        attributes: UserAttributes
+        | UntypedAttributes
+        | Callable[[Any], UserAttributes | Mapping[str, object]]
+        | XComArg,
         if_exists: IfExists = "create",
         strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
@@ -93,7 +96,10 @@ class WebcamconsultUpdateUserOperator(BaseUpdateOperator):
         self,
         *,
         user_id: str | XComArg,
-        attributes: UserAttributes | Callable[[Context], UserAttributes] | XComArg,
+        attributes: UserAttributes
+        | UntypedAttributes
+        | Callable[[Any], UserAttributes | Mapping[str, object]]
+        | XComArg,
         strict: bool = False,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
@@ -202,7 +208,7 @@ class WebcamconsultListUsersOperator(BaseListOperator):
         self,
         *,
         fields: Collection[str] | None = None,
-        where: Mapping[str, Any] | Callable[[Context], Mapping[str, Any]] | XComArg | None = None,
+        where: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | XComArg | None = None,
         path: str | ObjectStoragePath | None = None,
         pseudonymize: Collection[str] | None = None,
         pseudonymize_conn_id: str | None = None,
@@ -264,7 +270,7 @@ class WebcamconsultSyncUsersOperator(BaseSyncOperator):
     def __init__(
         self,
         *,
-        rows: FilePath | Callable[[Context], Iterable[UserAttributes | Mapping[str, Any]]] | XComArg,
+        rows: FilePath | Callable[[Any], Iterable[UserAttributes | Mapping[str, Any]]] | XComArg,
         key: str = "email",
         mode: SyncMode = "upsert",
         key_prefix: str | None = None,

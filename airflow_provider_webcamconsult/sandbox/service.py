@@ -54,6 +54,14 @@ def _text(value: Any) -> str:
     return value
 
 
+def _email(value: Any) -> str:
+    email = _text(value)
+    # An empty text is no address, as in Rails' usual check.
+    if email and not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+        raise ValueError("is ongeldig")
+    return email
+
+
 def _ids(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("is not a list of strings")
@@ -177,9 +185,10 @@ USERS = Resource(
     name="users",
     envelope="user",
     detail="users",
-    attributes=dict.fromkeys(
-        ("titles", "initials", "last_name", "email", "address", "postal_code", "city"), _text
-    ),
+    attributes={
+        **dict.fromkeys(("titles", "initials", "last_name", "address", "postal_code", "city"), _text),
+        "email": _email,
+    },
     ignored=frozenset({"id", "full_name", "roles"}),
     detail_keys=_keys(_USER),
     list_keys=_keys(_USER, email="emails"),
@@ -191,7 +200,8 @@ CLIENTS = Resource(
     envelope="client",
     detail="client",
     attributes={
-        **dict.fromkeys(("email", "titles", "initials", "surname_prefix", "last_name"), _text),
+        **dict.fromkeys(("titles", "initials", "surname_prefix", "last_name"), _text),
+        "email": _email,
         "external": _anything,
         "gender": _text,
         "date_of_birth": _date,

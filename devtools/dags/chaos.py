@@ -118,7 +118,7 @@ if PLAN["lost"]:
         for number in PLAN["lost"]:
             WebcamconsultCreateAppointmentOperator(
                 task_id=f"ours_{number}",
-                attributes=consult(number),  # type: ignore[arg-type]
+                attributes=consult(number),
                 webcamconsult_conn_id="chaos",
             )
             HttpOperator(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import inspect
+import io
 import json
 import re
 import shlex
@@ -14,19 +16,23 @@ from typing import TYPE_CHECKING, Any
 import airflow
 import pytest
 
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
 from airflow_provider_webcamconsult.connection import Settings
-from airflow_provider_webcamconsult.get_provider_info import get_provider_info
+from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.sandbox.__main__ import _parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_webcamconsult.api.resources import Resource
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *DOCS.rglob("*.rst")])
+RST_PAGES = [ROOT / "CHANGELOG.rst", *(page for page in PAGES if page.suffix == ".rst")]
 PLUGIN = "airflow_provider_webcamconsult.sandbox.pytest_plugin"
 README = (ROOT / "README.md").read_text()
 
@@ -114,6 +120,18 @@ def test_hook_example_sets_reference_code(hook: WebcamconsultHook) -> None:
     assert hook.clients.get(client["id"])["reference_code"] == f"DL-{client['id']}"
 
 
+# Days of winter, summer and Amsterdam's own time, and one whose midnight was skipped.
+@pytest.mark.parametrize(
+    "day", ["1901-07-01", "1937-06-30", "1940-05-16", "1984-12-18", "2020-02-29", "2020-07-01"]
+)
+def test_day_of_birth_is_read_as_the_dates_guide_says(day: str, hook: WebcamconsultHook) -> None:
+    expression = 'date.fromisoformat(client["date_of_birth"][:10])'
+    assert f"day = {expression}\n" in (DOCS / "guides" / "dates.rst").read_text()
+    client = hook.clients.create({"last_name": "Ester", "date_of_birth": day})
+
+    assert str(eval(expression, {"date": datetime.date, "client": client})) == day  # noqa: S307
+
+
 def test_pytest_example_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     code = next(blocks(DOCS / "guides" / "sandbox.rst", "python"))
     pytester.makepyfile(code)
@@ -169,11 +187,79 @@ def test_sandbox_commands_in_examples_are_valid() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_local_links_of_page_exist(page: Path) -> None:
     text = page.read_text()
-    pattern = r"\]\(([^)#]+)(?:#[^)]*)?\)" if page.suffix == ".md" else r"<([^<>\s]+\.rst)>`__"
+    pattern = r"\]\(([^)#]+)(?:#[^)]*)?\)" if page.suffix == ".md" else r"<([^<>\s]+\.(?:rst|md|py))>`__"
     links = re.findall(pattern, text)
     links += re.findall(r"(?m)^\.\. (?:literalinclude|include|image):: (\S+)$", text)
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+# Where the code is hosted, reStructuredText is rendered without Sphinx and without including files.
+@pytest.mark.parametrize("page", RST_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_can_be_read_without_building_it(page: Path) -> None:
+    core = pytest.importorskip("docutils.core")
+    report = io.StringIO()
+    settings = {"file_insertion_enabled": False, "warning_stream": report, "halt_level": 5}
+
+    core.publish_doctree(page.read_text(), settings_overrides=settings)
+
+    problems = re.findall(r"\((?:WARNING|ERROR|SEVERE)/\d\) (.*)", report.getvalue())
+    if page.is_relative_to(DOCS / "reference"):
+        unknown = re.compile(r'Unknown directive type "(auto\w+|currentmodule|literalinclude)"\.')
+        problems = [problem for problem in problems if not unknown.fullmatch(problem)]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "page", sorted((DOCS / "reference").rglob("*.rst")), ids=lambda page: str(page.relative_to(DOCS))
+)
+def test_reference_links_to_the_code_that_only_the_built_page_shows(page: Path) -> None:
+    text = page.read_text()
+    linked = {(page.parent / link).resolve() for link in re.findall(r"<([\w./-]+\.py)>`__", text)}
+    included = re.findall(r"(?m)^\.\. literalinclude:: (\S+)$", text)
+    assert {(page.parent / name).resolve() for name in included} <= linked
+    assert any(path.is_relative_to(ROOT / "airflow_provider_webcamconsult") for path in linked)
+
+
+#: How the reference shows the types of attributes that are not shown as they are written.
+SHOWN_TYPES = {
+    "TextInput": "str",
+    "CodeInput": "str | int",
+    "NumberInput": "int",
+    "IdsInput": "list[str]",
+    "Mapping[str, Any] | TaskOutput": "Mapping[str, Any]",
+}
+
+
+@pytest.mark.parametrize("resource", [USER, CLIENT, APPOINTMENT], ids=lambda resource: str(resource.name))
+def test_reference_has_a_table_of_all_attributes(resource: Resource[Any, Any]) -> None:
+    reference = (DOCS / "reference" / "attributes.rst").read_text()
+    (section,) = re.findall(rf"(?ms)^{resource.plural.title()}\n-+\n(.*?)(?=^-+$|\Z)", reference)
+    table = re.findall(r"\* - ``(\w+)``\n +- ``(.+)``\n +-(| yes)\n +-(| yes)\n", section)
+    hints = {**resource.record.__annotations__, **resource.attributes.__annotations__}
+    types = {name: hint.__forward_arg__.replace(" | None", "") for name, hint in hints.items()}
+    assert table == [
+        (
+            name,
+            SHOWN_TYPES.get(types[name], types[name]),
+            " yes" if name in resource.read_only else "",
+            "" if name in resource.non_personal else " yes",
+        )
+        for name in resource.known
+    ]
+
+
+@pytest.mark.parametrize("name", CONNECTION_FIELDS)
+def test_connection_guide_describes_each_extra_as_the_form_does(name: str) -> None:
+    field = CONNECTION_FIELDS[name]
+    schema = field["schema"]
+    limits = f", from {schema['minimum']} to {schema['maximum']}" if "minimum" in schema else ""
+    expected = (
+        f"``{name}`` *{field['label']}*. {field['description']} "
+        f"Default: ``{json.dumps(schema['default'])}``{limits}."
+    )
+    guide = (DOCS / "guides" / "connection.rst").read_text()
+    assert expected in " ".join(guide.split())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

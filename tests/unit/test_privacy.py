@@ -166,7 +166,7 @@ def validation_error(
 ) -> WebcamconsultValidationError:
     hook = connect(serve({"status": 422, "body": {"errors": errors}}).url, TOKEN, **extra)
     with pytest.raises(WebcamconsultValidationError) as raised:
-        hook.clients.create(attributes)  # type: ignore[arg-type]
+        hook.clients.create(attributes)
     return raised.value
 
 

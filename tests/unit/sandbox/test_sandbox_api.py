@@ -271,6 +271,23 @@ def test_email_can_be_used_again_after_delete_and_null_need_not_be_unique(api: A
         api.create("user", email=None)
 
 
+@pytest.mark.parametrize("kind", ["user", "client"])
+@pytest.mark.parametrize(
+    "email", ["jakkermans", "@example.com", "jakkermans@", "a@b@c", "j akkermans@example.com"]
+)
+def test_email_that_is_not_an_address_is_rejected_as_by_rails(api: Api, kind: str, email: str) -> None:
+    assert validation_errors(api, kind, email=email) == {"email": ["is ongeldig"]}
+
+
+@pytest.mark.parametrize("email", ["jakkermans@example.com", "j.o'neil+1@müller.example", ""])
+def test_email_that_may_be_an_address_is_accepted(api: Api, email: str) -> None:
+    assert api.create("client", email=email)["email"] == email
+
+
+def test_any_gender_is_accepted(api: Api) -> None:
+    assert api.create("client", gender="unknown")["gender"] == "unknown"
+
+
 def test_appointment_may_refer_to_missing_user_and_client(api: Api) -> None:
     assert api.create("appointment", user_id="nobody", client_id="nobody")["user_id"] == "nobody"
 

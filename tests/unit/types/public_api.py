@@ -84,7 +84,7 @@ def hook() -> None:
     print(result.created, [failure.row for failure in result.failures])
     for client in webcamconsult.clients.list():
         webcamconsult.clients.update(client["id"], {"reference_code": f"DL-{client['id']}"})
-    durations = [appointment.get("duration") or 0 for appointment in webcamconsult.appointments.iterate()]
+    durations = [appointment["duration"] or 0 for appointment in webcamconsult.appointments.iterate()]
     print(sum(durations))
     try:
         booked = webcamconsult.appointments.create({"date": "2030-03-01T09:30", "duration": 30})
@@ -95,7 +95,7 @@ def hook() -> None:
         print(error.errors, error.status_code, error.reason)
     else:
         appointment_id: str = booked["id"]
-        print(appointment_id, booked.get("state"))
+        print(appointment_id, booked["state"])
 
 
 def sandbox() -> None:
@@ -109,34 +109,43 @@ def sandbox() -> None:
 def misspelt_attribute() -> None:
     WebcamconsultCreateClientOperator(
         task_id="client",
-        attributes={"lastname": "de Vries"},  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        attributes={"lastname": "de Vries"},  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     )
     WebcamconsultHook().clients.create(
-        {"lastname": "de Vries"}  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        {"lastname": "de Vries"}  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    )
+
+
+def misspelt_attribute_beside_values_of_unknown_type(row: dict[str, Any]) -> None:
+    WebcamconsultHook().clients.create(
+        {
+            "reference_code": row["code"],
+            "lastname": "de Vries",  # type: ignore[dict-item]
+        }  # pyright: ignore[reportArgumentType]
     )
 
 
 def attribute_of_another_resource() -> None:
     WebcamconsultHook().users.update(
         "an-id",
-        {"duration": 30},  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        {"duration": 30},  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     )
 
 
 def attribute_of_wrong_type() -> None:
     WebcamconsultCreateAppointmentOperator(
         task_id="book",
-        attributes={"duration": "an hour"},  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        attributes={"duration": [30]},  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     )
     WebcamconsultHook().appointments.update(
         "an-id",
-        {"duration": "an hour"},  # type: ignore[typeddict-item]  # pyright: ignore[reportArgumentType]
+        {"duration": [30]},  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     )
 
 
 def read_only_attribute() -> None:
     WebcamconsultHook().users.create(
-        {"full_name": 7}  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        {"full_name": 7}  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -180,6 +189,11 @@ def number_as_states() -> None:
 def misspelt_attribute_of_response() -> None:
     appointment = WebcamconsultHook().appointments.get("an-id")
     print(appointment["stat"])  # type: ignore[typeddict-item]  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def attribute_that_only_some_responses_have() -> None:
+    appointment = WebcamconsultHook().appointments.get("an-id")
+    print(appointment["started_at"])  # pyright: ignore[reportTypedDictNotRequiredAccess]
 
 
 def missing_method() -> None:
