@@ -84,6 +84,9 @@ def check_if_exists(if_exists: object) -> None:
 #: Seconds after a create was sent before another one may create the same record. The service may process a
 #: request long after its sender has stopped waiting.
 CREATE_FLOOR_SECONDS = 300.0
+#: Seconds by which the record in a create's response must be older than the create to be certainly another
+#: one. Less proves nothing, because the clock of a worker can be hours off.
+ANSWER_AGE_SECONDS = 86400.0
 #: Seconds before each look-up of a record after a create with an unknown outcome.
 LOOKUP_DELAYS_SECONDS = (0.0, 1.0, 3.0)
 #: Seconds between further look-ups, if no later try will make them.
@@ -529,7 +532,8 @@ class IdempotentCreate(Generic[RecordT]):
         # A list from before the create is better evidence than the clocks.
         if record["id"] in (self._ids_before or ()):
             return _Dispute(f"{shown}, which existed before")
-        if self._ids_before is None and existed_before(record, sent_at):
+        newest = None if sent_at is None else sent_at - ANSWER_AGE_SECONDS
+        if self._ids_before is None and existed_before(record, newest):
             return _Dispute(f"{shown}, which existed before, unless the clock of this machine is wrong")
         if sent_at and not (is_in_initial_state(record) or was_created_between(record, sent_at, time.time())):
             return _Dispute(f"{shown} in {describe_state(record.get('state'))}")
