@@ -262,8 +262,9 @@ class _Response(http.client.HTTPResponse):
                 raise http.client.UnknownProtocol("101")
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
-        # urllib3 logs what follows an invalid header line, such as cookies.
+        # urllib3 logs invalid header lines and what follows them, such as cookies.
         self.msg.set_payload("")
+        self.msg.defects = []
 
 
 class _TokenMixin:
