@@ -86,7 +86,11 @@ def read_response(
     if status_code >= 500 and request.is_create:
         raise_unknown_outcome(request, f"{_returned(request, status_code)}.", status_code=status_code)
     details = _details(request, status_code)
+    if request.is_create and status_code < 500 and status_code not in NOT_PROCESSED:
+        raise_unknown_outcome(request, f"{_returned(request, status_code)}.", status_code=status_code)
     if status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
+        if request.is_create and decode_object(content) is None:
+            _raise_foreign(request, details)
         _raise_validation(request, content, details)
     if status_code == HTTPStatus.TOO_MANY_REQUESTS or status_code >= 500:
         details["retry_after"] = _retry_after(headers, now)
@@ -106,9 +110,26 @@ def read_response(
     raise error_class(message, **details)
 
 
+#: The 4xx that are certainly sent before a request is processed. After another one, such as a gateway's 408
+#: or 499, a create may still be carried out.
+NOT_PROCESSED = frozenset(
+    {400, 401, 403, 404, 405, 406, 411, 413, 414, 415, 417, 421, 422, 426, 428, 429, 431}
+)
+
+
 def _confirms_delete(status_code: int, content: bytes) -> bool:
-    # The document and the live service differ in the object, and an empty 200 may come from a gateway.
-    return status_code == HTTPStatus.NO_CONTENT or decode_object(content) is not None
+    """
+    Return whether a response says that the record was deleted.
+
+    The document has ``{"status": "ok"}``, and the live service ``{"message": "…"}``. Any other object may be
+    an error or the response to another request. The delete is then repeated, and a 404 confirms it.
+    """
+    if status_code == HTTPStatus.NO_CONTENT:
+        return True
+    data = decode_object(content) if status_code == HTTPStatus.OK else None
+    if not data or any(data.get(name) for name in ("error", "errors")):
+        return False
+    return data.get("status", "ok") in ("ok", HTTPStatus.OK) and bool(data.keys() & {"status", "message"})
 
 
 _ErrorDescription: TypeAlias = tuple[type[WebcamconsultError], str]
@@ -270,10 +291,11 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
     details = _details(request, status_code)
     returned = _returned(request, status_code)
     if request.is_list:
-        items = split_list(content)
+        # Any other 2xx can be a part of the list, or of another host.
+        items = split_list(content) if status_code == HTTPStatus.OK else None
         if items is not None:
             return _iterate_records(request, items, status_code)
-    elif (data := decode_object(content)) is not None:
+    elif request.method != "DELETE" and (data := decode_object(content)) is not None:
         record = to_record(request.resource, data.get(request.resource.name))
         if record is not None and request.record_id in (None, record["id"]):
             return record

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, ErrorText, Log, Serve, Step
 
+pytestmark = pytest.mark.usefixtures("_ids_of_the_document")
+
 TOKEN = "s3cret-token"
 ID = "5492ba6da19ea682ea000001"
 # With two retries, a fault that is retried only once differs from one that is retried up to the limit.
@@ -106,10 +108,9 @@ def _rejected(
 
 def _unreadable(body: object) -> Fault:
     remedy = "Try again; if the error persists, check the connection's Host"
-    # No object is known to be the only one that a delete returns.
-    is_object = isinstance(body, dict)
+    confirms_delete = body == {"status": "ok"}
     return Fault(
-        {"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, delete_succeeds=is_object
+        {"body": body}, WebcamconsultResponseError, ALWAYS, remedy, UNKNOWN, delete_succeeds=confirms_delete
     )
 
 
@@ -168,7 +169,14 @@ FAULTS = {
         "it was deleted, or the id is wrong|The host does not have this path",
         {"status": 404, "error": "s3cret-body"},
     )._replace(delete_error=WebcamconsultConfigurationError),
-    "418": _rejected(418, WebcamconsultRequestError, "rejected the request and would reject a retry"),
+    "415": _rejected(415, WebcamconsultRequestError, "rejected the request and would reject a retry"),
+    # Perhaps a gateway's, after the request was forwarded.
+    **{
+        str(status): _rejected(
+            status, WebcamconsultRequestError, "rejected the request and would reject a retry"
+        )._replace(create_error=UNKNOWN)
+        for status in (408, 409, 418, 499)
+    },
     "422": _rejected(
         422,
         WebcamconsultValidationError,
@@ -540,10 +548,17 @@ def test_validation_error_has_reasons_for_each_attribute(connect: Connect, serve
 def test_validation_error_without_reasons_reports_their_absence(
     body: Any, connect: Connect, serve: Serve
 ) -> None:
-    error = call("POST", connect(serve({"status": 422, "body": body}).url))
+    error = call("PUT", connect(serve({"status": 422, "body": body}).url))
     assert isinstance(error, WebcamconsultValidationError)
     assert error.errors == {}
     assert "The response contains no reason" in str(error)
+
+
+@pytest.mark.parametrize("body", ["", "no JSON", "<html>Unprocessable</html>", []], ids=repr)
+def test_422_that_is_not_the_api_s_proves_nothing_about_a_create(
+    body: Any, connect: Connect, serve: Serve
+) -> None:
+    assert type(call("POST", connect(serve({"status": 422, "body": body}).url))) is UNKNOWN
 
 
 @pytest.mark.parametrize(
