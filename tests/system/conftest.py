@@ -21,6 +21,9 @@ from devtools.local_airflow import LocalAirflow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+collect_ignore = ["stories"]
+"""A project of its own, which test_stories.py tests."""
+
 AIRFLOW_2_11_PYTHON = "AIRFLOW_2_11_PYTHON"
 """The environment variable with the interpreter of an environment with Airflow 2.11. `make test` sets it."""
 
