@@ -31,6 +31,8 @@ CLOCK_SKEW_SECONDS = 60.0
 
 # The service's ids are MongoDB's, which begin with their creation time.
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
+# MongoDB's first release, in 2009: an id with an earlier time does not begin with a time.
+_OBJECT_IDS_SINCE = 1230768000.0
 
 
 @dataclass(frozen=True)
@@ -296,5 +298,7 @@ def _creation_time(record: Mapping[str, Any]) -> tuple[float | None, float]:
         return created_at.timestamp(), 0.001
     record_id = record.get("id")
     if isinstance(record_id, str) and _OBJECT_ID.fullmatch(record_id):
-        return float(int(record_id[:8], 16)), 1.0
+        created = float(int(record_id[:8], 16))
+        if created >= _OBJECT_IDS_SINCE:
+            return created, 1.0
     return None, 0.0

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from airflow_provider_webcamconsult import idempotent_create
 from airflow_provider_webcamconsult.api.matching import (
+    existed_before,
     natural_key,
     normalize,
     was_created_before,
     was_created_between,
+    was_created_since,
 )
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT
 from airflow_provider_webcamconsult.exceptions import (
@@ -423,6 +425,7 @@ def test_existing_appointment_that_was_cancelled_is_not_used_for_a_new_booking(
         ({"id": f"{1898584200:x}a19ea682ea000001"}, 1898580000.0, 1898580100.0, False),
         ({"id": f"{1898584200:x}a19ea682ea000001"}, None, 1898584290.0, False),
         ({"id": "u1"}, 0.0, 1898584290.0, False),
+        ({"id": "1234567890abcdef12345678"}, 0.0, 1898584290.0, False),  # in 1979, before MongoDB
         ({"id": f"{1898584200:X}A19EA682EA000001"[:-1]}, 0.0, 1898584290.0, False),
         ({"created_at": "garbage", "id": 3}, 0.0, 1898584290.0, False),
     ],
@@ -431,6 +434,38 @@ def test_creation_time_comes_from_created_at_or_from_the_id(
     record: Any, start: float | None, end: float, expected: bool
 ) -> None:
     assert was_created_between(record, start, end) is expected
+
+
+ID_OF_SECOND_1000 = f"{1898584000 + 1000:x}a19ea682ea000001"
+CREATED_AT_SECOND_1000 = "2030-03-01T08:43:20.000Z"
+
+
+@pytest.mark.parametrize(
+    "record", [{"id": ID_OF_SECOND_1000}, {"id": "a", "created_at": CREATED_AT_SECOND_1000}]
+)
+@pytest.mark.parametrize(
+    ("second", "existed", "maybe", "certainly"),
+    [
+        (900.0, False, True, True),
+        (1000.0, False, True, True),
+        (1040.0, False, False, False),  # within the clocks' difference, nothing is certain
+        (1061.5, True, False, False),
+        (None, False, False, False),
+    ],
+)
+def test_record_from_just_before_is_neither_older_nor_new(
+    record: Any, second: float | None, existed: bool, maybe: bool, certainly: bool
+) -> None:
+    start = None if second is None else 1898584000 + second
+    assert existed_before(record, start) is existed
+    assert was_created_since(record, start, 1898586000.0) is maybe
+    assert was_created_since(record, start, 1898586000.0, certainly=True) is certainly
+
+
+def test_id_from_the_same_second_is_not_certainly_new() -> None:
+    record = {"id": ID_OF_SECOND_1000}
+    assert was_created_since(record, 1898585000.5, 1898586000.0)
+    assert not was_created_since(record, 1898585000.5, 1898586000.0, certainly=True)
 
 
 def test_order_of_creation_is_total() -> None:
