@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Connect, ErrorText, Log, Serve, Step
 
 TOKEN = "s3cret-token"
-ID = "5492ba6da19ea682ea000001"
+ID = "1234567890abcdef12345678"
 # With two retries, a fault that is retried only once differs from one that is retried up to the limit.
 RETRIES = 2
 CALLS: dict[str, Callable[[WebcamconsultHook], object]] = {

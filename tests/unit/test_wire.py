@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, Log
 
-ID = "5492ba6da19ea682ea000001"
+ID = "1234567890abcdef12345678"
 
 
 class RawServer:
