@@ -237,14 +237,6 @@ def service(sandbox: Sandbox, _unused_tokens: Iterator[str]) -> Service:
     return Service(sandbox, next(_unused_tokens))
 
 
-@pytest.fixture
-def _ids_of_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a create return the ids in the API document's examples, although their time is 2014."""
-    from airflow_provider_webcamconsult import idempotent_create
-
-    monkeypatch.setattr(idempotent_create, "ANSWER_AGE_SECONDS", float("inf"))
-
-
 @pytest.fixture(autouse=True)
 def _forget_secrets() -> Iterator[None]:
     """Start each test without the secrets of earlier ones: Airflow compiles all of them into one pattern."""

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, ErrorText, Log, ScriptedServer, Serve, Service
 
-pytestmark = pytest.mark.usefixtures("_ids_of_the_document")
-
 TOKEN = "38826f79010b41b5aaeb4710debb09db"
 ID = "1234567890abcdef12345678"
 

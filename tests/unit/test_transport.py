@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, ErrorText, Log, Serve, Step
 
-pytestmark = pytest.mark.usefixtures("_ids_of_the_document")
-
 TOKEN = "s3cret-token"
-ID = "5492ba6da19ea682ea000001"
+ID = "1234567890abcdef12345678"
 # With two retries, a fault that is retried only once differs from one that is retried up to the limit.
 RETRIES = 2
 CALLS: dict[str, Callable[[WebcamconsultHook], object]] = {
@@ -47,7 +45,8 @@ CALLS: dict[str, Callable[[WebcamconsultHook], object]] = {
     "DELETE": lambda hook: hook.clients.delete(ID),
     "POST": lambda hook: hook.transport.send(create_request(CLIENT, {"last_name": "s3cret-name"})),
 }
-GOOD: Step = {"body": {"client": {"id": ID}}}
+# The status confirms a delete.
+GOOD: Step = {"body": {"client": {"id": ID}, "status": "ok"}}
 NO_RETRY = (
     WebcamconsultAuthenticationError,
     WebcamconsultConfigurationError,

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, Log
 
-pytestmark = pytest.mark.usefixtures("_ids_of_the_document")
-
-ID = "5492ba6da19ea682ea000001"
+ID = "1234567890abcdef12345678"
 
 
 class RawServer:
@@ -458,14 +456,14 @@ class TestToken:
         lines = [line, b"X: y"] if is_first else [b"X: y", line]
 
         def answer(connection: socket.socket, head: str) -> None:
-            body = b'{"client": {"id": "5492ba6da19ea682ea000001"}}'
+            body = json.dumps({"client": {"id": ID}}).encode()
             length = b"Content-Length: %d" % len(body)
             connection.sendall(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, length, b"", body]))
             raise StopIteration
 
         hook = connect(serve_raw(answer).url, retries=0, timeout=1)
         with suppress(WebcamconsultError):
-            hook.clients.get("5492ba6da19ea682ea000001")
+            hook.clients.get(ID)
         assert "s3cret" not in log.text
         assert "Jansen" not in log.text
 
