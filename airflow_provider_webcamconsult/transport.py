@@ -336,6 +336,10 @@ class _Received(NamedTuple):
     headers: Any
     content: bytes
 
+    def __repr__(self) -> str:
+        # Without the headers and the body, which can hold personal data.
+        return f"{type(self).__name__}(status_code={self.status_code}, size={len(self.content)})"
+
 
 def _receive(response: requests.Response) -> _Received:
     """Read the body of a response, but not more than the limit."""

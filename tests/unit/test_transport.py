@@ -580,3 +580,11 @@ def test_error_has_status_code_and_reason(
     error = call("GET", connect(serve({"status": status}).url, retries=0))
     assert error is not None
     assert (error.status_code, error.reason) == (status, reason)
+
+
+def test_the_repr_of_a_response_has_neither_its_headers_nor_its_body() -> None:
+    from airflow_provider_webcamconsult.transport import _Received
+
+    received = _Received(200, {"Set-Cookie": "secret"}, b'{"last_name": "Jansen"}')
+
+    assert repr(received) == "_Received(status_code=200, size=23)"
