@@ -89,7 +89,7 @@ def read_response(
     if request.is_create and status_code < 500 and status_code not in NOT_PROCESSED:
         raise_unknown_outcome(request, f"{_returned(request, status_code)}.", status_code=status_code)
     if status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
-        if request.is_create and decode_object(content) is None:
+        if request.is_create and not content.lstrip().startswith((b"{", b"[")):
             _raise_foreign(request, details)
         _raise_validation(request, content, details)
     if status_code == HTTPStatus.TOO_MANY_REQUESTS or status_code >= 500:

@@ -250,9 +250,10 @@ class TestFailures:
         assert update.record_id == "a"
 
     def test_creation_during_the_run_confirms_a_weak_key(self) -> None:
-        record = {"id": f"{1000:08x}{0:016x}", "email": ESTER["email"]}
+        start = 1_900_000_000
+        record = {"id": f"{start:08x}{0:016x}", "email": ESTER["email"]}
         row = {"email": ESTER["email"], "last_name": "Ester"}
-        done = plan([row], [record], key="email", since=1000.0, until=1001.0)
+        done = plan([row], [record], key="email", since=start, until=start + 1)
         assert [update.record_id for update in done.updates] == [record["id"]]
 
     def test_users_are_found_by_email(self) -> None:
