@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime, serialize_datetime
 from airflow_provider_webcamconsult.api.matching import join_names
-from airflow_provider_webcamconsult.api.missing import is_no_value
+from airflow_provider_webcamconsult.api.missing import is_no_key, is_no_value
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check_id(resource: Resource[Any, Any], record_id: object) -> None:
 
 
 def _check_id(name: str, value: object) -> None:
-    if value is None or (isinstance(value, str) and is_no_value(value)):
+    if value is None or (isinstance(value, str) and is_no_key(value)):
         raise _missing_value(name, value)
     if not isinstance(value, str):
         raise WebcamconsultInputError(f"{name} is of type {type(value).__name__}. Pass a string.")
@@ -235,9 +235,11 @@ def _serialize(resource: Resource[Any, Any], name: str, value: object, zone: Tim
         value = _to_code(name, value)
     elif name in resource.texts:
         _check_text(name, value)
-    if name in resource.key_attributes and isinstance(value, str) and is_no_value(value):
+    if name in resource.key_attributes and isinstance(value, str) and is_no_key(value):
+        # Another text than a known one may be personal.
+        shown = f"is {reprlib.repr(value)}, which" if is_no_value(value) else "is a text that"
         raise WebcamconsultInputError(
-            f"Attribute '{name}' is {reprlib.repr(value)}, which usually stands for a missing value. "
+            f"Attribute '{name}' {shown} usually stands for a missing value. "
             f"Records are looked up by their {name}, so different people would be taken for one. "
             f"If there is no {name}, omit the attribute or use None."
         )

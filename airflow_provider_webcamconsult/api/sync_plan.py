@@ -21,7 +21,7 @@ from airflow_provider_webcamconsult.api.matching import (
     normalize,
     was_created_between,
 )
-from airflow_provider_webcamconsult.api.missing import is_no_value
+from airflow_provider_webcamconsult.api.missing import is_no_key
 from airflow_provider_webcamconsult.api.payload import check_attributes, serialize_attributes
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
@@ -262,7 +262,7 @@ class RecordIndex:
                 sent = self._serialize_date(name, sent, zone)
             if sent != stored or type(sent) not in _COMPARABLE:
                 return None
-            if name in self._other_keys and sent is not None and is_no_value(sent):
+            if name in self._other_keys and sent is not None and is_no_key(sent):
                 return None
         return value, record["id"]
 
@@ -345,7 +345,7 @@ def normalize_key(resource: Resource[Any, Any], name: str, value: object) -> str
     :return: the normalized value; None if this does not identify a record.
     """
     normalized = normalize(resource, name, value)
-    return normalized if isinstance(normalized, str) and not is_no_value(normalized) else None
+    return normalized if isinstance(normalized, str) and not is_no_key(normalized) else None
 
 
 def _normalize_prefix(key: str, prefix: str) -> str:

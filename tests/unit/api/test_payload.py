@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_webcamconsult.api.missing import is_no_value
+from airflow_provider_webcamconsult.api.missing import is_no_key, is_no_value
 from airflow_provider_webcamconsult.api.payload import (
     JSON_MAX_LEVELS,
     check_attributes,
@@ -81,6 +81,39 @@ def test_text_without_a_value_is_recognized(text: str) -> None:
 @pytest.mark.parametrize("text", VALUES)
 def test_ordinary_text_has_a_value(text: str) -> None:
     assert not is_no_value(text)
+
+
+NO_KEYS = [
+    *("#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#N/A", "1.23457E+09", "1,2E+11", "1E+12"),
+    *("DL-None", "None-None", "None, None", "DL_nan", "undefined/undefined", "nan.0"),
+    *("[object Object]", "{{ code }}", "DL-{{ params.code }}", "{% if code %}", "True", "FALSE", "NotSet"),
+    *("(blank)", "leeg", "Niets", "not available", "niet van toepassing", "\u3164", "\u115f ", "\u200b"),
+]
+KEYS = [
+    *VALUES,
+    *(
+        "DL-1042",
+        "1E5",
+        "12E+A",
+        "#42",
+        "NANNE-1",
+        "Nonesuch",
+        "null7",
+        "nan.goldin@example.com",
+        "A{1}",
+        "Ware",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", ["", " ", *NO_VALUES, *NO_KEYS])
+def test_text_that_identifies_nothing_is_recognized(text: str) -> None:
+    assert is_no_key(text)
+
+
+@pytest.mark.parametrize("text", KEYS)
+def test_ordinary_text_can_be_a_key(text: str) -> None:
+    assert not is_no_key(text)
 
 
 @pytest.mark.parametrize("text", ["", " ", *NO_VALUES])
