@@ -115,6 +115,11 @@ def check_attributes(
             "Use attribute names as keys."
         )
     for alias, name in resource.aliases.items():
+        if alias in attributes and name in attributes and attributes[alias] != attributes[name]:
+            raise WebcamconsultInputError(
+                f"The attributes have '{name}' twice, as '{alias}' too, with different values. "
+                f"Remove '{alias}'."
+            )
         if name == "id" and record_id is not None:
             for key in (alias, name):
                 if key in attributes and not _is_same_id(attributes[key], record_id):

@@ -17,6 +17,7 @@ from airflow_provider_webcamconsult.api.decoding import (
     to_record,
     without_others,
 )
+from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.api.redaction import select_known_messages
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 #: Maximum length of a host name in a message, in characters; the maximum of the DNS.
 HOST_MAX_LENGTH = 253
 
-_HOST = re.compile(rf"[a-z0-9.-]{{1,{HOST_MAX_LENGTH}}}")
+# A host that others choose can contain a token or a person's name and date of birth.
+_HOST = re.compile(rf"(?!.*\d{{4}})(?!.*[^.]{{21}})[a-z0-9.-]{{1,{HOST_MAX_LENGTH}}}")
 _HTML = re.compile(rb"\s*<", re.ASCII)
 
 
@@ -245,7 +247,7 @@ def _raise_redirect(request: Request, status_code: int, location: str) -> NoRetu
         address = f"{target.scheme}://{target.hostname}{f':{target.port}' if target.port else ''}"
         description = address if target.netloc else "another path"
     except ValueError:
-        description = "an invalid address"
+        description = "an address that may be invalid and is not shown"
     raise WebcamconsultConfigurationError(
         f"{_returned(request, status_code)}. The host redirects to {description}, so the request was not "
         "processed. Enter the correct address as the connection's Host.",
@@ -297,6 +299,8 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
             return _iterate_records(request, items, status_code)
     elif request.method != "DELETE" and (data := decode_object(content)) is not None:
         record = to_record(request.resource, data.get(request.resource.name))
+        if request.is_create and record is not None and (data.get("errors") or is_no_value(record["id"])):
+            record = None
         if record is not None and request.record_id in (None, record["id"]):
             return record
         if record is not None:

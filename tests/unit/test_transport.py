@@ -553,6 +553,27 @@ def test_validation_error_without_reasons_reports_their_absence(
     assert "The response contains no reason" in str(error)
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["38826f79a1b2c3d4e5f60718293a4b5c.example", "jan-jansen-13-08-1979.example", "x." * 200 + "example"],
+)
+def test_redirect_to_a_host_that_may_contain_a_secret_does_not_show_it(
+    host: str, connect: Connect, serve: Serve
+) -> None:
+    server = serve({"status": 302, "headers": {"Location": f"https://{host}/clients.json"}})
+    assert host.partition(".example")[0] not in str(call("GET", connect(server.url)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"client": {"id": "null"}}, {"client": {"id": "None"}}, {"client": {"id": ID}, "errors": {"x": ["y"]}}],
+)
+def test_response_that_contradicts_itself_proves_nothing_about_a_create(
+    body: Any, connect: Connect, serve: Serve
+) -> None:
+    assert type(call("POST", connect(serve({"body": body}).url))) is UNKNOWN
+
+
 @pytest.mark.parametrize("body", ["", "no JSON", "<html>Unprocessable</html>"], ids=repr)
 def test_422_that_is_not_the_api_s_proves_nothing_about_a_create(
     body: Any, connect: Connect, serve: Serve

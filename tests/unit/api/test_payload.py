@@ -83,6 +83,12 @@ def test_ordinary_text_has_a_value(text: str) -> None:
     assert not is_no_value(text)
 
 
+def test_attribute_under_two_names_with_different_values_is_an_error() -> None:
+    attributes = {"email": "a@example.com", "emails": "b@example.com"}
+    with pytest.raises(WebcamconsultInputError, match="'email' twice"):
+        check_attributes(USER, attributes)
+
+
 NO_KEYS = [
     *("#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#N/A", "1.23457E+09", "1,2E+11", "1E+12"),
     *("DL-None", "None-None", "None, None", "DL_nan", "undefined/undefined", "nan.0"),
