@@ -13,7 +13,7 @@ MISTAKES = {
     "unknown_connection": "There is no connection 'nowhere_defined'. Create it in Airflow under Admin",
     "wrong_token": "GET /users.json returned 401. Webcamconsult rejected the API token",
     "html_host": "returned 200 with a web page instead of JSON. Check the connection's Host",
-    "empty_id": "user_id is ''. A template or an XCom probably had no value. Check the run's params",
+    "empty_id": "user_id is '', but it must be an id. If a row has no id there, correct or skip the row",
     "none_id": "user_id is 'None'. A template or an XCom probably had no value. Check the run's params",
     "none_output_id": "user_id is None. A template or an XCom probably had no value. Check the run's params",
     "id_with_slash": "user_id contains characters other than letters, digits",
