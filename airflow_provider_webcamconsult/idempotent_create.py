@@ -566,7 +566,7 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _resolve_dispute(self, record: RecordT, sent: dict[str, Any]) -> RecordT:
         """Find the created record if the response shows another one, without another create."""
-        # Without a natural key, a person has to look for the record, and clears the task if it is missing.
+        # Without a natural key, only a person can find the record. They clear the task if it is missing.
         reported = {"reported": True} if self.key is None else {}
         self.checkpoint.write({**sent, "disputed_id": record["id"], **reported})
         found = None
