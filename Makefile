@@ -19,6 +19,9 @@ SHELL := /bin/sh
 # Keeps the files of Airflow in this folder, away from the user's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
 
+# Each of the processes of a test run would compile all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
 	@echo

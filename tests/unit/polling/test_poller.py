@@ -30,6 +30,8 @@ from airflow_provider_webcamconsult.exceptions import (
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling import policy, poller, service
 from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
+from tests.unit.polling import virtual_time
+from tests.unit.polling.virtual_time import now, poll_threads, use_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -101,7 +103,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        fake_service, started = self.server, time.monotonic()
+        fake_service, started = self.server, now()
         fake_service.concurrent += 1
         fake_service.concurrent_max = max(fake_service.concurrent_max, fake_service.concurrent)
         time.sleep(fake_service.delays.get(self.path, 0))
@@ -135,6 +137,7 @@ def running(fake_service: FakeService) -> Iterator[FakeService]:
 @pytest.fixture
 def fake_service(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
     monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
+    use_virtual_clock(monkeypatch)
     with running(FakeService()) as fake_service:
         connect(fake_service.url, TOKEN)
         yield fake_service
@@ -154,12 +157,12 @@ def run(scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     async def limited() -> Any:
         return await asyncio.wait_for(scenario(), TIME_LIMIT)
 
-    return asyncio.run(limited())
+    return virtual_time.run(limited())
 
 
 async def next_update(subscription: Subscription[Any]) -> Any:
     """Return the next value or error."""
-    update: Update[Any] | None = await subscription.next_update(time.time() + TIME_LIMIT)
+    update: Update[Any] | None = await subscription.next_update(now() + TIME_LIMIT)
     assert update is not None
     return update.error or update.value
 
@@ -167,7 +170,7 @@ async def next_update(subscription: Subscription[Any]) -> Any:
 async def final_error(subscription: Subscription[Any]) -> WebcamconsultError:
     """Return the error that ends a wait."""
     while True:
-        update = await subscription.next_update(time.time() + TIME_LIMIT)
+        update = await subscription.next_update(now() + TIME_LIMIT)
         assert update is not None
         if update.is_final:
             assert update.error is not None
@@ -265,9 +268,9 @@ def test_requests_never_outnumber_subscriptions(count: int, fake_service: FakeSe
         subscriptions = [subscribe(id) for id in ids(count)]
         await next_updates(subscriptions)
         fake_service.requests.clear()
-        started = time.monotonic()
+        started = now()
         await sleep_intervals(5)
-        return (time.monotonic() - started) / INTERVAL
+        return (now() - started) / INTERVAL
 
     intervals = run(scenario)
     assert len(fake_service.requests) <= count * (intervals + 1)
@@ -404,7 +407,7 @@ def test_no_request_is_sent_before_retry_after_has_passed(fake_service: FakeServ
         )
         fake_service.failures.clear()
         fake_service.requests.clear()
-        notified = time.monotonic()
+        notified = now()
         while not fake_service.requests:
             await asyncio.sleep(0.01)
         assert fake_service.requests[0][0] - notified > 0.8
@@ -434,6 +437,7 @@ def test_missing_appointment_is_reported_only_to_its_subscription(
 def test_appointment_missing_from_list_is_polled_individually(fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(50), "idle")
     fake_service.hidden = {ids(50)[7]}
+    fake_service.delays = {f"/appointment/{id}.json": 0.03 for id in ids(50)}  # the list is cheaper
 
     async def scenario() -> None:
         subscriptions = [subscribe(id) for id in ids(50)]
@@ -526,10 +530,10 @@ def test_failing_appointment_does_not_delay_others(fake_service: FakeService) ->
         assert await next_updates(subscriptions) == ["idle"] * 3
         for state in ("started", "finished"):
             await asyncio.sleep(0.5)
-            changed = time.monotonic()
+            changed = now()
             fake_service.states |= dict.fromkeys(ids(4), state)
             assert await next_updates(subscriptions) == [state] * 3
-            assert time.monotonic() - changed < 2
+            assert now() - changed < 2
 
     run(scenario)
 
@@ -567,14 +571,15 @@ def test_connection_that_cannot_be_read_for_a_while_ends_no_wait(
 
 
 def test_connection_that_stays_unreadable_ends_every_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_virtual_clock(monkeypatch)
     monkeypatch.setattr(policy, "CONNECTION_GRACE_SECONDS", 1)
     monkeypatch.setattr(policy, "POKE_INTERVAL_MIN_SECONDS", 0)
 
     async def scenario() -> float:
         subscriptions = [subscribe(id, conn_id="nowhere") for id in ids(3)]
-        began = time.monotonic()
+        began = now()
         await asyncio.gather(*map(final_error, subscriptions))
-        return time.monotonic() - began
+        return now() - began
 
     assert run(scenario) >= 1
 
@@ -659,10 +664,6 @@ def test_defect_of_one_subscription_ends_no_other_wait(
 
 
 # Life cycle
-
-
-def poll_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "webcamconsult-poll"]
 
 
 def test_poller_stops_with_its_last_subscription(fake_service: FakeService) -> None:
