@@ -41,7 +41,7 @@ RESPONSE_DEADLINE_SECONDS = 300
 #: Maximum size of a response in bytes, as received and after decompression.
 RESPONSE_MAX_BYTES = 256 * 2**20
 #: Bytes to read and decompress at once.
-RESPONSE_CHUNK_BYTES = 2**16
+RESPONSE_CHUNK_BYTES = 2**18
 #: Seconds before the first retry. The delay doubles with each further retry.
 #: A random delay of up to this value is added.
 BACKOFF_SECONDS = 0.5

@@ -64,7 +64,7 @@ def record_decoder(
 
 
 def without_others(
-    resource: Resource[Any, Any], items: Iterable[msgspec.Raw], ids: Collection[str]
+    resource: Resource[Any, Any], items: Iterable[msgspec.Raw], ids: Collection[str], *, skip_malformed: bool
 ) -> Iterator[tuple[int, msgspec.Raw]]:
     """
     Yield the items of a list except those that certainly have other ids, with their positions from 1.
@@ -72,6 +72,7 @@ def without_others(
     :param resource: the kind of record.
     :param items: the items from :func:`split_list`.
     :param ids: the ids.
+    :param skip_malformed: whether an item without a valid id counts as one that has another id.
     """
     import msgspec
 
@@ -84,10 +85,9 @@ def without_others(
         except _decoding_errors():
             identified = decode_dict(item)
             record_id = (identified and id_of(resource, identified)) or ""
-        if (
-            record_id in ids
-            or not (record_id.isalnum() and record_id.isascii())
-            or len(record_id) > ID_MAX_LENGTH
+        if record_id in ids or not (
+            skip_malformed
+            or (record_id.isalnum() and record_id.isascii() and len(record_id) <= ID_MAX_LENGTH)
         ):
             yield position, item
 

@@ -328,7 +328,10 @@ def _iterate_records(request: Request, items: Iterable[msgspec.Raw], status_code
     """Decode the requested records of a list one by one. A single long call would block all other threads."""
     resource, only = request.resource, request.only
     decode = record_decoder(resource, None if request.fields is None else frozenset({"id", *request.fields}))
-    numbered = enumerate(items, 1) if only is None else without_others(resource, items, only)
+    if only is None:
+        numbered: Iterable[tuple[int, msgspec.Raw]] = enumerate(items, 1)
+    else:
+        numbered = without_others(resource, items, only, skip_malformed=request.skip_malformed)
     for position, item in numbered:
         record = to_record(resource, decode(item))
         if record is not None:
