@@ -40,6 +40,9 @@ XCOM_MAX_RECORDS = 1000
 #: XCom key of what a create or a delete did.
 OUTCOME_KEY = "outcome"
 
+#: Where Airflow keeps the arguments of an operator, which some listeners send to another system.
+_INIT_KWARGS = "_BaseOperator__init_kwargs"
+
 #: What a delete did. ``"missing"``: there was no record, so nothing was deleted.
 DeleteOutcome = Literal["deleted", "missing"]
 
@@ -77,6 +80,11 @@ class WebcamconsultBaseOperator(BaseOperator):
         record_id: str = getattr(self, f"{self.resource.name}_id")
         return record_id
 
+    def _hide_init_kwarg(self, name: str, wrapped: object) -> None:
+        """Replace a parameter by its wrapper in a second place where Airflow keeps it."""
+        if name in (init_kwargs := vars(self).get(_INIT_KWARGS, {})):
+            vars(self)[_INIT_KWARGS] = {**init_kwargs, name: wrapped}
+
     def _push_outcome(self, context: Context, outcome: CreateOutcome | DeleteOutcome) -> None:
         """Push what the task did as a second XCom; ``do_xcom_push`` applies to it as to the first."""
         ti: Any = context.get("ti")
@@ -99,8 +107,7 @@ class _WithMasked(WebcamconsultBaseOperator):
         """
         if not isinstance(content, MaskedAttributes):
             return super().render_template(content, *args, **kwargs)
-        if self.masked in (init_kwargs := vars(self).get(_INIT_KWARGS, {})):
-            vars(self)[_INIT_KWARGS] = {**init_kwargs, self.masked: content}
+        self._hide_init_kwarg(self.masked, content)
         rendered = super().render_template(content.value, *args, **kwargs)
         return MaskedAttributes(rendered, self.resource, names_without_value(content.value, rendered))
 
@@ -114,10 +121,6 @@ class _WithMasked(WebcamconsultBaseOperator):
                 f"probably skipped or returned nothing. Check it and its trigger rule. {advice}"
             )
         return masked.value(context) if callable(masked.value) else masked.value
-
-
-#: Where Airflow keeps the arguments of an operator, which some listeners send to another system.
-_INIT_KWARGS = "_BaseOperator__init_kwargs"
 
 
 def check_literal_if_exists(if_exists: object) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult.api.payload import check_switch
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultSyncError
 from airflow_provider_webcamconsult.operators.base import WebcamconsultBaseOperator
+from airflow_provider_webcamconsult.operators.lineage import sync_lineage
 from airflow_provider_webcamconsult.operators.row_files import is_path, read_rows, write_json_lines
 from airflow_provider_webcamconsult.operators.task_checkpoint import TaskCheckpoint
 from airflow_provider_webcamconsult.version_compat import ResolveMixin, XComArg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_webcamconsult.api.sync_plan import MalformedRow, SyncMode
     from airflow_provider_webcamconsult.operators.row_files import FilePath
@@ -93,6 +97,9 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
     ids_path: FilePath | None
     workers: int
     _rows: RowSource
+    # What OpenLineage is told. No result: some listeners send all of a task's vars() to another system.
+    _attributes: frozenset[str] = frozenset()
+    _counts: Mapping[str, int] = MappingProxyType({})
 
     @property
     def rows(self) -> RowSource:
@@ -113,6 +120,7 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
         """
         if not isinstance(content, RowSource):
             return super().render_template(content, *args, **kwargs)
+        self._hide_init_kwarg("rows", content)
         return RowSource(super().render_template(content.value, *args, **kwargs))
 
     def execute(self, context: Context) -> dict[str, int]:
@@ -131,7 +139,7 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
         records = self.hook.users if self.resource.plural == "users" else self.hook.clients
         try:
             result = records.sync(
-                rows,
+                self._with_names_noted(rows),
                 key=self.key,
                 mode=self.mode,
                 key_prefix=self.key_prefix,
@@ -143,12 +151,42 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
                 checkpoint=checkpoint,
             )
         except WebcamconsultSyncError as error:
-            self._write_files(error.result)
+            self._report(error.result)
             raise
-        self._write_files(result)
+        self._report(result)
         return result.counts()
 
-    def _write_files(self, result: SyncResult) -> None:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """
+        Return what Airflow's OpenLineage provider sends: datasets, counts and names of attributes.
+
+        The records are the dataset ``users`` or ``clients`` in the namespace ``webcamconsult://`` with the id
+        of the connection, because one host has the records of many organisations.
+
+        :param task_instance: the task instance.
+        :return: the lineage of this try, which may have failed.
+        """
+        source = self._rows.value
+        return sync_lineage(
+            (f"webcamconsult://{self.webcamconsult_conn_id}", self.resource.plural),
+            source=source if is_path(source) else None,
+            reports=[path for path in (self.errors_path, self.ids_path) if path],
+            attributes=self._attributes,
+            counts=self._counts,
+            plan_only=self.plan_only,
+        )
+
+    def _with_names_noted(
+        self, rows: Iterable[Mapping[str, Any] | MalformedRow]
+    ) -> Iterator[Mapping[str, Any] | MalformedRow]:
+        for row in rows:
+            if isinstance(row, Mapping) and not self._attributes.issuperset(row):
+                # In a file without a header, the other names are values of the first row.
+                self._attributes |= {*row}.intersection(self.resource.writable)
+            yield row
+
+    def _report(self, result: SyncResult) -> None:
+        self._counts = result.counts()
         if self.errors_path:
             write_json_lines(
                 self.errors_path,

@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 import socket
+import subprocess
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ TOKENS = {
 USERS = ("native", "booking_user")
 CLIENTS = ("rendered", "mapped", "own", "failing", "booking_client", "row1", "row2", "sync1", "sync2")
 COMPLAINT = "Zqcomplaintéxv"
+
+LINEAGE = "lineage.jsonl"
 
 FAULTS = ("echoes", "redirects", "fails", "web_page", "disconnects", "stores_other")
 
@@ -254,7 +257,16 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
                 home,
                 dags,
                 python=airflow_python,
-                config={"logging": {"logging_level": "DEBUG"}},
+                config={
+                    "logging": {"logging_level": "DEBUG"},
+                    # Only Airflow's OpenLineage provider reads it, where it is installed.
+                    "openlineage": {
+                        "transport": json.dumps(
+                            {"type": "file", "log_file_path": str(output / LINEAGE), "append": True}
+                        ),
+                        "include_full_task_info": "True",
+                    },
+                },
                 # The commands of Airflow 3.0 do not find modules beside a DAG.
                 env={"PYTHONPATH": str(dags)},
             )
@@ -330,6 +342,15 @@ def test_logs_have_debug_lines_of_all_components(run: Run) -> None:
     # Polls are logged by the triggerer, not by a task.
     assert any(place.endswith("components/triggerer.log") for place in debug)
     assert b"GET /appointment/" in run.places["sandbox.log"]
+
+
+def test_openlineage_gets_events_of_syncs_that_end_and_that_fail(run: Run, airflow_python: str) -> None:
+    check = [airflow_python, "-c", "import airflow.providers.openlineage.extractors"]
+    if subprocess.run(check, capture_output=True).returncode:
+        pytest.skip("Airflow's OpenLineage provider is not installed")
+    events = [json.loads(line) for line in run.places[LINEAGE].splitlines()]
+    ended = {(event["job"]["name"], event["eventType"]) for event in events if event["outputs"]}
+    assert ended == {("clients_sync.sync_clients", "COMPLETE"), ("failing.sync", "FAIL")}
 
 
 def test_search_finds_all_leaks_of_a_careless_dag(run: Run) -> None:

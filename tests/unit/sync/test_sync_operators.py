@@ -204,6 +204,12 @@ class TestAirflow:
     def test_rows_in_the_dag_are_not_shown(self) -> None:
         assert "Ester" not in repr(operator(ROWS).rows)
 
+    def test_running_task_shows_no_rows(self) -> None:
+        with DAG("dag", schedule=None):
+            task = operator(ROWS)
+        task.render_template_fields({})
+        assert "Ester" not in repr(vars(task))
+
 
 class TestFiles:
     def test_csv(self, tmp_path: Path) -> None:
