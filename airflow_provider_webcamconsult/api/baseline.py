@@ -27,6 +27,10 @@ Initial = Literal["none", "all"]
 #: Number of runs whose reports are stored, for their retries and for users who clear them.
 REPORTS_MAX = 20
 
+#: Keys in the state of an asset: the baseline, and the digest of the list that was taken in last.
+BASELINE_KEY = "webcamconsult_baseline"
+DIGEST_KEY = "webcamconsult_digest"
+
 #: Version of the stored format.
 FORMAT = 1
 
@@ -92,12 +96,15 @@ def dump(baseline: Baseline, **details: str) -> dict[str, Any]:
     :param baseline: the baseline.
     :param details: what to store with it.
     """
+    # By column and sorted, which compresses best.
+    ids = sorted(baseline.marks)
+    columns = [ids, *zip(*(baseline.marks[record_id] for record_id in ids), strict=True)]
     return {
         "format": FORMAT,
         **details,
         "check": baseline.check,
-        "marks": _pack(baseline.marks),
-        "reports": baseline.reports,
+        "marks": _pack(columns),
+        "reports": _pack(baseline.reports),
     }
 
 
@@ -110,20 +117,18 @@ def load(stored: Any) -> Baseline:
     """
     try:
         if stored["format"] == FORMAT:
-            return Baseline(_unpack(stored["marks"]), str(stored["check"]), dict(stored["reports"]))
+            ids, *columns = _unpack(stored["marks"])
+            marks = dict(zip(ids, map(Mark, *columns), strict=True)) if columns else {}
+            return Baseline(marks, str(stored["check"]), dict(_unpack(stored["reports"])))
     except (LookupError, TypeError, ValueError, zlib.error, binascii.Error):
         pass
     # Raised outside of the except block: the text of the other error may contain the value.
     raise ValueError("This is not a baseline.")
 
 
-def _pack(marks: Mapping[str, Mark]) -> str:
-    # By column and sorted, which compresses best.
-    ids = sorted(marks)
-    columns = [ids, *zip(*(marks[record_id] for record_id in ids), strict=True)]
-    return base64.b85encode(zlib.compress(json.dumps(columns).encode(), 9)).decode()
+def _pack(value: Any) -> str:
+    return base64.b85encode(zlib.compress(json.dumps(value).encode(), 9)).decode()
 
 
-def _unpack(text: str) -> dict[str, Mark]:
-    ids, *columns = json.loads(zlib.decompress(base64.b85decode(text)))
-    return dict(zip(ids, map(Mark, *columns), strict=True)) if columns else {}
+def _unpack(text: str) -> Any:
+    return json.loads(zlib.decompress(base64.b85decode(text)))

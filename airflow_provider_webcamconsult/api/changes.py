@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -32,8 +33,20 @@ RESOURCES: Mapping[str, Resource[Any, Any]] = {each.plural: each for each in (US
 #: small.
 DIGEST_BYTES = 8
 
-#: The attributes that a mark has as they are.
-_PLAIN = ("id", "state", "date")
+#: Attributes that are not in the digest: a mark has them as they are, or they follow the state and the date.
+_NOT_DIGESTED = ("id", "state", "date", "started_at", "orig_date")
+
+
+def find_resource(plural: object) -> Resource[Any, Any]:
+    """
+    Return the kind of record with a plural name.
+
+    :param plural: the name.
+    :raises WebcamconsultInputError: if there is none.
+    """
+    if not isinstance(plural, str) or plural not in RESOURCES:
+        raise WebcamconsultInputError(f"resource must be one of {', '.join(RESOURCES)}. Correct it.")
+    return RESOURCES[plural]
 
 
 class Change(TypedDict):
@@ -76,7 +89,7 @@ class Marker:
 
     def __init__(self, resource: Resource[Any, Any], secret: str) -> None:
         self._key = hmac.digest(secret.encode(), b"webcamconsult changes", "sha256")
-        self._names = sorted({*resource.known} - {*_PLAIN})
+        self._names = sorted({*resource.known} - {*_NOT_DIGESTED})
         self.fields = frozenset(resource.known)
         """Names of the attributes that a mark needs."""
         self.check = self._digest(self._names)
