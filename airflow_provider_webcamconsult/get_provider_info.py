@@ -76,7 +76,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": integration,
                 "python-modules": [
-                    f"{package}.operators.{module}" for module in ("users", "clients", "appointments")
+                    f"{package}.operators.{module}"
+                    for module in ("users", "clients", "appointments", "changes")
                 ],
             }
         ],
@@ -87,7 +88,10 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": integration, "python-modules": [f"{package}.hooks.webcamconsult"]},
         ],
         "triggers": [
-            {"integration-name": integration, "python-modules": [f"{package}.triggers.appointments"]},
+            {
+                "integration-name": integration,
+                "python-modules": [f"{package}.triggers.{module}" for module in ("appointments", "changes")],
+            },
         ],
         "connection-types": [
             {

@@ -30,6 +30,7 @@ except ImportError:  # Airflow 2
     from airflow.utils.mixins import ResolveMixin  # type: ignore[no-redef,import-not-found]
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from airflow.triggers.base import TriggerEvent
@@ -49,6 +50,8 @@ __all__ = [
     "PokeReturnValue",
     "ResolveMixin",
     "XComArg",
+    "asset_state",
+    "asset_with_watcher",
     "conf",
     "can_end_from_trigger",
     "is_automatic_retry",
@@ -180,6 +183,38 @@ def task_state_store(context: Context) -> Any:
     :return: the store, or None below Airflow 3.3.
     """
     return context.get("task_state_store")
+
+
+def asset_state(context: Context, inlets: Any) -> Any:
+    """
+    Return the state of the only asset among a task's inlets, whose values persist over its runs.
+
+    :param context: the task's context.
+    :param inlets: the task's inlets.
+    :return: the state; None if there is not one asset, or below Airflow 3.3.
+    """
+    states: Any = context.get("asset_state_store")
+    if states is None:
+        return None
+    from airflow.sdk import Asset
+
+    assets = [inlet for inlet in inlets if isinstance(inlet, Asset)]
+    return states[assets[0]] if len(assets) == 1 else None
+
+
+def asset_with_watcher(name: str, make_trigger: Callable[[], Any]) -> Any:
+    """
+    Return an asset whose trigger can read its state.
+
+    :param name: name of the asset and of its watcher.
+    :param make_trigger: returns the trigger.
+    :return: the asset; None below Airflow 3.3.
+    """
+    if tuple(map(int, airflow_version.split(".")[:2])) < (3, 3):
+        return None
+    from airflow.sdk import Asset, AssetWatcher
+
+    return Asset(name, watchers=[AssetWatcher(name=name, trigger=make_trigger())])
 
 
 def try_number(context: Context) -> int:

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultError,
     WebcamconsultRequestError,
@@ -31,6 +32,9 @@ from airflow_provider_webcamconsult.polling.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+
+    from airflow_provider_webcamconsult.api.resources import Resource
+    from airflow_provider_webcamconsult.connection import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +100,11 @@ class Subscription(Generic[T]):
         self._has_update = asyncio.Event()
         self._is_last_poll = False
         self._target = poller._add(self)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the connection. There are none before the first value."""
+        return self._poller._service.settings
 
     @property
     def seconds_to_next_poll(self) -> float:
@@ -271,6 +280,7 @@ class Poller:
         poke_interval: float,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
+        resource: Resource[Any, Any] = APPOINTMENT,
     ) -> Subscription[T]:
         """
         Subscribe to an appointment or to the list, and start the connection's poller if there is none.
@@ -284,6 +294,7 @@ class Poller:
         :param poke_interval: seconds between two polls.
         :param exponential_backoff: whether the interval grows with each poll, as Airflow's sensors do it.
         :param max_wait: maximum of the growing interval in seconds.
+        :param resource: the kind of record. Each has a poller of its own.
         :return: the subscription.
         """
         interval_after = partial(
@@ -294,9 +305,10 @@ class Poller:
         )
         interval_after(0)  # raises if an argument is invalid, before a poller starts
         pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
-        poller = pollers.get(webcamconsult_conn_id)
+        key = (webcamconsult_conn_id, resource.plural)
+        poller = pollers.get(key)
         if poller is None:
-            poller = pollers[webcamconsult_conn_id] = cls(Service(webcamconsult_conn_id))
+            poller = pollers[key] = cls(Service(webcamconsult_conn_id, resource))
         return Subscription(poller, appointment_id, read, fields, interval_after)
 
     def _add(self, subscription: Subscription[Any]) -> _Target:
@@ -316,7 +328,9 @@ class Poller:
             del self._targets[subscription.appointment_id]
         if not self._targets:
             conn_id = self._service.webcamconsult_conn_id
-            _POLLERS.get(asyncio.get_running_loop(), {}).pop(conn_id, None)
+            pollers = _POLLERS.get(asyncio.get_running_loop(), {})
+            for key in [key for key, poller in pollers.items() if poller is self]:
+                del pollers[key]
             for task in self._tasks:
                 task.cancel()
             _apart(logger.info, "Stopped polling for connection '%s'.", conn_id)
@@ -509,4 +523,4 @@ def _safe(error: Exception) -> WebcamconsultError:
     return WebcamconsultResponseError(f"The poll failed unexpectedly ({name}). Try again.")
 
 
-_POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
+_POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Poller]] = WeakKeyDictionary()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -18,6 +18,7 @@ from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from airflow_provider_webcamconsult.api.resources import Resource
     from airflow_provider_webcamconsult.api.response import Response
     from airflow_provider_webcamconsult.connection import Settings
 
@@ -34,10 +35,12 @@ class Service:
     The service as one Airflow connection reaches it.
 
     :param webcamconsult_conn_id: id of the connection.
+    :param resource: the kind of record to request.
     """
 
-    def __init__(self, webcamconsult_conn_id: str) -> None:
+    def __init__(self, webcamconsult_conn_id: str, resource: Resource[Any, Any] = APPOINTMENT) -> None:
         self.webcamconsult_conn_id = webcamconsult_conn_id
+        self.resource = resource
         self._hook: WebcamconsultHook | None = None
         self._reading: asyncio.Future[tuple[WebcamconsultHook, Settings]] | None = None
 
@@ -85,7 +88,7 @@ class Service:
         :param timeout: maximum seconds until the response is complete.
         """
         hook = self._connected_hook
-        request = get_request(APPOINTMENT, appointment_id, plural_paths=hook.settings.plural_paths)
+        request = get_request(self.resource, appointment_id, plural_paths=hook.settings.plural_paths)
         return await _in_daemon_thread(lambda: hook.transport.send_once(request, etag=etag, timeout=timeout))
 
     async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
@@ -97,8 +100,13 @@ class Service:
         :param etag: ETag of an earlier response.
         """
         hook = self._connected_hook
-        request = list_request(APPOINTMENT, only=only, fields=fields, skip_malformed=True)
+        request = list_request(self.resource, only=only, fields=fields, skip_malformed=True)
         return await _in_daemon_thread(lambda: hook.transport.send_once(request, etag=etag))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the connection, once it was read."""
+        return self._connected_hook.settings
 
     @property
     def _connected_hook(self) -> WebcamconsultHook:

@@ -84,6 +84,8 @@ def dag_of(code: str) -> Any:
 def test_example_runs(code: str, hook: WebcamconsultHook) -> None:
     if "operators.hitl" in code and airflow.__version__ < "3.1":
         pytest.skip("Airflow has the operator from 3.1")
+    if ("webcamconsult_changes" in code or "Partitioned" in code) and airflow.__version__ < "3.3":
+        pytest.skip("Airflow keeps the state of assets from 3.3")
     if "@dag" in code:
         assert dag_of(code).tasks
     else:
