@@ -57,7 +57,7 @@ LAYOUTS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     ]
 )
 BOM = b"\xef\xbb\xbf"
-without_deadline = settings(deadline=None, max_examples=100)
+without_deadline = settings(deadline=None, max_examples=40)
 
 
 def iterate(content: bytes, **selection: Any) -> Iterator[Record]:

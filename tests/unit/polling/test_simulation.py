@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 HOURS = 2
-SIMULATIONS = 30
+SIMULATIONS = 12
 SECONDS = HOURS * 3600
 #: A wait that never times out within a simulation.
 NO_DEADLINE = 1e12
