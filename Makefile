@@ -92,7 +92,7 @@ chromium:
 matrix: environment ## run all tests on all supported Airflow and Python versions, and with the lowest dependencies (hours)
 	@$(VENV)/bin/nox -s tests lowest wheel docs -- $(PYTEST_ARGS)
 
-chaos: environment environment-2 ## kill workers during creates, lose responses, and count the records
+chaos: environment environment-2 ## kill workers during creates and syncs, lose responses, and count the records
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \
 	$(VENV)/bin/python scripts/chaos.py $(CHAOS_ARGS) $(VENV)/bin/python $$python_2
 
@@ -105,7 +105,7 @@ bench: environment environment-2 ## run all benchmarks against the HTTP provider
 	@$(VENV)/bin/python benchmarks/imports.py
 	@$(VENV)/bin/python benchmarks/sync.py
 	@$(MAKE) --no-print-directory bench-waits
-	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 26 --pairs 4 --lost 20'
+	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 26 --pairs 4 --lost 20 --syncs 4'
 
 check: environment docs ## check lint, format, spelling, types and the documentation
 	@$(VENV)/bin/ruff check

@@ -3,8 +3,9 @@ Kill workers of a real Airflow while they create records, lose responses, and co
 
 Tasks that create an appointment are killed with SIGKILL at chosen and at random times, or their create is
 processed long after they lost the connection, and Airflow retries them. Then pairs of mapped tasks create the
-same record at the same time. Last, responses are lost, to this provider's operator and to `HttpOperator` of
-apache-airflow-providers-http.
+same record at the same time. Then responses are lost, to this provider's operator and to `HttpOperator` of
+apache-airflow-providers-http. Last, syncs are killed at random writes, while some of their creates lose their
+responses or are processed late, and run once more.
 """
 
 from __future__ import annotations
@@ -102,6 +103,19 @@ RESPONSE_FAULTS = (
 IF_EXISTS = ("create", "create", "reuse", "update", "fail")
 """The values of `if_exists` that the tasks use in turn. The default is there twice."""
 
+SYNC_ROWS = 40
+"""Rows of each sync: half of the clients are new, the others differ."""
+SYNC_GONE = 10
+"""Clients of each sync that are in no row, half of which exist."""
+SYNC_KILLS = 2
+"""How often the worker of each sync is killed."""
+SYNC_SPAN = 0.05
+"""How long a write of a sync takes at most, if it is not late."""
+SYNC_LOST, SYNC_LATE = 0.1, 0.05
+"""Shares of the creates of a sync that lose their response, or are processed late."""
+SYNC_OLD = "old"
+"""Last name of the clients that a sync updates or deletes."""
+
 RACE_KINDS = ("clients", "appointments")
 """What the pairs create in turn."""
 RACE_IF_EXISTS = ("reuse", "update", "fail")
@@ -118,11 +132,17 @@ class ChaosProxy(Proxy):
     :param url: URL of the service.
     :param plan: when to kill each task, by the number in its `client_id`.
     :param other_token: the token that identifies requests of the other operator.
+    :param syncs: numbers of the syncs whose workers are killed too.
     """
 
-    def __init__(self, url: str, plan: dict[int, str], other_token: str) -> None:
+    def __init__(self, url: str, plan: dict[int, str], other_token: str, syncs: Sequence[int] = ()) -> None:
         super().__init__(url)
         self.plan = plan
+        self.syncs = {number: random.sample(range(1, SYNC_ROWS), SYNC_KILLS) for number in syncs}
+        """The writes of each sync at which its worker is killed, counted over all of its tries."""
+        self.faults: dict[int, Counter[str]] = {number: Counter() for number in syncs}
+        """Number of writes, lost responses and late creates by sync."""
+        self._rows_sent: defaultdict[int, set[int]] = defaultdict(set)
         self._other_token = other_token.encode()
         self.killed: Counter[int] = Counter()
         self.lost: Counter[str] = Counter()
@@ -142,19 +162,26 @@ class ChaosProxy(Proxy):
         if request.path.startswith("/chaos/"):
             _, _, task, stage, pid = request.path.split("/")
             self._handle_report(request, int(task), stage, int(pid))
-        elif request.method == "POST":
+        elif request.method in ("POST", "PUT"):
             head, _, body = request.read().partition(b"\r\n\r\n")
             (attributes,) = json.loads(body).values()
-            name = attributes.get("reference_code") or attributes["client_id"]
-            number = int(name[1:])
-            if name.startswith("p"):
-                self._handle_pair(request, number)
-            elif number in self.plan:
-                self._handle_create(request, number)
+            if "last_name" in attributes:  # only the clients of a sync have one
+                self._handle_sync(request, attributes["last_name"])
+            elif request.method == "POST":
+                name = attributes.get("reference_code") or attributes["client_id"]
+                self._handle_post(request, name[0], int(name[1:]), head)
             else:
-                self._lose_first_response(request, number, head)
+                super().handle(request)
         else:
             super().handle(request)
+
+    def _handle_post(self, request: ProxiedRequest, prefix: str, number: int, head: bytes) -> None:
+        if prefix == "p":
+            self._handle_pair(request, number)
+        elif number in self.plan:
+            self._handle_create(request, number)
+        else:
+            self._lose_first_response(request, number, head)
 
     def _handle_report(self, request: ProxiedRequest, number: int, stage: str, pid: int) -> None:
         self._workers[number] = _Worker(pid, _start_time(pid))
@@ -226,6 +253,9 @@ class ChaosProxy(Proxy):
             request.respond(response)
             return
         self.lost[whose] += 1
+        self._lose(request, response, number)
+
+    def _lose(self, request: ProxiedRequest, response: bytes, number: int) -> None:
         fault = FAULTS[RESPONSE_FAULTS[number % len(RESPONSE_FAULTS)]]
         if fault.kind == "hold":
             request.wait_for_disconnect()
@@ -234,8 +264,35 @@ class ChaosProxy(Proxy):
         if fault.kind == "reset":
             request.reset()
 
+    def _handle_sync(self, request: ProxiedRequest, name: str) -> None:
+        if name == SYNC_OLD:  # the clients are prepared
+            request.respond(request.forward())
+            return
+        number, row = map(int, name[1:].split("-"))
+        faults = self.faults[number]
+        with self._lock:
+            faults["writes"] += 1
+            is_kill = faults["writes"] in self.syncs[number]
+            is_first = row not in self._rows_sent[number]
+            self._rows_sent[number].add(row)
+        if is_kill:
+            self._kill_after(random.uniform(0, SYNC_SPAN), number)  # noqa: S311
+        time.sleep(random.uniform(0, SYNC_SPAN))  # noqa: S311
+        chance = random.random() if is_first and request.method == "POST" else 1.0  # noqa: S311
+        if chance < SYNC_LATE:
+            faults["late"] += 1
+            time.sleep(random.uniform(LATE_MIN, LATE_MAX))  # noqa: S311
+            request.forward()
+            return
+        response = request.forward()
+        if chance < SYNC_LATE + SYNC_LOST:
+            faults["lost"] += 1
+            self._lose(request, response, row // 2)  # every second row is a create
+        else:
+            request.respond(response)
+
     def _kill_point(self, number: int) -> str | None:
-        return None if self.killed[number] else self.plan[number]
+        return None if self.killed[number] else self.plan.get(number)
 
     def _kill_after(self, seconds: float, number: int) -> None:
         self.killed[number] += 1
@@ -336,6 +393,32 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class Syncs:
+    """
+    The results of the syncs whose workers were killed and whose responses were lost.
+
+    :param syncs: number of syncs.
+    :param retried: number of retries, because a worker was killed in time.
+    :param lost: number of creates whose response was lost.
+    :param late: number of creates that were processed long after they were sent.
+    :param creates: number of rows without a client.
+    :param duplicated: number of rows with two or more clients.
+    :param missing: number of writes that were not made: rows without a client or with one that was not
+        updated, and clients that were not deleted.
+    :param wrong: number of syncs that failed, or wrote something when they were run once more.
+    """
+
+    syncs: int
+    retried: int
+    lost: int
+    late: int
+    creates: int
+    duplicated: int
+    missing: int
+    wrong: int
+
+
+@dataclass(frozen=True)
 class Result:
     """The results on one version of Airflow."""
 
@@ -343,16 +426,18 @@ class Result:
     kills: list[Kills]
     races: list[Races]
     losses: list[Losses]
+    syncs: list[Syncs]
     seconds: float
 
     @property
     def passed(self) -> bool:
-        """Whether this provider's operator left exactly one record for each task, or pair of tasks."""
+        """Whether this provider's operators left exactly one record for each task, pair of tasks, or row."""
         ours = self.losses[:1]
         return not (
             any(kill.duplicated or kill.missing for kill in self.kills)
             or any(race.duplicated or race.wrong for race in self.races)
             or any(loss.duplicates or loss.missing for loss in ours)
+            or any(sync.duplicated or sync.missing or sync.wrong for sync in self.syncs)
         )
 
     def markdown_lines(self) -> Iterator[str]:
@@ -377,6 +462,11 @@ class Result:
             for loss in self.losses:
                 rate = 100 * loss.duplicates / loss.lost if loss.lost else 0
                 yield f"| {loss.operator} | {loss.lost} | {loss.duplicates} | {rate:.0f} | {loss.missing} |"
+        if self.syncs:
+            yield ""
+            yield "| syncs | retries | responses lost | late | new clients | two records | missing | wrong |"
+            yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+            yield from _rows(self.syncs)
 
 
 def _rows(results: Iterable[Any]) -> Iterator[str]:
@@ -410,6 +500,10 @@ def install_dags(
         "races": {kind: _pairs(pairs, kind) for kind in RACE_KINDS},
         "race_if_exists": RACE_IF_EXISTS,
         "lost": list(lost),
+        "syncs": list(proxy.syncs),
+        "sync_rows": SYNC_ROWS,
+        "sync_gone": SYNC_GONE,
+        "sync_old": SYNC_OLD,
     }
     file = folder / "chaos.json"
     file.write_text(json.dumps(plan))
@@ -526,6 +620,53 @@ def lose_responses(
     return losses
 
 
+def kill_syncs(airflow: LocalAirflow, sandbox: Sandbox, proxy: ChaosProxy) -> Syncs:
+    """
+    Run the DAG with syncs that are killed and lose responses, and then run once more. Count the clients.
+
+    :param airflow: an Airflow with the DAGs of :func:`install_dags`.
+    :param sandbox: the service.
+    :param proxy: the host of the DAGs' connections.
+    """
+    run_id = airflow.trigger("chaos_syncs")
+    airflow.wait("chaos_syncs", run_id, RUN_TIMEOUT)
+    states = {state.task_id: state for state in airflow.task_states("chaos_syncs", run_id)}
+    names = defaultdict(list)
+    for client in sandbox.records("clients"):
+        names[client["reference_code"]].append(client["last_name"])
+    unchanged = {
+        "rows": SYNC_ROWS,
+        "created": 0,
+        "updated": 0,
+        "unchanged": SYNC_ROWS,
+        "deleted": 0,
+        "failed": 0,
+    }
+    counts = Counter[str]()
+    for number, faults in proxy.faults.items():
+        keys = [f"s{number}-{row}" for row in range(SYNC_ROWS)]
+        others = [key for key in names if str(key).startswith(f"s{number}-") and key not in keys]
+        duplicated = sum(len(names[key]) > 1 for key in keys)
+        missing = sum(key not in names[key] for key in keys) + len(others)
+        state = states[f"sync_{number}"]
+        again = airflow.xcom("chaos_syncs", run_id, f"again_{number}")
+        counts.update(faults, retried=state.try_number - 1, duplicated=duplicated, missing=missing)
+        if duplicated or missing or again != unchanged:
+            counts["wrong"] += again != unchanged
+            log = airflow.task_log("chaos_syncs", run_id, state.task_id, -1, state.try_number)
+            print(f"{state}; the next sync returned {again}. Log:\n{log}", file=sys.stderr)
+    return Syncs(
+        len(proxy.syncs),
+        counts["retried"],
+        counts["lost"],
+        counts["late"],
+        len(proxy.syncs) * SYNC_ROWS // 2,
+        counts["duplicated"],
+        counts["missing"],
+        counts["wrong"],
+    )
+
+
 def _ids_by_name(
     sandbox: Sandbox, kind: str, attribute: str, token: str | None = None
 ) -> defaultdict[str | None, list[str]]:
@@ -544,22 +685,24 @@ def make_plan(kills: int) -> dict[int, str]:
     return {number: KILL_POINTS[number % len(KILL_POINTS)] for number in range(kills)}
 
 
-def run(python: str, kills: int, pairs: int, lost: int) -> Result:
+def run(python: str, kills: int, pairs: int, lost: int, syncs: int) -> Result:
     """
-    Kill workers, create in pairs and lose responses on one Airflow.
+    Kill workers, create in pairs, lose responses and kill syncs on one Airflow.
 
     :param python: interpreter of the virtual environment with that Airflow.
     :param kills: number of tasks to kill.
     :param pairs: number of pairs of tasks that create the same record, for each value of `if_exists`.
     :param lost: number of responses to lose for each operator.
+    :param syncs: number of syncs to kill.
     """
     pairs *= len(RACE_IF_EXISTS)
     begin = time.monotonic()
     numbers = range(kills, kills + lost)
+    sync_numbers = range(numbers.stop, numbers.stop + syncs)
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as home,
         Sandbox() as sandbox,
-        ChaosProxy(sandbox.url, make_plan(kills), sandbox.tokens[1]) as proxy,
+        ChaosProxy(sandbox.url, make_plan(kills), sandbox.tokens[1], sync_numbers) as proxy,
     ):
         dags = Path(home) / "dags"
         dags.mkdir()
@@ -581,4 +724,5 @@ def run(python: str, kills: int, pairs: int, lost: int) -> Result:
             killed = kill_workers(airflow, sandbox, proxy) if kills else []
             races = race(airflow, sandbox, proxy, pairs) if pairs else []
             losses = lose_responses(airflow, sandbox, proxy, numbers) if lost else []
-            return Result(airflow.version, killed, races, losses, time.monotonic() - begin)
+            synced = [kill_syncs(airflow, sandbox, proxy)] if syncs else []
+            return Result(airflow.version, killed, races, losses, synced, time.monotonic() - begin)

@@ -1,11 +1,11 @@
 """
-Kill workers of a real Airflow while they create records, lose responses, and count the records that result.
+Kill workers of a real Airflow while they create or sync, lose responses, and count the records that result.
 
 Runs once for each given interpreter, that is, for each version of Airflow. Fails if a killed worker, a create
-that was processed late, two simultaneous creates, or a lost response to this provider's operator resulted in
+that was processed late, two simultaneous creates, or a lost response to this provider's operators resulted in
 two records or none::
 
-    python scripts/chaos.py --kills 195 --pairs 20 --lost 100 .venv/bin/python .venv-airflow-2.11/bin/python
+    python scripts/chaos.py --kills 195 --pairs 20 --lost 100 --syncs 20 .venv/bin/python ...
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ def main() -> int:
     parser.add_argument(
         "--lost", type=int, default=100, help="responses to lose for each operator (default: %(default)s)"
     )
+    parser.add_argument("--syncs", type=int, default=20, help="syncs to kill (default: %(default)s)")
     parser.add_argument("--report", type=Path, help="file to also write the tables to")
     arguments = parser.parse_args()
     results = []
     for python in arguments.pythons:
-        result = run(python, arguments.kills, arguments.pairs, arguments.lost)
+        result = run(python, arguments.kills, arguments.pairs, arguments.lost, arguments.syncs)
         results.append(result)
         print("\n".join([*result.markdown_lines(), ""]), flush=True)
     if arguments.report:

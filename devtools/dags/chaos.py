@@ -1,5 +1,5 @@
 """
-Tasks that are killed while they create, that create in pairs, or whose responses are lost, for `make chaos`.
+Tasks that are killed while they write, that create in pairs, or whose responses are lost, for `make chaos`.
 
 The plan is in `chaos.json` beside this file.
 """
@@ -12,7 +12,7 @@ import http.client
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow import __version__ as airflow_version
@@ -20,11 +20,19 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_webcamconsult import idempotent_create, transport
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
-from airflow_provider_webcamconsult.operators.clients import WebcamconsultCreateClientOperator
+from airflow_provider_webcamconsult.operators.clients import (
+    WebcamconsultCreateClientOperator,
+    WebcamconsultSyncClientsOperator,
+)
+from airflow_provider_webcamconsult.sync import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PLAN: dict[str, Any] = json.loads(Path(__file__).with_name("chaos.json").read_text())
 # The proxy never processes a request later than this.
 idempotent_create.CREATE_FLOOR_SECONDS = PLAN["floor"]
+vars(run)["CREATE_FLOOR_SECONDS"] = PLAN["floor"]
 idempotent_create.LOOKUP_DELAYS_SECONDS = PLAN["lookup_delays"]
 START = datetime.datetime(2030, 1, 1, 9, tzinfo=datetime.timezone.utc)
 
@@ -67,6 +75,17 @@ def reporting_consult(number: int, _context: Any) -> Any:
     transport.encode = reporting_encode  # type: ignore[attr-defined]
     report(number, "started")
     return {**consult(number), "inloop_json": {"number": number}}
+
+
+def rows(number: int, stage: str, _context: Any) -> Iterator[dict[str, str]]:
+    """Yield the clients of a sync: first every second one, with an old name."""
+    if stage == "sync":
+        report(number, "started")
+    is_prepared = stage == "prepare"
+    for row in range(PLAN["sync_rows"] + (PLAN["sync_gone"] if is_prepared else 0)):
+        if row % 2 or not is_prepared:
+            key = f"s{number}-{row}"
+            yield {"reference_code": key, "last_name": PLAN["sync_old"] if is_prepared else key}
 
 
 # Airflow 2 may find the same dead task several times, and each time uses up a try.
@@ -133,3 +152,21 @@ if PLAN["lost"]:
                 data=json.dumps({"appointment": consult(number)}),
                 extra_options={"timeout": PLAN["timeout"]},
             )
+
+with DAG(
+    "chaos_syncs", schedule=None, catchup=False, default_args=ARGUMENTS, max_active_tasks=MAX_ACTIVE_TASKS
+):
+    for number in PLAN["syncs"]:
+        prepare, sync, again = (
+            WebcamconsultSyncClientsOperator(
+                task_id=f"{stage}_{number}",
+                rows=functools.partial(rows, number, stage),
+                key="reference_code",
+                mode="mirror",
+                key_prefix=f"s{number}-",
+                max_deletes=1.0,
+                webcamconsult_conn_id="chaos",
+            )
+            for stage in ("prepare", "sync", "again")
+        )
+        prepare >> sync >> again
