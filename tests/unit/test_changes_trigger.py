@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -195,9 +196,12 @@ def test_assets_with_different_names_have_different_triggers() -> None:
     assert len({str(trigger_of(each)) for each in others}) == len({each.name for each in others}) == 4
 
 
-def test_unknown_resource_is_refused_when_the_dag_is_parsed() -> None:
+@pytest.mark.parametrize(
+    "arguments", [{"resource": "invoices"}, {"poke_interval": 0}, {"poke_interval": timedelta(minutes=1)}]
+)
+def test_invalid_arguments_are_refused_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
     with pytest.raises(WebcamconsultInputError):
-        webcamconsult_changes("invoices")
+        webcamconsult_changes(**arguments)
 
 
 class CountingService:
