@@ -9,6 +9,7 @@ itself.
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,14 @@ try:
     appointments_changed = webcamconsult_changes("appointments", poke_interval=30)
 except WebcamconsultConfigurationError:  # before Airflow 3.3
 
-    @dag(schedule="*/5 * * * *", catchup=False, max_active_runs=1, tags=["webcamconsult"], doc_md=__doc__)
+    @dag(
+        schedule="*/5 * * * *",
+        start_date=datetime.datetime(2026, 1, 1),
+        catchup=False,
+        max_active_runs=1,
+        tags=["webcamconsult"],
+        doc_md=__doc__,
+    )
     def consult_finished() -> None:
         list_finished = WebcamconsultListChangesOperator(
             task_id="list_finished",

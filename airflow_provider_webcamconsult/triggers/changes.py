@@ -11,7 +11,7 @@ from airflow.triggers import base
 
 from airflow_provider_webcamconsult.api.baseline import DIGEST_KEY
 from airflow_provider_webcamconsult.api.changes import Marker, find_resource, list_digest
-from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.version_compat import asset_with_watcher
@@ -60,10 +60,12 @@ def webcamconsult_changes(
         connection and the resource.
     :param poke_interval: seconds between two polls.
     :return: the asset.
-    :raises WebcamconsultInputError: if ``resource`` is unknown.
+    :raises WebcamconsultInputError: if ``resource`` or ``poke_interval`` is invalid.
     :raises WebcamconsultConfigurationError: before Airflow 3.3.
     """
     find_resource(resource)
+    if not isinstance(poke_interval, (int, float)) or not poke_interval > 0:
+        raise WebcamconsultInputError("poke_interval must be a positive number of seconds. Correct it.")
     name = name or f"webcamconsult_{resource}_{webcamconsult_conn_id}"
     asset: Asset | None = asset_with_watcher(
         name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,14 @@ import pytest
 from airflow_provider_webcamconsult.api.baseline import DIGEST_KEY
 from airflow_provider_webcamconsult.api.changes import Marker, list_digest
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT
+from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
 from airflow_provider_webcamconsult.polling import policy, poller
+from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.triggers import changes
 from airflow_provider_webcamconsult.triggers.changes import WebcamconsultChangesTrigger, webcamconsult_changes
+from tests.unit.polling import virtual_time
+from tests.unit.polling.virtual_time import add
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,6 +196,46 @@ def test_assets_with_different_names_have_different_triggers() -> None:
     assert len({str(trigger_of(each)) for each in others}) == len({each.name for each in others}) == 4
 
 
-def test_unknown_resource_is_refused_when_the_dag_is_parsed() -> None:
+@pytest.mark.parametrize(
+    "arguments", [{"resource": "invoices"}, {"poke_interval": 0}, {"poke_interval": timedelta(minutes=1)}]
+)
+def test_invalid_arguments_are_refused_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
     with pytest.raises(WebcamconsultInputError):
-        webcamconsult_changes("invoices")
+        webcamconsult_changes(**arguments)
+
+
+class CountingService:
+    """A service that counts requests, without a connection and a network."""
+
+    webcamconsult_conn_id = "counting"
+
+    def __init__(self, number: int) -> None:
+        self.records = [{"id": f"a{each}", "state": "idle"} for each in range(number)]
+        self.requests: list[str] = []
+
+    async def read_connection(self) -> bool:
+        return False
+
+    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
+        self.requests.append(appointment_id)
+        return Response({"id": appointment_id, "state": "idle"}, None, 100)
+
+    async def list(self, only: Any, fields: Any, etag: str | None) -> Response:
+        self.requests.append("list")
+        await asyncio.sleep(0.1)
+        return Response([dict(each) for each in self.records], None, 100)
+
+
+def test_a_thousand_waits_and_a_watched_list_make_one_request_per_interval() -> None:
+    service: Any = CountingService(1000)
+
+    async def scenario() -> None:
+        shared = Poller(service)
+        add(shared, None, read=len, fields=APPOINTMENT.known)
+        for record in service.records:
+            add(shared, record["id"])
+        await asyncio.sleep(100 * 5)
+
+    virtual_time.run(scenario())
+    assert {*service.requests} == {"list"}
+    assert len(service.requests) <= 100 + 2
