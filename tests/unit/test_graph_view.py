@@ -52,7 +52,7 @@ class TestEachClass:
 
 def test_each_name_states_action_and_resource() -> None:
     names = {cls.custom_operator_name for cls in classes()}
-    assert len(names) == len(classes()) == 18
+    assert len(names) == len(classes()) == 19
     assert {"CreateAppointment", "ListUsers", "DeleteClient", "AppointmentStateSensor"} <= names
 
 
@@ -66,9 +66,10 @@ def test_actions_differ_in_colour() -> None:
             "DeleteAppointment",
             "GetAppointment",
             "AppointmentStateSensor",
+            "AppointmentTimeSensor",
         )
     }
-    assert len(of_appointments) == 5
+    assert len(of_appointments) == 6
     assert colours["GetUser"] == colours["ListAppointments"]
 
 

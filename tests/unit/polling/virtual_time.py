@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.polling import poller
 from airflow_provider_webcamconsult.polling.poller import Poller, Subscription
+from airflow_provider_webcamconsult.triggers import appointments as triggers
+from airflow_provider_webcamconsult.triggers import base as trigger_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
@@ -60,9 +62,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             loop.run_until_complete(asyncio.sleep(0))
 
 
-def use_virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let deadlines, which are times of the wall clock, follow the loop's clock."""
-    monkeypatch.setattr(poller, "time", SimpleNamespace(time=lambda: asyncio.get_running_loop().time()))
+def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, start: float = 0.0) -> None:
+    """Let deadlines, which are times of the wall clock, follow the loop's clock. It starts at some time."""
+    clock = SimpleNamespace(time=lambda: start + asyncio.get_running_loop().time())
+    for module in (poller, triggers, trigger_base):
+        monkeypatch.setattr(module, "time", clock)
 
 
 def add(
@@ -74,4 +78,4 @@ def add(
     fields: Collection[str] = ("state",),
 ) -> Subscription[Any]:
     """Add a subscription to a poller."""
-    return Subscription(shared, appointment_id, read, fields, lambda polls: interval)
+    return Subscription(shared, appointment_id, read, fields, lambda polls, value: interval)
