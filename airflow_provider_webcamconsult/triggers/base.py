@@ -112,11 +112,11 @@ class AppointmentTrigger(BaseTrigger):
                     elif update.is_final:
                         yield self._event(values, missing, error=serialize_error(update.error))
                         return
-                passing = {
-                    str(each.error): None for each in updates.values() if not each.is_final and each.error
-                }
-                for message in passing:
-                    self.log.warning("%s Still waiting.%s", message, self._next_check(goal, values))
+                passing = {str(each.error) for each in updates.values() if each.error and not each.is_final}
+                if passing:
+                    more = f" (And {len(passing) - 1} more errors.)" if len(passing) > 1 else ""
+                    check = self._next_check(goal, values)
+                    self.log.warning("%s%s Still waiting.%s", min(passing), more, check)
                 is_confirmed = any(each.error is None or each.is_final for each in updates.values())
                 verdict = goal.verdict(values, missing, now) if is_confirmed else "waiting"
                 if verdict != "waiting":
