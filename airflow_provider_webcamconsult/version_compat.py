@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,6 @@ __all__ = [
     "can_end_from_trigger",
     "is_automatic_retry",
     "is_mapped",
-    "object_storage_path",
     "task_state_store",
     "task_success",
     "try_started_at",
@@ -158,22 +156,6 @@ async def task_success(task_instance: Any, value: Any, *, do_xcom_push: bool) ->
             map_index=task_instance.map_index,
         )
     return TaskSuccessEvent()
-
-
-def object_storage_path(path: Any) -> Any:
-    """
-    Return a path on any storage that Airflow reads.
-
-    :param path: path or URL.
-    """
-    # Imported late: parsing a DAG file must not load the libraries of storages.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    if isinstance(path, ObjectStoragePath):
-        return path
-    text = str(path)
-    # Airflow 2 takes a relative path for one below the root.
-    return ObjectStoragePath(text if "://" in text else os.path.abspath(text))
 
 
 def is_mapped(operator: BaseOperator) -> bool:

@@ -79,12 +79,12 @@ def __getattr__(name: str) -> type[BaseTrigger]:
     raise AttributeError(name)
 
 
-def make_trigger(name: str, appointment_id: str, poke_interval: float) -> BaseTrigger:
+def make_trigger(name: str, ids: list[str], poke_interval: float) -> BaseTrigger:
     """
-    Return the trigger of a wait for one appointment.
+    Return the trigger of a wait.
 
     :param name: class name of the trigger.
-    :param appointment_id: id of the appointment.
+    :param ids: ids of the appointments; only the provider's own trigger takes more than one.
     :param poke_interval: seconds between two polls.
     """
     end = datetime.now(timezone.utc) + LIFETIME
@@ -95,18 +95,22 @@ def make_trigger(name: str, appointment_id: str, poke_interval: float) -> BaseTr
             from airflow.triggers.temporal import DateTimeTrigger  # type: ignore[no-redef,import-not-found]
 
         return DateTimeTrigger(end)
-    arguments = {
+    arguments: dict[str, dict[str, Any]] = {
         OURS: {
-            "appointment_id": appointment_id,
+            **(
+                {"appointment_id": ids[0], "last_state": "idle"}
+                if len(ids) == 1
+                else {"appointment_id": None}
+            ),
+            "appointment_ids": None if len(ids) == 1 else ids,
             "target_states": ["finished"],
             "failed_states": [],
             "webcamconsult_conn_id": "webcamconsult_default",
             "poke_interval": poke_interval,
             "deadline": end.timestamp(),
-            "last_state": "idle",
         },
         THEIRS: {
-            "endpoint": f"appointment/{appointment_id}.json",
+            "endpoint": f"appointment/{ids[0]}.json",
             "http_conn_id": "http_default",
             "poke_interval": poke_interval,
         },
@@ -114,13 +118,14 @@ def make_trigger(name: str, appointment_id: str, poke_interval: float) -> BaseTr
     return __getattr__(f"Timed{name}")(**arguments[name])
 
 
-def write_rows(name: str, ids: list[str], poke_interval: float) -> None:
+def write_rows(name: str, ids: list[str], poke_interval: float, in_one: bool) -> None:
     """
     Write a run of the DAG with one deferred task instance for each appointment, as Airflow would.
 
     :param name: class name of the trigger.
     :param ids: ids of the appointments.
     :param poke_interval: seconds between two polls.
+    :param in_one: whether one task waits for all appointments.
     """
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.models.taskinstance import TaskInstance
@@ -130,6 +135,7 @@ def write_rows(name: str, ids: list[str], poke_interval: float) -> None:
     from airflow.utils.types import DagRunType
 
     now = datetime.now(timezone.utc)
+    waits = [ids] if in_one else [[id] for id in ids]
     with create_session() as session:
         model: Any = SerializedDagModel.get(DAG_ID, session=session)
         run: dict[str, Any] = {
@@ -157,9 +163,10 @@ def write_rows(name: str, ids: list[str], poke_interval: float) -> None:
         upstream.state = TaskInstanceState.SUCCESS
         mapped = model.dag.get_task(TASK_ID)
         others = (
-            TaskInstance(mapped, run_id=RUN_ID, map_index=number, **version) for number in range(1, len(ids))
+            TaskInstance(mapped, run_id=RUN_ID, map_index=number, **version)
+            for number in range(1, len(waits))
         )
-        triggers = [Trigger.from_object(make_trigger(name, id, poke_interval)) for id in ids]
+        triggers = [Trigger.from_object(make_trigger(name, each, poke_interval)) for each in waits]
         session.add_all(triggers)
         session.flush()
         for instance, trigger in zip([first, *others], triggers, strict=True):

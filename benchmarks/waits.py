@@ -87,12 +87,19 @@ class Case:
     :param waits: number of waits.
     :param appointments: minimum number of appointments that the service has.
     :param triggerers: number of triggerers, which share the waits. The CPU and the memory are of the first.
+    :param in_one: whether one trigger waits for all appointments.
     """
 
     trigger: str
     waits: int
     appointments: int = 0
     triggerers: int = 1
+    in_one: bool = False
+
+    @property
+    def triggers(self) -> int:
+        """Number of triggers."""
+        return 1 if self.in_one else self.waits
 
 
 # -- The service ---------------------------------------------------------------------------------------------
@@ -263,7 +270,9 @@ class Triggerer(LocalAirflow):
 
     def defer(self, case: Case, ids: Sequence[str], interval: float) -> None:
         """Write the rows of the deferred tasks."""
-        arguments = json.dumps({"name": case.trigger, "ids": ids, "poke_interval": interval})
+        arguments = json.dumps(
+            {"name": case.trigger, "ids": ids, "poke_interval": interval, "in_one": case.in_one}
+        )
         subprocess.run(  # noqa: S603
             [str(self.python), str(self.dags / DEFERRED.name)],
             input=arguments,
@@ -374,7 +383,9 @@ class Result:
         """Return the row of the table, with the columns of :data:`HEADINGS`."""
         polls = self.case.trigger != SLEEPING
         cells = [
-            self.case.trigger + (f" ({self.case.triggerers} triggerers)" if self.case.triggerers > 1 else ""),
+            self.case.trigger
+            + (f" ({self.case.triggerers} triggerers)" if self.case.triggerers > 1 else "")
+            + (" (one for all)" if self.case.in_one else ""),
             f"{self.case.waits:,}",
             f"{max(self.case.waits + 1, self.case.appointments):,}" if polls else "",
             f"{self.startup:.0f}",
@@ -478,7 +489,7 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
             # Airflow 3 and Airflow 2 name the same setting differently.
             config={
                 "triggerer": dict.fromkeys(
-                    ("capacity", "default_capacity"), str(math.ceil(case.waits / case.triggerers) + 1)
+                    ("capacity", "default_capacity"), str(math.ceil(case.triggers / case.triggerers) + 1)
                 )
             },
         )
@@ -492,7 +503,7 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
             written = time.monotonic()
             airflow.wait_until(
                 lambda: (
-                    len(airflow.trigger_logs()) == case.waits
+                    len(airflow.trigger_logs()) == case.triggers
                     and (case.trigger == SLEEPING or service.has_polled_all())
                 ),
                 START_TIMEOUT,
@@ -523,9 +534,9 @@ def measure(python: str, case: Case, interval: float, intervals: int) -> Result:
                 committed = time.time() - changed
                 fired: list[float] = []
                 # Airflow 3 may write a log after it stored the event.
-                while len(fired) < case.waits:
+                while len(fired) < case.triggers:
                     if time.time() > changed + END_TIMEOUT:
-                        raise TimeoutError(f"The logs of {case.waits - len(fired)} waits have no event.")
+                        raise TimeoutError(f"The logs of {case.triggers - len(fired)} waits have no event.")
                     time.sleep(COMMIT_POLL_INTERVAL)
                     fired = fired_at([*(log.read_text() for log in airflow.trigger_logs()), airflow.output()])
                 delays = sorted(seconds - changed for seconds in fired)
@@ -564,7 +575,8 @@ def report(version: str, results: Sequence[Result], interval: float) -> Iterator
     yield f"A triggerer without a trigger: {idle:.3f} s of CPU."
     for theirs in results:
         for ours in results:
-            if (theirs.case.trigger, ours.case.trigger) == (THEIRS, OURS) and (
+            is_pair = (theirs.case.trigger, ours.case.trigger) == (THEIRS, OURS) and not ours.case.in_one
+            if is_pair and (
                 theirs.case.waits,
                 theirs.case.appointments,
             ) == (ours.case.waits, ours.case.appointments):
@@ -607,6 +619,7 @@ def main() -> None:
         Case(OURS, 1, arguments.appointments),
         Case(OURS, arguments.waits, arguments.appointments),
         Case(OURS, FEW_WAITS, triggerers=2),
+        Case(OURS, arguments.waits, in_one=True),
     ]
     files = OPEN_FILES_PER_WAIT * max(arguments.waits, arguments.many)
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)

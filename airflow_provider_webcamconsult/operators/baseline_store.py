@@ -6,12 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_webcamconsult.api.baseline import BASELINE_KEY
-from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
-from airflow_provider_webcamconsult.operators.record_files import replacing
-from airflow_provider_webcamconsult.version_compat import object_storage_path
+from airflow_provider_webcamconsult.operators.record_files import replacing, storage_path
 
 if TYPE_CHECKING:
-    from airflow_provider_webcamconsult.operators.row_files import FilePath
+    from airflow_provider_webcamconsult.operators.record_files import FilePath
 
 
 class BaselineStore(Protocol):
@@ -60,12 +58,7 @@ class FileBaselineStore:
     """
 
     def __init__(self, path: FilePath) -> None:
-        if isinstance(path, str) and "://" not in path and not path.startswith("/"):
-            raise WebcamconsultInputError(
-                "baseline_path is relative, but a task has no folder of its own. Use an absolute path, such "
-                "as /baselines/appointments.json, or a URL, such as s3://aws_default@bucket/changes.json."
-            )
-        self._path = object_storage_path(path)
+        self._path: Any = storage_path(path)  # has no types
 
     def read(self) -> Any:
         """Return the stored value, or None if there is none."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.changes import Change, ChangeKind
     from airflow_provider_webcamconsult.operators.baseline_store import BaselineStore
-    from airflow_provider_webcamconsult.operators.row_files import FilePath
+    from airflow_provider_webcamconsult.operators.record_files import FilePath
     from airflow_provider_webcamconsult.version_compat import Context
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_webcamconsult.operators.row_files import FilePath
+    from airflow_provider_webcamconsult.operators.record_files import FilePath
 
 #: Name of the facet with the counts.
 COUNTS_FACET = "webcamconsult_sync"

@@ -29,6 +29,10 @@ CONNECTION_GRACE_SECONDS = 300.0
 SINGLE_POLL_MAX_SECONDS = 10.0
 #: The same for an appointment whose last poll failed, which delays only others like it.
 FAILING_POLL_MAX_SECONDS = 60.0
+#: Part of the time that is left until a known date to wait for the next poll, in case the date is moved.
+TIME_LEFT_FRACTION = 0.1
+#: Maximum seconds between two polls until a known date, unless ``max_wait`` is set.
+MOVE_NOTICED_MAX_SECONDS = 3600.0
 #: Number of due polls that are worth a list while its duration is unknown.
 LIST_TRIAL_POLLS = 10
 #: Number of failed lists in a row after which appointments are polled one by one until a list succeeds.
@@ -85,6 +89,23 @@ def next_interval_seconds(
         return seconds
     seconds *= 2.0 ** min(polls, 32) * random.uniform(0.5, 1)  # noqa: S311
     return max(POKE_INTERVAL_MIN_SECONDS, min(seconds, max_wait) if max_wait else seconds)
+
+
+def interval_until_date_seconds(
+    seconds_left: float, poke_interval: float, *, max_wait: float | None = None
+) -> float:
+    """
+    Return the seconds between two successful polls of an appointment whose date ends the wait.
+
+    That is a tenth of the time that is left, but at least ``poke_interval`` and at most an hour. A moved
+    appointment is noticed at the next poll.
+
+    :param seconds_left: seconds until the wait ends.
+    :param poke_interval: the sensor's interval in seconds, which is the minimum.
+    :param max_wait: maximum of the interval in seconds, in place of the hour.
+    """
+    longest = max_wait or MOVE_NOTICED_MAX_SECONDS
+    return max(next_interval_seconds(poke_interval), min(seconds_left * TIME_LEFT_FRACTION, longest))
 
 
 def failure_delay_seconds(interval: float, failures: int, error: WebcamconsultError | None) -> float:

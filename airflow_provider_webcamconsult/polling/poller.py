@@ -15,7 +15,6 @@ import random
 import time
 from contextvars import Context
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -48,6 +47,8 @@ CONNECTION_SECONDS = 60.0
 LIST_DURATION_MAX_AGE_SECONDS = 3600.0
 #: Seconds after which the due failing appointments are selected again: a hanging one then delays few others.
 FAILING_ROUND_SECONDS = 1.0
+#: Minimum seconds to wait for the clock to reach a deadline.
+CLOCK_STEP_SECONDS = 0.001
 #: Assumed duration of a single request in seconds, until one was measured.
 SINGLE_POLL_SECONDS = 0.05
 
@@ -75,7 +76,7 @@ class Subscription(Generic[T]):
     :param appointment_id: id of the appointment; None means the list.
     :param read: returns the value to report.
     :param fields: attributes of an appointment that ``read`` needs.
-    :param interval_after: returns the interval in seconds after a number of polls.
+    :param interval_after: returns the interval in seconds after a number of polls, given the last value.
     """
 
     def __init__(
@@ -84,13 +85,13 @@ class Subscription(Generic[T]):
         appointment_id: str | None,
         read: Callable[[Any], T],
         fields: Collection[str],
-        interval_after: Callable[[int], float],
+        interval_after: Callable[[int, T | None], float],
     ) -> None:
         self.appointment_id = appointment_id
         self.read = read
         self.fields = fields
         self.polled_at = poller.time()
-        self.interval = interval_after(0)
+        self.interval = interval_after(0, None)
         self.due = self.polled_at + self.interval * random.uniform(INITIAL_JITTER_MIN, 1)  # noqa: S311
         self._poller = poller
         self._interval_after = interval_after
@@ -98,7 +99,8 @@ class Subscription(Generic[T]):
         self._value: T | None = None
         self._update: Update[T] | None = None
         self._has_update = asyncio.Event()
-        self._is_last_poll = False
+        self._last_deadline: float | None = None
+        self._reports_next = False
         self._target = poller._add(self)
 
     @property
@@ -119,17 +121,18 @@ class Subscription(Generic[T]):
         :param deadline: when to stop waiting, after a last poll, in seconds since the epoch.
         :return: the update; None if the deadline has passed.
         """
-        if self._update:  # and the call before was cancelled
-            self._has_update.set()
-        await _wait(self._has_update, deadline - time.time())
-        is_failing = self._target.failures.count or self._poller.failures.count
-        if not self._update and not self._is_last_poll and not is_failing:
-            self._is_last_poll = True
-            self.due = self._poller.time()
-            self._poller._wake_before(self.due)
-            await _wait(self._has_update, max(deadline - time.time(), 0) + policy.LAST_POLL_SECONDS)
-        update, self._update = self._update, None
-        return update
+        return (await _next_updates([self], self._has_update, deadline)).get(self)
+
+    def _poll_last(self, deadline: float) -> bool:
+        """Report the next poll even if nothing has changed. Poll at once, unless the last poll failed."""
+        if self._last_deadline == deadline:
+            return False
+        self._last_deadline, self._reports_next = deadline, True
+        if self._target.failures.count or self._poller.failures.count:
+            return False
+        self.due = self._poller.time()
+        self._poller._wake_before(self.due)
+        return True
 
     def report(self, value: T, polled_at: float) -> None:
         """
@@ -140,11 +143,11 @@ class Subscription(Generic[T]):
         """
         if polled_at >= self.due:
             self._polls += 1
-        self.polled_at, self.interval = polled_at, self._interval_after(self._polls)
+        self.polled_at, self.interval = polled_at, self._interval_after(self._polls, value)
         self.due = polled_at + self.interval
-        if value != self._value or self._is_last_poll:
+        if value != self._value or self._reports_next:
             self._notify(Update(value))
-        self._value = value
+        self._value, self._reports_next = value, False
 
     def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
         """
@@ -164,6 +167,65 @@ class Subscription(Generic[T]):
     def unsubscribe(self) -> None:
         """End the subscription. The poller stops with its last one."""
         self._poller._remove(self, self._target)
+
+
+class Subscriptions(Generic[T]):
+    """
+    The subscriptions of one wait to many appointments, whose updates arrive together.
+
+    :param subscriptions: a subscription to each of the appointments.
+    """
+
+    def __init__(self, subscriptions: Iterable[Subscription[T]]) -> None:
+        self._has_update = asyncio.Event()
+        self._by_id = {each.appointment_id or "": each for each in subscriptions}
+        for each in self._by_id.values():
+            each._has_update = self._has_update
+
+    @property
+    def seconds_to_next_poll(self) -> float:
+        """Seconds until the next poll, if no other subscription causes an earlier one."""
+        return min((each.seconds_to_next_poll for each in self._by_id.values()), default=math.inf)
+
+    async def next_updates(self, deadline: float) -> dict[str, Update[T]]:
+        """
+        Wait for new values or errors.
+
+        :param deadline: when to stop waiting, after a last poll of each, in seconds since the epoch.
+        :return: the updates by the id of the appointment; empty if the deadline has passed.
+        """
+        updates = await _next_updates(self._by_id.values(), self._has_update, deadline)
+        return {each.appointment_id or "": update for each, update in updates.items()}
+
+    def unsubscribe(self, *ids: str) -> None:
+        """
+        End subscriptions.
+
+        :param ids: ids of the appointments. By default, all of them.
+        """
+        for id in ids or tuple(self._by_id):
+            self._by_id.pop(id).unsubscribe()
+
+
+async def _next_updates(
+    subscriptions: Collection[Subscription[T]], event: asyncio.Event, deadline: float
+) -> dict[Subscription[T], Update[T]]:
+    """Wait for updates of subscriptions that share an event."""
+    if any(each._update for each in subscriptions):  # and the call before was cancelled
+        event.set()
+    await _wait(event, deadline - time.time())
+    # The clock may have been set back meanwhile.
+    while not any(each._update for each in subscriptions) and (seconds := deadline - time.time()) > 0:
+        await _wait(event, max(seconds, CLOCK_STEP_SECONDS))
+    if not any(each._update for each in subscriptions):
+        last = [each for each in subscriptions if each._poll_last(deadline)]
+        end = max(deadline, time.time()) + policy.LAST_POLL_SECONDS
+        while not all(each._update for each in last) and (seconds := end - time.time()) > 0:
+            await _wait(event, seconds)
+    updates = {each: each._update for each in subscriptions if each._update}
+    for each in updates:
+        each._update = None
+    return updates
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -280,6 +342,7 @@ class Poller:
         poke_interval: float,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
+        interval_after: Callable[[int, T | None], float] | None = None,
         resource: Resource[Any, Any] = APPOINTMENT,
     ) -> Subscription[T]:
         """
@@ -294,16 +357,17 @@ class Poller:
         :param poke_interval: seconds between two polls.
         :param exponential_backoff: whether the interval grows with each poll, as Airflow's sensors do it.
         :param max_wait: maximum of the growing interval in seconds.
+        :param interval_after: returns the interval in seconds after a number of polls, given the last value,
+            in place of the three parameters above.
         :param resource: the kind of record. Each has a poller of its own.
         :return: the subscription.
         """
-        interval_after = partial(
-            policy.next_interval_seconds,
-            poke_interval,
-            exponential_backoff=exponential_backoff,
-            max_wait=max_wait,
+        interval_after = interval_after or (
+            lambda polls, value: policy.next_interval_seconds(
+                poke_interval, polls, exponential_backoff=exponential_backoff, max_wait=max_wait
+            )
         )
-        interval_after(0)  # raises if an argument is invalid, before a poller starts
+        interval_after(0, None)  # raises if an argument is invalid, before a poller starts
         pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
         key = (webcamconsult_conn_id, resource.plural)
         poller = pollers.get(key)

@@ -66,9 +66,10 @@ def test_actions_differ_in_colour() -> None:
             "DeleteAppointment",
             "GetAppointment",
             "AppointmentStateSensor",
+            "AppointmentTimeSensor",
         )
     }
-    assert len(of_appointments) == 5
+    assert len(of_appointments) == 6
     assert colours["GetUser"] == colours["ListAppointments"]
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-import json
 import sqlite3
 import time
 from contextlib import closing
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import airflow
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, AirflowSkipException
 
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
@@ -22,7 +19,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultNotFoundError,
 )
 from airflow_provider_webcamconsult.polling import policy
-from airflow_provider_webcamconsult.sensors import appointments as sensors
+from airflow_provider_webcamconsult.sensors import base as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
 from airflow_provider_webcamconsult.version_compat import (
@@ -30,6 +27,7 @@ from airflow_provider_webcamconsult.version_compat import (
     AirflowSensorTimeout,
     AirflowTaskTimeout,
 )
+from tests.unit.sensor_run import defer, run_to_end
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
@@ -158,7 +156,7 @@ def test_log_shows_state_changes_target_states_and_next_poke(
     sensor = make_sensor(target_states=["finished", "cancelled"], poke_interval=30)
     while not sensor.poke({}):
         pass
-    waiting = "Waiting for 'finished' or 'cancelled'. Next check in 30 s."
+    waiting = f"Waiting for appointment {ID} to reach 'finished' or 'cancelled'. Next check in 30 s."
     assert log.messages("info") == [
         f"Appointment {ID} is in state 'idle'.",
         waiting,
@@ -275,28 +273,6 @@ def test_id_states_and_connection_are_templated() -> None:
 
 
 # Complete waits
-
-
-def defer(sensor: Any) -> TaskDeferred:
-    with pytest.raises(TaskDeferred) as raised:
-        sensor.execute({})
-    return raised.value
-
-
-def run_to_end(sensor: Any) -> Any:
-    """Run the sensor to its end as Airflow does: on the worker, or deferred to the triggerer and back."""
-    try:
-        return sensor.execute({})
-    except TaskDeferred as deferred:
-        path, arguments = json.loads(json.dumps(deferred.trigger.serialize()))
-        module, _, name = path.rpartition(".")
-        trigger = getattr(import_module(module), name)(**arguments)
-
-        async def first_event() -> Any:
-            return await anext(event.payload async for event in trigger.run())
-
-        event = json.loads(json.dumps(asyncio.run(first_event())))
-        return sensor.resume_execution(deferred.method_name, {"event": event, **(deferred.kwargs or {})}, {})
 
 
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on the worker", "deferred"])
@@ -514,6 +490,8 @@ def test_unfinished_wait_is_deferred_to_trigger(step: Step, connect: Connect, se
         "last_state": "idle" if "body" in step else None,
         "end_from_trigger": False,
         "do_xcom_push": True,
+        "appointment_ids": None,
+        "wait_for": "all",
     }
     assert deferred.method_name == "execute_complete"
 
@@ -549,16 +527,22 @@ def test_sensor_is_not_deferred_when_first_poke_fails(connect: Connect, serve: S
         [],
         3,
         {},
-        {"state": None},
-        {"state": ""},
-        {"state": 5},
-        {"state": "idle"},
-        {"state": "started"},
-        {"error": "a sentence"},
-        {"error": {"type": "WebcamconsultNotFoundError"}},
-        {"error": {"type": "NoSuchError", "message": "A sentence."}},
-        {"error": {"type": "annotations", "message": "A sentence."}},
-        {"status": "finished"},
+        {"values": {}, "at": 1.5e9},
+        {"values": {ID: "finished"}},
+        {"values": {ID: "finished"}, "at": "now"},
+        {"values": "finished", "at": 1.5e9},
+        *({"values": {ID: state}, "at": 1.5e9} for state in (None, "", 5, "idle", "started")),
+        {"values": {"another": "finished"}, "at": 1.5e9},
+        *(
+            {"values": {}, "at": 1.5e9, "error": error}
+            for error in (
+                "a sentence",
+                {"type": "WebcamconsultNotFoundError"},
+                {"type": "NoSuchError", "message": "A sentence."},
+                {"type": "annotations", "message": "A sentence."},
+            )
+        ),
+        {"state": "finished"},
     ],
     ids=repr,
 )

@@ -23,6 +23,7 @@ from airflow_provider_webcamconsult.polling.policy import (
     concerns_service,
     ends_wait,
     failure_delay_seconds,
+    interval_until_date_seconds,
     is_list_lighter,
     next_interval_seconds,
 )
@@ -153,3 +154,27 @@ def test_only_an_error_about_the_token_concerns_the_service_if_the_appointment_f
     error: WebcamconsultError,
 ) -> None:
     assert concerns_service(error, is_failing=True) is (error.status_code in (401, 429))
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "poke_interval", "max_wait", "expected"),
+    [
+        (7 * 86400, 60, None, 3600),
+        (36_000, 60, None, 3600),
+        (7200, 60, None, 720),
+        (600, 60, None, 60),
+        (30, 60, None, 60),
+        (-5, 60, None, 60),
+        (7 * 86400, 60, 600, 600),
+        (7200, 60, 600, 600),
+        # The sensor's interval is the minimum, whatever the maximum is.
+        (7 * 86400, 7200, None, 7200),
+        (7 * 86400, 7200, 600, 7200),
+        (7200, 0, None, 720),
+        (0, 0, None, 1),
+    ],
+)
+def test_interval_until_a_date_is_a_tenth_of_the_time_left(
+    seconds_left: float, poke_interval: float, max_wait: float | None, expected: float
+) -> None:
+    assert interval_until_date_seconds(seconds_left, poke_interval, max_wait=max_wait) == expected

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.polling import poller
 from airflow_provider_webcamconsult.polling.poller import Poller, Subscription
+from airflow_provider_webcamconsult.triggers import appointments as triggers
+from airflow_provider_webcamconsult.triggers import base as trigger_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
@@ -113,9 +115,11 @@ def poll_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "webcamconsult-poll"]
 
 
-def use_virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let deadlines, which are times of the wall clock, follow the loop's clock."""
-    monkeypatch.setattr(poller, "time", SimpleNamespace(time=now))
+def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, start: float = 0.0) -> None:
+    """Let deadlines, which are times of the wall clock, follow the loop's clock. It starts at some time."""
+    clock = SimpleNamespace(time=lambda: start + now())
+    for module in (poller, triggers, trigger_base):
+        monkeypatch.setattr(module, "time", clock)
 
 
 def add(
@@ -127,4 +131,4 @@ def add(
     fields: Collection[str] = ("state",),
 ) -> Subscription[Any]:
     """Add a subscription to a poller."""
-    return Subscription(shared, appointment_id, read, fields, lambda polls: interval)
+    return Subscription(shared, appointment_id, read, fields, lambda polls, value: interval)

@@ -27,7 +27,10 @@ from airflow_provider_webcamconsult.operators.users import (
     WebcamconsultSyncUsersOperator,
 )
 from airflow_provider_webcamconsult.sandbox import Sandbox
-from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
+from airflow_provider_webcamconsult.sensors.appointments import (
+    WebcamconsultAppointmentStateSensor,
+    WebcamconsultAppointmentTimeSensor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +78,17 @@ def operators() -> None:
         failed_states={"cancelled"},
         deferrable=True,
         poke_interval=60,
+    )
+    WebcamconsultAppointmentStateSensor(
+        task_id="wait_for_many", appointment_ids=["a", "b"], wait_for="any", deferrable=True
+    )
+    WebcamconsultAppointmentTimeSensor(
+        task_id="remind",
+        appointment_id=book.output,
+        offset=datetime.timedelta(hours=-1),
+        cancelled_states=["cancelled"],
+        if_cancelled="fail",
+        max_lateness=None,
     )
 
 
