@@ -5,6 +5,7 @@ PYTHON ?= python3
 UV ?= uv
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+CLUSTER_ARGS ?=
 BENCH_ARGS ?=
 
 AIRFLOW := 3.3.2
@@ -14,7 +15,7 @@ VENV_2 := .venv-airflow-2.11
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo ui ui-2 unit unit-3 unit-2 test screenshots chromium matrix chaos bench bench-waits check docs constraints clean environment environment-2 python
+.PHONY: help demo ui ui-2 unit unit-3 unit-2 test screenshots chromium matrix cluster cluster-2 services chaos bench bench-waits check docs constraints clean environment environment-2 python
 
 # Keeps the files of Airflow in this folder, away from the user's own Airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow/home
@@ -59,7 +60,7 @@ unit-2:
 	@$(VENV_2)/bin/python -m pytest -m "not airflow_run" -o cache_dir=.pytest_cache/airflow-2 $(PARALLEL) $(PYTEST_ARGS) \
 		>>$(UNIT_2_OUTPUT) 2>&1
 
-test: environment environment-2 chromium ## run all tests, on both Airflow versions
+test: environment environment-2 chromium services ## run all tests, on both Airflow versions
 	@status=0; python_2=; \
 	if $(PYTHON) -c '$(SUPPORTS_2)'; then \
 		python_2="$(CURDIR)/$(VENV_2)/bin/python"; \
@@ -91,6 +92,21 @@ chromium:
 
 matrix: environment ## run all tests on all supported Airflow and Python versions, and with the lowest dependencies (hours)
 	@$(VENV)/bin/nox -s tests lowest wheel docs -- $(PYTEST_ARGS)
+
+cluster: environment services ## run a cluster with PostgreSQL, Redis and CeleryExecutor, and kill its parts
+	@$(VENV)/bin/python scripts/cluster.py $(CLUSTER_ARGS)
+
+cluster-2: environment-2 services ## the same with Airflow 2.11
+	@$(VENV)/bin/python scripts/cluster.py $(VENV_2)/bin/python $(CLUSTER_ARGS)
+
+# For the cluster. If this fails, it reports what is missing.
+services:
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+		! { command -v redis-server && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+		echo "Installing PostgreSQL and Redis for the cluster"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+			-o DPkg::Lock::Timeout=300 postgresql redis-server >/dev/null || echo "Could not install them."; \
+	fi
 
 chaos: environment environment-2 ## kill workers during creates and syncs, lose responses, and count the records
 	@python_2=; if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(VENV_2)/bin/python"; fi; \

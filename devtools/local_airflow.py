@@ -169,7 +169,7 @@ class LocalAirflow:
         self.version = self._read_version()
         self.is_airflow_3 = self.version.split(".")[0] == "3"
         self.ui = ui or self.is_airflow_3
-        self.port = _free_port(port)
+        self.port = free_port(port)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._descendants: dict[int, _Process] = {}
         self._next_track = 0.0
@@ -234,6 +234,9 @@ class LocalAirflow:
             (self.home / "webserver_config.py").write_text(
                 'AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = True\n'
             )
+        self._create_database()
+
+    def _create_database(self) -> None:
         if not self.database.exists():
             _copy_database(self._template(), self.database)
 
@@ -321,7 +324,7 @@ class LocalAirflow:
 
     def _start(self, component: Component) -> None:
         log = self.logs / "components" / f"{component.name}.log"
-        with log.open("wb") as output, defer_signals():
+        with log.open("ab") as output, defer_signals():
             self._processes[component.name] = subprocess.Popen(
                 [str(self.python), "-m", "airflow", *component.arguments],
                 env=self._environment(component.name),
@@ -334,35 +337,42 @@ class LocalAirflow:
             )
 
     def _wait_until_up(self, component: Component) -> None:
-        def is_up() -> bool:
-            if component.job_type is None:
-                return _responds(f"{self.url}{'/api/v2/version' if self.is_airflow_3 else '/health'}")
-            # A reused home has rows of components that were killed.
-            query = "SELECT 1 FROM job WHERE job_type = ? AND state = 'running' AND latest_heartbeat >= ?"
-            return bool(self._query(query, component.job_type, f"{self._started:%Y-%m-%d %H:%M:%S}"))
+        self._poll(
+            lambda: self._is_up(component),
+            START_TIMEOUT,
+            lambda: self._describe(component.name, "is not up"),
+        )
 
-        self._poll(is_up, START_TIMEOUT, lambda: self._describe(component.name, "is not up"))
+    def _is_up(self, component: Component) -> bool:
+        if component.job_type is None:
+            return _responds(f"{self.url}{'/api/v2/version' if self.is_airflow_3 else '/health'}")
+        # A reused home has rows of components that were killed.
+        query = "SELECT 1 FROM job WHERE job_type = ? AND state = 'running' AND latest_heartbeat >= ?"
+        return bool(self._query(query, component.job_type, f"{self._started:%Y-%m-%d %H:%M:%S}"))
 
     def _stop(self) -> None:
         """Stop the components and all their descendants, even those that left the process group."""
         with _ignore_signals():
-            self._track_descendants()
-            running = list(self._processes.values())
-            for process in running:
-                process.terminate()
-            deadline = time.monotonic() + STOP_TIMEOUT
-            while any(process.poll() is None for process in running) and time.monotonic() < deadline:
-                time.sleep(POLL_INTERVAL)
-                self._track_descendants()
-            # Tasks have their own process groups, and may outlive the component that started them.
-            self._kill_descendants()
-            for process in running:
-                process.wait()
-            self._processes.clear()
-            self._descendants.clear()
+            self._stop_processes()
         if self._old_sigterm is not None:
             signal.signal(signal.SIGTERM, self._old_sigterm)
             self._old_sigterm = None
+
+    def _stop_processes(self) -> None:
+        self._track_descendants()
+        running = list(self._processes.values())
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+            self._track_descendants()
+        # Tasks have their own process groups, and may outlive the component that started them.
+        self._kill_descendants()
+        for process in running:
+            process.wait()
+        self._processes.clear()
+        self._descendants.clear()
 
     def _kill_descendants(self) -> None:
         deadline = time.monotonic() + KILL_TIMEOUT
@@ -385,14 +395,7 @@ class LocalAirflow:
         a child of init. At the end, neither the group nor the parent would find all of them.
         """
         rows = _processes()
-        ours = {process.pid for process in self._processes.values()} | set(self._descendants)
-        found = True
-        while found:
-            found = False
-            for row in rows:
-                if row.pid not in ours and (row.parent in ours or row.group in ours):
-                    ours.add(row.pid)
-                    found = True
+        ours = _family(rows, {process.pid for process in self._processes.values()} | set(self._descendants))
         for row in rows:
             if row.pid in ours:
                 self._descendants.setdefault(row.pid, row)
@@ -415,10 +418,14 @@ class LocalAirflow:
         return self._processes[component].pid
 
     def kill(self, component: str) -> None:
-        """Kill a component and its children, as a machine that fails does."""
+        """Kill a component and all of its descendants, as a machine that fails does."""
         self._track_descendants()
         process = self._processes.pop(component)
-        os.killpg(process.pid, signal.SIGKILL)
+        # Stopped first: tasks have their own process groups, and their ancestry is known only while it lives.
+        os.killpg(process.pid, signal.SIGSTOP)
+        for pid in _family(_processes(), {process.pid}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
 
     def start_triggerer(self, name: str) -> None:
@@ -518,7 +525,7 @@ class LocalAirflow:
         rows = self._query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id DESC", dag_id)
         if not rows:
             raise LocalAirflowError(
-                f"`airflow dags test {dag_id}` created no run:\n{_last_lines(ended.stdout)}"
+                f"`airflow dags test {dag_id}` created no run:\n{last_lines(ended.stdout)}"
             )
         return str(rows[0][0]), ended.stdout
 
@@ -591,7 +598,7 @@ class LocalAirflow:
             lines.append(f"{task.task_id}{mapped}: {task.state or 'not started'} (try {task.try_number})")
             if task.state in ("failed", "up_for_retry"):
                 log = self.task_log(dag_id, run_id, task.task_id, task.map_index, task.try_number)
-                lines.append(_last_lines(log))
+                lines.append(last_lines(log))
         return "\n".join(lines)
 
     # -- Internals -------------------------------------------------------------------------------------------
@@ -631,7 +638,7 @@ class LocalAirflow:
         except subprocess.TimeoutExpired as error:
             raise LocalAirflowError(f"`{name}` timed out after {limit:.0f} s.") from error
         if result.returncode:
-            output = _last_lines(result.stdout)
+            output = last_lines(result.stdout)
             raise LocalAirflowError(f"`{name}` exited with status {result.returncode}:\n{output}")
         return result.stdout
 
@@ -679,7 +686,7 @@ class LocalAirflow:
 
     def _describe(self, name: str, what: str) -> str:
         log = self.logs / "components" / f"{name}.log"
-        return f"Airflow's {name} {what}. The end of {log}:\n{_last_lines(log.read_text(errors='replace'))}"
+        return f"Airflow's {name} {what}. The end of {log}:\n{last_lines(log.read_text(errors='replace'))}"
 
     def _describe_dag(self, dag_id: str) -> str:
         errors = "".join(f"\n{filename}:\n{error}" for filename, error in self.import_errors().items())
@@ -740,7 +747,8 @@ def defer_signals() -> Iterator[None]:
             os.kill(os.getpid(), deferred_number)
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
+    """Return a port if it is free, otherwise another one."""
     with socket.socket() as probe:
         # As servers do: connections of an earlier server may still be closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -790,6 +798,19 @@ def _processes() -> list[_Process]:
     ]
 
 
+def _family(rows: list[_Process], roots: set[int]) -> set[int]:
+    """Return the ids of processes, of all in their process groups, and of all descendants of these."""
+    family = set(roots)
+    found = True
+    while found:
+        found = False
+        for row in rows:
+            if row.pid not in family and (row.parent in family or row.group in family):
+                family.add(row.pid)
+                found = True
+    return family
+
+
 def _exit_on_signal(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
@@ -834,5 +855,6 @@ def _format_log_line(line: str) -> str:
     return f"{text}\n"
 
 
-def _last_lines(text: str) -> str:
+def last_lines(text: str) -> str:
+    """Return the end of a log, for an error message."""
     return "\n".join(f"  | {line}" for line in text.splitlines()[-LOG_LINES:])
