@@ -3,8 +3,8 @@ Benchmark a sync of clients against one ``requests.Session`` that only does the 
 
 The service is a separate process that responds from memory, after a delay that stands for the network. Of
 10,000 clients, 100 are gone, 500 differ, and 400 are new. The callers take turns, each in a separate process
-to measure its peak memory. A third measurement only compares 100,000 rows with 100,000 records, and a fourth
-creates clients one by one with a look-up each, as mapped tasks do::
+to measure its peak memory. A third measurement only compares 100,000 rows with 100,000 records. The last one
+runs syncs and mapped creates, which look up each client, on a real Airflow::
 
     python benchmarks/sync.py
 """
@@ -18,12 +18,18 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from devtools import ROOT
+from devtools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +44,10 @@ CALLERS = (OURS, BARE)
 ADDRESS = "127.0.0.1"
 TOKEN = "of-the-benchmark"  # noqa: S105
 MEBIBYTE = 2**20
+
+DAG_FILE = Path(__file__).parent / "dags" / "sync.py"
+RUN_TIMEOUT = 7200.0
+"""Seconds for a run of mapped tasks."""
 
 GONE, CHANGED, NEW = 0.01, 0.05, 0.04
 """Shares of the clients."""
@@ -255,6 +265,47 @@ def start_service(clients: int, delay: float) -> multiprocessing.process.BasePro
     return process
 
 
+def run_in_airflow(sizes: list[int], mapped: int, workers: int) -> tuple[dict[int, float], float]:
+    """
+    Run a sync of each size, and mapped creates, on a real Airflow.
+
+    :param sizes: numbers of clients. A service has as many.
+    :param mapped: number of mapped creates, with a service of the first size.
+    :param workers: number of threads of each sync.
+    :return: seconds from the start of the first task to the end of the last: by size, and for the mapped.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as home:
+        dags = Path(home) / "dags"
+        dags.mkdir()
+        shutil.copy(DAG_FILE, dags)
+        env = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+        plan, services = {}, []
+        for size in sizes:
+            services.append(start_service(size, 0.0))
+            env[f"AIRFLOW_CONN_CLIENTS_{size}"] = os.environ["AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT"]
+            file = dags / f"{size}.jsonl"
+            file.write_text("".join(f"{json.dumps(row)}\n" for row in rows(size)))
+            # The last rows: some of their clients exist, others are new.
+            creates = list(rows(size))[-mapped:] if size == sizes[0] else []
+            plan[size] = {"rows": str(file), "workers": workers, "mapped": creates}
+        (dags / "plan.json").write_text(json.dumps(plan))
+        with LocalAirflow(Path(home), dags, env=env) as airflow:
+
+            def seconds(dag_id: str) -> float:
+                run_id = airflow.trigger(dag_id)
+                if airflow.wait(dag_id, run_id, RUN_TIMEOUT) != "success":
+                    raise RuntimeError(airflow.describe_run(dag_id, run_id))
+                tasks = airflow.task_states(dag_id, run_id)
+                starts, ends = zip(*((task.start, task.end) for task in tasks), strict=True)
+                return float((max(ends) - min(starts)).total_seconds())
+
+            seconds(f"sync_{sizes[0]}")  # the first task of a new Airflow takes longer
+            found = {size: seconds(f"sync_{size}") for size in sizes}, seconds(f"mapped_{sizes[0]}")
+        for service in services:
+            service.terminate()
+    return found
+
+
 def main() -> None:
     """Run the benchmark, and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -262,6 +313,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=10_000, help="clients (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=8, help="threads (default: %(default)s)")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds (default: %(default)s)")
+    parser.add_argument("--mapped", type=int, default=100, help="mapped creates (default: %(default)s)")
     parser.add_argument("--by", choices=(*CALLERS, PLAN, EACH), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
@@ -288,14 +340,20 @@ def main() -> None:
     seconds, cpu, memory, _ = run(PLAN, arguments.clients * 10, 1)
     print(f"Plan of {arguments.clients * 10:,}: {seconds:.1f} s, {cpu:.1f} s CPU, {memory:.0f} MiB.\n")
     service.terminate()
-    print("| clients | sync of all, s | create with a look-up, s each | for all, s (extrapolated) |")
+    sizes = [arguments.clients // 100, arguments.clients // 10, arguments.clients]
+    whole, together = run_in_airflow(sizes, arguments.mapped, arguments.workers)
+    print(f"{arguments.mapped} mapped creates: {together:.0f} s on a real Airflow.\n")
+    print("| clients | sync, s | mapped creates, s (extrapolated) | of that, list and compare, s |")
     print("| --- | --- | --- | --- |")
-    for clients in (arguments.clients // 100, arguments.clients // 10, arguments.clients):
+    for clients in sizes:
         service = start_service(clients, 0.0)
-        whole = run(OURS, clients, arguments.workers)[0]
         each = run(EACH, clients, 10)
         service.terminate()
-        print(f"| {clients:,} | {whole:.2f} | {each[0] / each[3]:.3f} | {each[0] / each[3] * clients:.0f} |")
+        look_ups = each[0] / each[3] * clients
+        if clients == sizes[0]:
+            other = together / arguments.mapped * clients - look_ups
+        seconds = other * clients / sizes[0] + look_ups
+        print(f"| {clients:,} | {whole[clients]:.2f} | {seconds:.0f} | {look_ups:.0f} |")
 
 
 if __name__ == "__main__":
