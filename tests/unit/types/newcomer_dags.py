@@ -23,11 +23,13 @@ from airflow_provider_webcamconsult.operators.appointments import (
     WebcamconsultListAppointmentsOperator,
     WebcamconsultUpdateAppointmentOperator,
 )
+from airflow_provider_webcamconsult.operators.changes import WebcamconsultListChangesOperator
 from airflow_provider_webcamconsult.operators.clients import (
     WebcamconsultCreateClientOperator,
     WebcamconsultUpdateClientOperator,
 )
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
+from airflow_provider_webcamconsult.triggers.changes import webcamconsult_changes
 
 
 @dag(schedule="@daily", catchup=False)
@@ -215,3 +217,22 @@ reminders()
 booking_with_templates()
 callables()
 copies_of_records()
+
+
+appointments_changed = webcamconsult_changes("appointments", poke_interval=30)
+
+
+@dag(schedule=[appointments_changed])
+def follow_up():
+    finished = WebcamconsultListChangesOperator(
+        task_id="list_finished",
+        inlets=[appointments_changed],
+        changes=["created", "state"],
+        states=["finished"],
+    )
+
+    @task
+    def invoice(change):
+        print(change["id"], change["kinds"], change["new_state"])
+
+    invoice.expand(change=finished.output)
