@@ -55,6 +55,10 @@ def booking() -> None:
             "date": "2030-03-01T09:30",
             "duration": 30,
         },
+        # If the professional or the client has another consult at that time, the task fails. A finished one
+        # takes no time any more, so you can run this example again.
+        if_overlaps="fail",
+        free_states=["cancelled", "finished"],
     )
 
     # Deferred: the triggerer waits, so the task does not occupy a worker slot. The API document names only

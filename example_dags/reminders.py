@@ -1,7 +1,7 @@
 """
 Remind the clients of today's consults, a quarter of an hour before each.
 
-Each morning, this DAG lists the consults of the day and waits for each of them, without occupying a worker. A
+This DAG lists the consults of the day and waits for each of them, without occupying a worker. A
 consult that is moved is reminded of at its new time; one that is cancelled or moved to another day is not.
 """
 
@@ -28,8 +28,7 @@ def is_today(date: str | None) -> bool:
 
 
 @dag(
-    schedule="0 5 * * *",  # UTC; before the first consult of the day
-    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    schedule=None,  # in production: each morning, such as "0 5 * * *"
     catchup=False,
     tags=["webcamconsult"],
     doc_md=__doc__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime
@@ -24,6 +25,8 @@ WaitFor: TypeAlias = Literal["all", "any"]
 
 #: Maximum number of ids that a message names.
 NAMED_IDS_MAX = 50
+#: Number of dates of which the parsed value is kept.
+DATES_KEPT = 4096
 
 
 class Goal(Protocol):
@@ -234,6 +237,16 @@ class StateGoal:
         return f"is in {describe_state(state)}" if state else "was never received"
 
 
+@lru_cache(maxsize=DATES_KEPT)
+def _parse_text(text: str) -> datetime.datetime | None:
+    return parse_datetime(text)
+
+
+def _parse(date: object) -> datetime.datetime | None:
+    """Parse a date. Each poll returns the dates of the poll before."""
+    return _parse_text(date) if isinstance(date, str) else None
+
+
 class Schedule(TypedDict):
     """When an appointment takes place, and its state if that is known."""
 
@@ -273,7 +286,7 @@ class TimeGoal:
         :raises WebcamconsultResponseError: if it has no date, or no state although some states matter.
         """
         date = appointment.get("date")
-        if parse_datetime(date) is None:
+        if _parse(date) is None:
             raise WebcamconsultResponseError(
                 f"Webcamconsult returned appointment {appointment['id']} without a valid date. "
                 "If it has none in Webcamconsult either, add one there."
@@ -287,7 +300,7 @@ class TimeGoal:
 
         :param value: the value.
         """
-        return isinstance(value, dict) and parse_datetime(value.get("date")) is not None and "state" in value
+        return isinstance(value, dict) and _parse(value.get("date")) is not None and "state" in value
 
     def due(self, values: Mapping[str, Schedule]) -> float | None:
         """
@@ -300,7 +313,7 @@ class TimeGoal:
 
     def _date(self, values: Mapping[str, Schedule]) -> datetime.datetime | None:
         value = values.get(self.ids[0])
-        return parse_datetime(value["date"]) if value else None
+        return _parse(value["date"]) if value else None
 
     def verdict(self, values: Mapping[str, Schedule], missing: Collection[str], now: float) -> Verdict:
         """

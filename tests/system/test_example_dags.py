@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
+import pytest
 import requests
 
 if TYPE_CHECKING:
@@ -84,6 +88,64 @@ def test_clients_sync_creates_the_rows_and_deletes_who_is_gone(
     codes = {client["reference_code"] for client in airflow_sandbox.records("clients")}
     assert {"PS-301", "PS-302", "PS-303", "made-by-hand"} <= codes
     assert "PS-300" not in codes
+
+
+REMINDED_BEFORE = datetime.timedelta(minutes=15)
+"""As in the DAG."""
+UNTIL_DEFERRED = datetime.timedelta(seconds=50)
+"""Until the first reminders are due: the waits have to be deferred by then."""
+UNTIL_MOVED = datetime.timedelta(seconds=15)
+
+
+def test_reminders_follow_a_moved_consult_and_skip_a_cancelled_one(
+    local_airflow: LocalAirflow, airflow_sandbox: Sandbox
+) -> None:
+    now = datetime.datetime.now(ZoneInfo("Europe/Amsterdam"))
+    due = now + UNTIL_DEFERRED
+    if (due + UNTIL_MOVED + REMINDED_BEFORE).date() != now.date():
+        pytest.skip("the consults would be tomorrow's")
+    session = requests.Session()
+    session.headers["Authorization"] = f"Token token={airflow_sandbox.token}"
+
+    def attributes(due: datetime.datetime) -> dict[str, object]:
+        return {"appointment": {"date": (due + REMINDED_BEFORE).isoformat(timespec="milliseconds")}}
+
+    def book(due: datetime.datetime) -> str:
+        response = session.post(f"{airflow_sandbox.url}/appointments.json", json=attributes(due))
+        return str(response.json()["appointment"]["id"])
+
+    kept, moved, cancelled = book(due), book(due), book(due)
+    tomorrows = book(due + datetime.timedelta(days=1))
+
+    run_id = local_airflow.trigger("reminders")
+    listed = wait_until_deferred(local_airflow, run_id, 3)
+    session.put(f"{airflow_sandbox.url}/appointment/{moved}.json", json=attributes(due + UNTIL_MOVED))
+    airflow_sandbox.set_state(cancelled, "cancelled")
+
+    assert local_airflow.wait("reminders", run_id) == "success", local_airflow.describe_run(
+        "reminders", run_id
+    )
+    assert {*listed} == {kept, moved, cancelled}
+    assert tomorrows not in listed
+    tasks = {(each.task_id, each.map_index): each for each in local_airflow.task_states("reminders", run_id)}
+    waits = {id: tasks["reminder.wait", index] for index, id in enumerate(listed)}
+    reminders = {id: tasks["reminder.remind", index].state for index, id in enumerate(listed)}
+    assert reminders == {kept: "success", moved: "success", cancelled: "skipped"}
+    assert {id: wait.state for id, wait in waits.items()} == reminders
+    ends = {id: wait.end for id, wait in waits.items() if wait.end}
+    assert ends[kept] >= due
+    assert ends[moved] >= due + UNTIL_MOVED
+
+
+def wait_until_deferred(airflow: LocalAirflow, run_id: str, count: int) -> list[str]:
+    """Wait until the waits of the reminders are deferred, and return the ids of their consults in order."""
+    deadline = time.monotonic() + UNTIL_DEFERRED.total_seconds()
+    while time.monotonic() < deadline:
+        states = [each.state for each in airflow.task_states("reminders", run_id)]
+        if states.count("deferred") == count:
+            return list(airflow.xcom("reminders", run_id, "todays_consults"))
+        time.sleep(0.5)
+    raise AssertionError(airflow.describe_run("reminders", run_id))
 
 
 def test_offboarding_deletes_open_appointments_and_deletes_the_client(

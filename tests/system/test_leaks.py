@@ -34,6 +34,7 @@ DAGS = {
     "booking": "success",
     "clients_import": "success",
     "clients_sync": "success",
+    "reminders": "success",
     "offboarding": "success",
     "careful": "success",
     "failing": "failed",

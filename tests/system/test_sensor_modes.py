@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MODES = ("poke", "reschedule", "deferrable")
 ENDS = {
     "reached": "success",
+    "all": "success",
     "not_idle": "success",
     "failed": "failed",
     "soft_failed": "skipped",
@@ -27,7 +28,7 @@ STATES_OF_EACH = ("started", "cancelled")
 def waits_run(local_airflow: LocalAirflow, airflow_sandbox: Sandbox) -> str:
     """Run the DAG once for all tests. The consult ends once the waits for it are deferred."""
     run_id = local_airflow.trigger("waits")
-    for end in ("reached", "not_idle", "failed", "soft_failed"):
+    for end in ("all", "reached", "not_idle", "failed", "soft_failed"):
         local_airflow.wait_for_task("waits", run_id, f"{end}_deferrable", "deferred")
     for map_index, state in enumerate(STATES_OF_EACH):
         appointment_id = local_airflow.xcom("waits", run_id, "book_each", map_index)
@@ -59,6 +60,15 @@ def test_mapped_wait_returns_the_state_of_its_own_appointment(
     assert [local_airflow.xcom("waits", waits_run, f"each_{mode}", index) for index in (0, 1)] == [
         *STATES_OF_EACH
     ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_wait_for_many_returns_the_state_of_each(
+    local_airflow: LocalAirflow, waits_run: str, mode: str
+) -> None:
+    ids = [local_airflow.xcom("waits", waits_run, "book_each", index) for index in (0, 1)]
+    states = local_airflow.xcom("waits", waits_run, f"all_{mode}")
+    assert states == dict(zip(ids, STATES_OF_EACH, strict=True))
 
 
 @pytest.mark.parametrize("mode", MODES)

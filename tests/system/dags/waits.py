@@ -32,6 +32,7 @@ def waits() -> None:
         WebcamconsultAppointmentStateSensor.partial(task_id=f"each_{name}", **mode).expand(
             appointment_id=book_each.output
         )
+        WebcamconsultAppointmentStateSensor(task_id=f"all_{name}", appointment_ids=book_each.output, **mode)
         WebcamconsultAppointmentStateSensor(
             task_id=f"reached_{name}", appointment_id=book.output, target_states=["finished"], **mode
         )
