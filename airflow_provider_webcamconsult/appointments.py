@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_webcamconsult.api.matching import join_names, was_created_before
 from airflow_provider_webcamconsult.api.overlaps import FREE_STATES, OVERLAP_ATTRIBUTES, overlaps
 from airflow_provider_webcamconsult.api.resources import Appointment, AppointmentAttributes
+from airflow_provider_webcamconsult.create_checkpoint import NoCheckpoint
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConflictError, WebcamconsultInputError
-from airflow_provider_webcamconsult.idempotent_create import IdempotentCreate, NoCheckpoint
+from airflow_provider_webcamconsult.idempotent_create import IdempotentCreate
 from airflow_provider_webcamconsult.records import Records
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from airflow_provider_webcamconsult.api.resources import UntypedAttributes
-    from airflow_provider_webcamconsult.idempotent_create import Checkpoint, CreateResult, IfExists
+    from airflow_provider_webcamconsult.create_checkpoint import Checkpoint
+    from airflow_provider_webcamconsult.create_result import CreateResult, IfExists
     from airflow_provider_webcamconsult.transport import Log
 
 #: What to do if an appointment overlaps with another one.
@@ -205,21 +207,20 @@ class AppointmentCreate(IdempotentCreate[Appointment]):
         self._listed: list[Appointment] | None = None
         self._known: set[str] = set()
 
-    def _iterate(self, only: Collection[str] | None = None) -> Iterator[Appointment]:
+    def _list(self) -> Iterator[Appointment]:
         listed = []
-        for each in super()._iterate(only):
+        for each in super()._list():
             if self.if_overlaps != "ignore" and overlaps(self.payload, each, free_states=self.free_states):
                 listed.append(each)
             yield each
-        if only is None:
-            self._listed = listed
+        self._listed = listed
 
     def _overlapping(self) -> list[Appointment]:
         """Return those that overlap, except those that were reported before."""
         if self.if_overlaps == "ignore":
             return []
         if self._listed is None:
-            for _ in self._iterate():
+            for _ in self._list():
                 pass
         listed, self._listed = self._listed or [], None
         return [each for each in listed if each["id"] not in self._known]
@@ -228,7 +229,7 @@ class AppointmentCreate(IdempotentCreate[Appointment]):
         if others := self._overlapping():
             self._known.update(each["id"] for each in others)
             _report(
-                self.transport.log,
+                self.log,
                 self.if_overlaps,
                 f"The appointment would overlap with {_describe(others)}.",
                 "It was not created. Choose a different date.",
@@ -246,12 +247,10 @@ class AppointmentCreate(IdempotentCreate[Appointment]):
             return
         remedy = "Move or delete one of them."
         if is_own and self.if_overlaps == "fail":
-            # If the delete fails, the next try finds the appointment among those that overlap.
-            self.checkpoint.write({})
-            self._delete(record["id"])
+            self._withdraw(record["id"])
             remedy = "It was deleted again. Choose a different date."
         _report(
-            self.transport.log,
+            self.log,
             self.if_overlaps,
             f"Appointment {record['id']} overlaps with {_describe(others)}, which was created first.",
             remedy,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.matching import describe_missing_key, natural_key, verify_stored
@@ -13,33 +12,18 @@ from airflow_provider_webcamconsult.api.payload import (
     check_new,
     serialize_attributes,
 )
-from airflow_provider_webcamconsult.api.request import (
-    delete_request,
-    get_request,
-    list_request,
-    update_request,
-)
 from airflow_provider_webcamconsult.api.resources import AttributesT, RecordT, Resource
-from airflow_provider_webcamconsult.api.response import explain_missing
-from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
-    WebcamconsultError,
-    WebcamconsultInputError,
-    WebcamconsultNotFoundError,
-)
-from airflow_provider_webcamconsult.idempotent_create import (
-    Checkpoint,
-    CreateResult,
-    IdempotentCreate,
-    IfExists,
-    NoCheckpoint,
-)
+from airflow_provider_webcamconsult.create_checkpoint import Checkpoint, NoCheckpoint
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotFoundError
+from airflow_provider_webcamconsult.idempotent_create import IdempotentCreate
+from airflow_provider_webcamconsult.record_requests import RecordRequests
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterator, Mapping
 
     from airflow_provider_webcamconsult.api.resources import UntypedAttributes
+    from airflow_provider_webcamconsult.create_result import CreateResult, IfExists
     from airflow_provider_webcamconsult.transport import Transport
 
 
@@ -56,6 +40,7 @@ class Records(Generic[AttributesT, RecordT]):
     def __init__(self, transport: Transport, resource: Resource[AttributesT, RecordT]) -> None:
         self.transport = transport
         self.resource = resource
+        self.requests: RecordRequests[RecordT] = RecordRequests(transport, resource)
 
     def list(self) -> builtins.list[RecordT]:
         """
@@ -81,8 +66,7 @@ class Records(Generic[AttributesT, RecordT]):
             no valid id, is not a JSON object, or is nested too deeply. The error names its position in the
             list, counted from 1. The request is not retried, because the response would be the same.
         """
-        records: Iterator[RecordT] = self.transport.send(list_request(self.resource))
-        return records
+        return self.requests.iterate()
 
     def get(self, record_id: str) -> RecordT:
         """
@@ -91,11 +75,7 @@ class Records(Generic[AttributesT, RecordT]):
         :param record_id: id of the record.
         :return: the record.
         """
-        plural_paths = self.transport.settings.plural_paths
-        record: RecordT = self.transport.send(
-            get_request(self.resource, record_id, plural_paths=plural_paths)
-        )
-        return record
+        return self.requests.get(record_id)
 
     def get_if_exists(self, record_id: str) -> RecordT | None:
         """
@@ -109,7 +89,7 @@ class Records(Generic[AttributesT, RecordT]):
         try:
             return self.get(record_id)
         except WebcamconsultNotFoundError as error:
-            self._confirm_missing(record_id, error)
+            self.requests.confirm_missing(record_id, error)
         return None
 
     def find(self, attributes: AttributesT | RecordT | UntypedAttributes) -> builtins.list[RecordT]:
@@ -131,7 +111,12 @@ class Records(Generic[AttributesT, RecordT]):
                 f"Cannot look up {self.resource.with_article}: {describe_missing_key(self.resource)}. "
                 "Complete the attributes."
             )
-        return [record for record in self.iterate() if natural_key(self.resource, record, like=key) == key]
+        found = {
+            record["id"]: record  # a list may show a record twice
+            for record in self.iterate()
+            if natural_key(self.resource, record, like=key) == key
+        }
+        return [*found.values()]
 
     def create(
         self,
@@ -209,10 +194,7 @@ class Records(Generic[AttributesT, RecordT]):
         """
         check_id(self.resource, record_id)
         payload = self._serialize(attributes, record_id)
-        plural_paths = self.transport.settings.plural_paths
-        record: RecordT = self.transport.send(
-            update_request(self.resource, record_id, payload, plural_paths=plural_paths)
-        )
+        record = self.requests.update(record_id, payload)
         if warning := verify_stored(self.resource, payload, record, strict=strict):
             self.transport.log.warning(warning)
         return record
@@ -226,62 +208,7 @@ class Records(Generic[AttributesT, RecordT]):
             because a wrong path returns 404 too.
         :raises WebcamconsultConfigurationError: if the service returned 404, but the record still exists.
         """
-        plural_paths = self.transport.settings.plural_paths
-        try:
-            self.transport.send(delete_request(self.resource, record_id, plural_paths=plural_paths))
-        except WebcamconsultError as error:
-            if error.status_code != HTTPStatus.NOT_FOUND:
-                raise
-            not_found = error
-        else:
-            return
-        self._confirm_missing(record_id, not_found)
-        # An earlier attempt may have deleted the record, although its response was lost.
-        if not not_found.may_have_succeeded:
-            raise self._after(
-                not_found,
-                WebcamconsultNotFoundError,
-                "The list confirms this.",
-                happened=explain_missing(self.resource, record_id),
-            )
-
-    def _confirm_missing(self, record_id: str, not_found: WebcamconsultError) -> None:
-        """Raise an error unless the list shows that a record does not exist."""
-        request = list_request(self.resource, only={record_id}, fields=[])
-        try:
-            is_listed = next(self.transport.send(request), None) is not None
-        except WebcamconsultNotFoundError:
-            raise self._after(
-                not_found,
-                WebcamconsultConfigurationError,
-                f"The list of {self.resource.plural} returned 404 too. The host does not have this path. "
-                "Check the connection's Host.",
-            ) from None
-        if is_listed:
-            remedy = "Check the connection's Host"
-            if self.resource.documented_detail != self.resource.plural:
-                remedy = "Change the connection's extra 'plural_paths', which is probably wrong"
-            raise self._after(
-                not_found,
-                WebcamconsultConfigurationError,
-                f"The list shows that {self.resource.name} {record_id} still exists. {remedy}.",
-            )
-
-    def _after(
-        self,
-        not_found: WebcamconsultError,
-        error_class: type[WebcamconsultError],
-        explanation: str,
-        happened: str | None = None,
-    ) -> WebcamconsultError:
-        returned = f"{not_found.method} {not_found.path} returned {not_found.status_code}."
-        return error_class(
-            " ".join(filter(None, [happened, returned, explanation])),
-            method=not_found.method,
-            path=not_found.path,
-            status_code=not_found.status_code,
-            reason=not_found.reason,
-        )
+        self.requests.delete_and_confirm(record_id)
 
     def _serialize_new(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         payload = self._serialize(attributes)

@@ -88,17 +88,6 @@ def natural_key(
     return None
 
 
-def has_natural_key(resource: Resource[Any, Any], key: NaturalKey, record: Mapping[str, Any]) -> bool:
-    """
-    Return whether a record has a natural key. An attribute that the record lacks does not count.
-
-    :param resource: the kind of record.
-    :param key: the natural key.
-    :param record: the record.
-    """
-    return all(normalize(resource, name, record[name]) == value for name, value in key if name in record)
-
-
 def compare_identity(
     resource: Resource[Any, Any], payload: Mapping[str, Any], record: Mapping[str, Any]
 ) -> Identity:

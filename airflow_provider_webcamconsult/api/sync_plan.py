@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_webcamconsult.api.dates import serialize_datetime
+from airflow_provider_webcamconsult.api.evidence import Sent, Target
 from airflow_provider_webcamconsult.api.matching import (
-    compare_identity,
     differing_attributes,
     join_names,
     normalize,
-    was_created_between,
 )
 from airflow_provider_webcamconsult.api.missing import is_no_key
 from airflow_provider_webcamconsult.api.payload import check_attributes, serialize_attributes
@@ -210,8 +209,9 @@ class RecordIndex:
             if value is None or (only is not None and value not in only):
                 continue
             if value in self._records:
-                first = self._decode(self._records[value])["id"]
-                self._shared.setdefault(value, [first]).append(record["id"])
+                ids = self._shared.get(value) or [self._decode(self._records[value])["id"]]
+                if record["id"] not in ids:  # a list may show a record twice
+                    self._shared[value] = [*ids, record["id"]]
                 continue
             # A missing value is the same as None.
             self._records[value] = encode({name: item for name, item in record.items() if item is not None})
@@ -304,35 +304,9 @@ class RecordIndex:
         if value not in self._records:
             return None
         record: dict[str, Any] = self._decode(self._records[value])
-        if self.key in self.resource.weak_keys:
-            self._check_person(payload, record, since, until)
+        target = Target(self.resource, payload, key_name=self.key)
+        target.check_person(record, Sent(since, until=until))
         return record
-
-    def _check_person(
-        self, payload: Mapping[str, Any], record: Mapping[str, Any], since: float | None, until: float
-    ) -> None:
-        resource = self.resource
-        identity = compare_identity(resource, payload, record)
-        differs = [*identity.differs]
-        for name in sorted({*resource.key_attributes} - {*resource.weak_keys}):
-            sent, stored = (normalize_key(resource, name, values.get(name)) for values in (payload, record))
-            if sent and stored and sent != stored:
-                differs.append(name)
-        if differs:
-            problem = f"but differs in {join_names(differs)}. It may be a different person"
-        elif resource.identity_proofs and not (identity.agrees or was_created_between(record, since, until)):
-            problem = "which people can share, and no other attribute confirms that it is the same person"
-        else:
-            return
-        remedy = (
-            "Give both a reference_code, and use key='reference_code'."
-            if "reference_code" in resource.writable
-            else f"To change this {resource.name}, update it by its {resource.name}_id."
-        )
-        raise WebcamconsultConflictError(
-            f"{resource.name.capitalize()} {record['id']} has the same {self.key}, {problem}. {remedy}",
-            ids=[record["id"]],
-        )
 
 
 def normalize_key(resource: Resource[Any, Any], name: str, value: object) -> str | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.resources import AppointmentAttributes, UntypedAttributes
     from airflow_provider_webcamconsult.appointments import IfOverlaps
-    from airflow_provider_webcamconsult.idempotent_create import IfExists
+    from airflow_provider_webcamconsult.create_result import IfExists
     from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_webcamconsult.api.conditions import matches, parse_conditions
 from airflow_provider_webcamconsult.api.matching import join_names
 from airflow_provider_webcamconsult.api.payload import check_fields, check_id, check_switch, select
+from airflow_provider_webcamconsult.create_result import check_if_exists
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotFoundError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-from airflow_provider_webcamconsult.idempotent_create import check_if_exists
 from airflow_provider_webcamconsult.operators.masked_attributes import MaskedAttributes, names_without_value
 from airflow_provider_webcamconsult.operators.pseudonyms import check_pseudonymize, pseudonym, read_key
 from airflow_provider_webcamconsult.operators.record_files import parse_path, write_records
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.conditions import Conditions
     from airflow_provider_webcamconsult.api.resources import Resource
-    from airflow_provider_webcamconsult.idempotent_create import CreateOutcome, IfExists
+    from airflow_provider_webcamconsult.create_checkpoint import CreateOutcome
+    from airflow_provider_webcamconsult.create_result import IfExists
     from airflow_provider_webcamconsult.records import Records
     from airflow_provider_webcamconsult.version_compat import Context, ObjectStoragePath
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.resources import ClientAttributes, UntypedAttributes
     from airflow_provider_webcamconsult.api.sync_plan import SyncMode
-    from airflow_provider_webcamconsult.idempotent_create import IfExists
+    from airflow_provider_webcamconsult.create_result import IfExists
     from airflow_provider_webcamconsult.operators.row_files import FilePath
     from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
 

@@ -53,7 +53,7 @@ class TaskCheckpoint:
         """
         Return what is known about earlier tries. Another call returns what one of them has written since.
 
-        :return: a mapping as :meth:`~airflow_provider_webcamconsult.idempotent_create.Checkpoint.read`
+        :return: a mapping as :meth:`~airflow_provider_webcamconsult.create_checkpoint.Checkpoint.read`
             describes it.
         """
         if self._was_read and self._store is not None:

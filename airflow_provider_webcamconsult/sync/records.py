@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_webcamconsult.api.payload import check_switch
 from airflow_provider_webcamconsult.api.resources import AttributesT, RecordT
 from airflow_provider_webcamconsult.api.sync_plan import MAX_DELETES
-from airflow_provider_webcamconsult.idempotent_create import Checkpoint, NoCheckpoint
+from airflow_provider_webcamconsult.create_checkpoint import Checkpoint, NoCheckpoint
 from airflow_provider_webcamconsult.records import Records
 from airflow_provider_webcamconsult.sync.run import WORKERS, Sync, SyncResult
 

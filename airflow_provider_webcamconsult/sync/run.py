@@ -13,18 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
-from airflow_provider_webcamconsult.api.matching import (
-    differing_attributes,
-    has_natural_key,
-    join_names,
-    verify_stored,
-)
-from airflow_provider_webcamconsult.api.request import (
-    create_request,
-    delete_request,
-    list_request,
-    update_request,
-)
+from airflow_provider_webcamconsult.api.evidence import Sent, Target
+from airflow_provider_webcamconsult.api.matching import differing_attributes, join_names, verify_stored
 from airflow_provider_webcamconsult.api.resources import RecordT
 from airflow_provider_webcamconsult.api.sync_plan import (
     RecordIndex,
@@ -49,16 +39,16 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultValidationError,
 )
 from airflow_provider_webcamconsult.idempotent_create import CREATE_FLOOR_SECONDS
+from airflow_provider_webcamconsult.record_requests import RecordRequests
 from airflow_provider_webcamconsult.sync.workers import Brake, StoppedError, Workers
 from airflow_provider_webcamconsult.version_compat import AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from airflow_provider_webcamconsult.api.request import Request
     from airflow_provider_webcamconsult.api.resources import Resource
     from airflow_provider_webcamconsult.api.sync_plan import MalformedRow, SyncMode
-    from airflow_provider_webcamconsult.idempotent_create import Checkpoint
+    from airflow_provider_webcamconsult.create_checkpoint import Checkpoint
     from airflow_provider_webcamconsult.transport import Transport
 
 #: Threads that send writes, unless the run is told otherwise.
@@ -188,16 +178,22 @@ class Sync(Generic[RecordT]):
         self.plan = SyncPlan()
         self._counts = Counter[str]()
         self._failures: list[RowFailure] = []
-        #: Creates with an unknown outcome, and the id in a response that had another key.
+        #: Creates with an unknown outcome, and what disputed the response to them.
         self._unknown: list[RowWrite] = []
         self._unknown_rows: set[int] = set()
-        self._disputed_ids: dict[int, str] = {}
+        self._disputes: dict[int, str] = {}
         self._not_found: list[tuple[RowWrite, WebcamconsultError]] = []
         self._different = Counter[str]()
         self._retries = Counter[str]()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._brake = Brake(self._stop)
+        self._requests = RecordRequests(transport, resource)
+        self._writes = RecordRequests(
+            transport, resource, before_attempt=self._brake.wait, before_retry=self._before_retry
+        )
+        #: The ids of all records in the lists, which are from before the creates.
+        self._listed_ids: set[str] = set()
         self._began_at = 0.0
         self._lease = _Lease(checkpoint, self._began_at, self._stop)
         self._workers: Workers[RowWrite] = Workers(
@@ -340,14 +336,14 @@ class Sync(Generic[RecordT]):
         return True
 
     def _fail_disputed(self) -> None:
-        """Do not create what a response showed with another key: it may be stored with that key."""
-        for write in [write for write in self._unknown if write.row in self._disputed_ids]:
+        """Do not create again what a response showed as a different record: it may be stored like that."""
+        for write in [write for write in self._unknown if write.row in self._disputes]:
             self._add_failure(
                 write,
-                f"The response to the create showed a different {self.key} on {self.resource.name} "
-                f"{self._disputed_ids[write.row]}. Check it; if it is wrong, delete it.",
+                f"The response to the create showed {self._disputes[write.row]}. Check it; if it is wrong, "
+                "delete it.",
             )
-        self._unknown = [write for write in self._unknown if write.row not in self._disputed_ids]
+        self._unknown = [write for write in self._unknown if write.row not in self._disputes]
 
     # One write, in a thread
 
@@ -369,38 +365,35 @@ class Sync(Generic[RecordT]):
         elif write.payload:
             self._send_update(write, write.record_id)
         else:
-            self._request(self._delete_request(write.record_id), self._brake.wait)
+            self._writes.delete(write.record_id)
             self._count("deleted")
 
     def _send_create(self, write: RowWrite) -> None:
+        sent_at = 0.0
+
         def before_attempt() -> None:
+            nonlocal sent_at
             self._brake.wait()
             self._lease.wait()
+            sent_at = time.time()
 
-        record = self._request(create_request(self.resource, write.payload), before_attempt)
-        value = normalize_key(self.resource, self.key, write.key)
-        if not has_natural_key(self.resource, ((self.key, value),), record):
+        record = self._writes.create(write.payload, before_attempt=before_attempt)
+        record = self._writes.complete(record, [self.key])
+        target = Target(self.resource, write.payload, key_name=self.key)
+        sent = Sent(sent_at, until=time.time(), ids_before=self._listed_ids)
+        if dispute := target.find_dispute(record, sent):
             with self._lock:
-                self._disputed_ids[write.row] = record["id"]
+                self._disputes[write.row] = dispute.problem
                 self._add_unknown(write)
             return
         self._verify(write, record)
         self._count("created", write.key, record["id"])
 
     def _send_update(self, write: RowWrite, record_id: str) -> None:
-        plural_paths = self.transport.settings.plural_paths
-        request = update_request(self.resource, record_id, write.payload, plural_paths=plural_paths)
-        self._verify(write, self._request(request, self._brake.wait))
+        self._verify(write, self._writes.update(record_id, write.payload))
         # The record of a create with an unknown outcome, which is updated to match.
         outcome = "created" if write.row in self._unknown_rows else "updated"
         self._count(outcome, write.key, record_id)
-
-    def _delete_request(self, record_id: str) -> Request:
-        plural_paths = self.transport.settings.plural_paths
-        return delete_request(self.resource, record_id, plural_paths=plural_paths)
-
-    def _request(self, request: Request, before_attempt: Callable[[], None]) -> Any:
-        return self.transport.send(request, before_attempt=before_attempt, before_retry=self._before_retry)
 
     def _before_retry(self, error: WebcamconsultError, delay: float) -> None:
         if error.retry_after or isinstance(error, WebcamconsultRateLimitError):
@@ -461,9 +454,8 @@ class Sync(Generic[RecordT]):
         if not not_found:
             return
         ids = {str(write.record_id) for write, _ in not_found}
-        request = list_request(self.resource, only=ids, fields=[])
         try:
-            listed = {record["id"] for record in self.transport.send(request)}
+            listed = {*self._requests.list_after_404(ids, not_found[0][1], fields=[])}
         except WebcamconsultError as list_error:
             self.transport.log.warning("%s", list_error)
             listed = ids
@@ -479,8 +471,9 @@ class Sync(Generic[RecordT]):
     # The report
 
     def _iterate(self) -> Iterator[RecordT]:
-        records: Iterator[RecordT] = self.transport.send(list_request(self.resource))
-        return records
+        for record in self._requests.iterate():
+            self._listed_ids.add(record["id"])
+            yield record
 
     def _log_compared(
         self, rows: Iterable[Mapping[str, Any] | MalformedRow]

@@ -229,6 +229,10 @@ class TestFailures:
         done = plan([ESTER], [{"id": "a", **ESTER}, {"id": "b", **ESTER}])
         assert "a, b" in done.failures[0].reasons[0]
 
+    def test_record_that_a_list_shows_twice_is_one_record(self) -> None:
+        done = plan([ESTER], [{"id": "a", **ESTER}, {"id": "a", **ESTER}])
+        assert (done.failures, done.unchanged) == ([], 1)
+
     @pytest.mark.parametrize(
         ("row", "reason"),
         [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_webcamconsult import idempotent_create, transport
+from airflow_provider_webcamconsult.create_result import IF_EXISTS
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultInputError,
@@ -61,7 +62,7 @@ WITHOUT_KEY: Any = {"last_name": "Ester"}
 AT_ONCE = datetime.timedelta()
 
 kinds = pytest.mark.parametrize("kind", CREATE)
-each_if_exists = pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
+each_if_exists = pytest.mark.parametrize("if_exists", IF_EXISTS)
 with_lookup = pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
 
 

@@ -21,6 +21,7 @@ from airflow_provider_webcamconsult.api.matching import (
     was_created_since,
 )
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT
+from airflow_provider_webcamconsult.create_result import IF_EXISTS
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
@@ -294,7 +295,7 @@ def test_values_that_the_service_stores_differently_compare_as_different(
     assert normalize(resource, name, one) != normalize(resource, name, other)
 
 
-@pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
 @pytest.mark.parametrize(
     "stored", ["dl-1", "DL-", "DL-1-2026", None], ids=["lower case", "cut", "extended", "dropped"]
 )
@@ -334,7 +335,7 @@ def test_create_finds_its_own_record_if_the_response_shows_another(
     assert task.store.get("webcamconsult_create")["id"] == own["id"]
 
 
-@pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
 def test_create_never_touches_the_record_of_another_response(
     serve: Serve, connect: Connect, task: TaskInstance, if_exists: str
 ) -> None:

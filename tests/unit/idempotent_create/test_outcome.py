@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_webcamconsult import idempotent_create
+from airflow_provider_webcamconsult.create_result import IF_EXISTS
 from airflow_provider_webcamconsult.operators.clients import (
     WebcamconsultCreateClientOperator,
     WebcamconsultDeleteClientOperator,
@@ -76,7 +77,7 @@ def test_create_reports_what_it_did_to_an_existing_record(
 
 
 @pytest.mark.usefixtures("hook")
-@pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
 def test_new_record_is_created_whatever_if_exists_says(task: TaskInstance, if_exists: str) -> None:
     assert run(task, if_exists=if_exists) == "created"
 
@@ -96,7 +97,7 @@ def test_result_of_the_hook_shows_no_personal_data(hook: WebcamconsultHook) -> N
     assert "Ester" not in repr(hook.clients.create_with_outcome(CLIENT))
 
 
-@pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
 def test_record_whose_response_was_lost_is_created(
     service: Service, connect: Connect, task: TaskInstance, if_exists: str
 ) -> None:

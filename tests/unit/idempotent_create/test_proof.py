@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_webcamconsult import idempotent_create
+from airflow_provider_webcamconsult.create_result import IF_EXISTS
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
@@ -33,7 +34,7 @@ BAKKER: Any = {"reference_code": "DL-2", "email": "bakker@example.com", "last_na
 CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00.000+01:00", "duration": 30}
 MONTH = 30 * 86400
 
-each_if_exists = pytest.mark.parametrize("if_exists", idempotent_create.IF_EXISTS)
+each_if_exists = pytest.mark.parametrize("if_exists", IF_EXISTS)
 with_look_up = pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
 
 
@@ -164,7 +165,7 @@ def test_response_about_another_member_of_the_family_is_not_believed(
     ("if_exists", "age", "state"),
     [
         ("create", MONTH, "idle"),  # a look-up before the create would have found it
-        *((if_exists, MONTH, "cancelled") for if_exists in idempotent_create.IF_EXISTS),
+        *((if_exists, MONTH, "cancelled") for if_exists in IF_EXISTS),
         ("create", 3600, "finished"),
     ],
 )
@@ -284,7 +285,7 @@ def test_cleared_task_warns_about_another_attribute_that_differs(
 
 @pytest.mark.parametrize(
     ("if_exists", "shared"),
-    [("create", {}), *((if_exists, {"email": "f@example.com"}) for if_exists in idempotent_create.IF_EXISTS)],
+    [("create", {}), *((if_exists, {"email": "f@example.com"}) for if_exists in IF_EXISTS)],
 )
 def test_cleared_task_does_not_take_one_person_for_another(
     hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str, shared: Any

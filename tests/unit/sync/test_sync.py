@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_webcamconsult.create_checkpoint import NoCheckpoint
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
     WebcamconsultInputError,
     WebcamconsultSyncError,
     WebcamconsultSyncRejectedError,
 )
-from airflow_provider_webcamconsult.idempotent_create import NoCheckpoint
 from airflow_provider_webcamconsult.sync import run, workers
 from devtools import ROOT
 from devtools.fault_proxy import FAULTS, FaultProxy, Proxy, make_response
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from airflow_provider_webcamconsult.sync.run import SyncResult
     from devtools.fault_proxy import ProxiedRequest
-    from tests.unit.conftest import Connect, ErrorText, Log, Service
+    from tests.unit.conftest import Connect, ErrorText, Log, Serve, Service
 
 FLOOR_SECONDS = 0.3
 
@@ -414,6 +414,43 @@ class TestLostResponses:
         ):
             sync(connect(proxy.url, service.token), [client(1)])
         assert codes(service) == ["DX-1"]
+
+    def test_response_that_shows_only_an_id_is_completed(self, connect: Connect, service: Service) -> None:
+        def rule(request: ProxiedRequest) -> bool:
+            if request.method == "POST":
+                shown = json.loads(request.forward().partition(b"\r\n\r\n")[2])["client"]["id"]
+                request.respond(make_response(200, json.dumps({"client": {"id": shown}}).encode()))
+                return True
+            return False
+
+        with Rule(service.url, rule) as proxy:
+            result = sync(connect(proxy.url, service.token), [client(1)], with_ids=True)
+        (record,) = service.records("clients")
+        assert result.ids == {"DL-1": record["id"]}
+
+    def test_response_about_another_member_of_the_family_is_not_believed(
+        self, connect: Connect, serve: Serve
+    ) -> None:
+        family: Any = {"email": "family@example.com", "last_name": "Alders"}
+        jan = {"id": "a" * 24, **family, "first_name": "Jan"}
+        server = serve({"body": []}, {"body": {"client": jan}}, {"body": [jan]})
+        rows: list[Any] = [{**family, "first_name": "Piet"}]
+        with pytest.raises(
+            WebcamconsultSyncRejectedError, match=f"Client {'a' * 24} .* differs in first_name"
+        ):
+            sync(connect(server.url), rows, key="email", with_ids=True)
+        assert [request.method for request in server.requests].count("POST") == 1
+
+    def test_response_about_a_record_that_was_in_the_list_is_not_believed(
+        self, connect: Connect, serve: Serve
+    ) -> None:
+        earlier = {"id": "a" * 24, "last_name": "Alders"}
+        server = serve(
+            {"body": [earlier]}, {"body": {"client": {**earlier, **client(1)}}}, {"body": [earlier]}
+        )
+        with pytest.raises(WebcamconsultSyncRejectedError, match="which existed before"):
+            sync(connect(server.url), [client(1)])
+        assert [request.method for request in server.requests].count("POST") == 1
 
     def test_unavailable_service_after_a_lost_create_leaves_it_to_the_retry(
         self, connect: Connect, service: Service
