@@ -112,6 +112,10 @@ def read_response(
     raise error_class(message, **details)
 
 
+#: The redirects that only name another address for the same request. After another one, such as the
+#: 302 or 303 that web applications return for a form that they have processed, a create may be carried out.
+SENT_ELSEWHERE = frozenset({301, 307, 308})
+
 #: The 4xx that are certainly sent before a request is processed. After another one, such as a gateway's 408
 #: or 499, a create may still be carried out.
 NOT_PROCESSED = frozenset(
@@ -248,9 +252,19 @@ def _raise_redirect(request: Request, status_code: int, location: str) -> NoRetu
         description = address if target.netloc else "another path"
     except ValueError:
         description = "an address that may be invalid and is not shown"
+    cause = f"{_returned(request, status_code)}. The host redirects to {description}"
+    if request.is_create and status_code not in SENT_ELSEWHERE:
+        raise_unknown_outcome(
+            request, f"{cause}. The connection's Host may be wrong.", status_code=status_code
+        )
+    may_be_processed = request.method != "GET" and status_code not in SENT_ELSEWHERE
+    consequence = (
+        "perhaps after it has processed the request"
+        if may_be_processed
+        else "so the request was not processed"
+    )
     raise WebcamconsultConfigurationError(
-        f"{_returned(request, status_code)}. The host redirects to {description}, so the request was not "
-        "processed. Enter the correct address as the connection's Host.",
+        f"{cause}, {consequence}. Enter the correct address as the connection's Host.",
         **_details(request, status_code),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,7 +25,7 @@ from airflow_provider_webcamconsult.version_compat import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from airflow_provider_webcamconsult.api.conditions import Conditions
     from airflow_provider_webcamconsult.api.resources import Resource
@@ -103,7 +104,14 @@ class _WithMasked(WebcamconsultBaseOperator):
         if self.masked in (init_kwargs := vars(self).get(_INIT_KWARGS, {})):
             vars(self)[_INIT_KWARGS] = {**init_kwargs, self.masked: content}
         rendered = super().render_template(content.value, *args, **kwargs)
-        return MaskedAttributes(rendered, self.resource, names_without_value(content.value, rendered))
+        callable(content.value) or isinstance(content.value, Mapping)
+        return MaskedAttributes(
+            rendered,
+            self.resource,
+            names_without_value(content.value, rendered),
+            is_from_xcom=content.is_from_xcom
+            or not (callable(content.value) or isinstance(content.value, Mapping)),
+        )
 
     def _mask(self, value: Any) -> MaskedAttributes:
         return value if isinstance(value, MaskedAttributes) else MaskedAttributes(value, self.resource)
@@ -150,9 +158,18 @@ class _WithAttributes(_WithMasked):
     def attributes(self, value: Any) -> None:
         self._attributes = self._mask(value)
 
-    def _attributes_now(self, context: Context) -> Any:
+    def _attributes_now(self, context: Context, *, may_clear: bool = False) -> Any:
         advice = "To clear an attribute, write None in the attributes, or use a callable."
-        return self._unmask(self._attributes, advice, context)
+        attributes = self._unmask(self._attributes, advice, context)
+        # A row of a table has None for what it does not know, and what is cleared cannot be restored.
+        if may_clear and self._attributes.is_from_xcom and isinstance(attributes, Mapping):
+            cleared = [str(name) for name, value in attributes.items() if value is None]
+            if cleared:
+                raise WebcamconsultInputError(
+                    f"The attributes are from a template or an XCom, in which {join_names(cleared)} is None. "
+                    f"That would clear what Webcamconsult has. Leave out what has no value. {advice}"
+                )
+        return attributes
 
 
 class BaseCreateOperator(_WithAttributes):
@@ -170,7 +187,7 @@ class BaseCreateOperator(_WithAttributes):
         """
         checkpoint = TaskCheckpoint(context)  # before anything can fail
         check_switch("strict", self.strict)
-        attributes = self._attributes_now(context)
+        attributes = self._attributes_now(context, may_clear=self.if_exists == "update")
         if task_state_store(context) is None and is_automatic_retry(context):
             self.log.warning(
                 "This is a retry, and this Airflow does not store what an earlier try sent. %s of an "
@@ -209,9 +226,8 @@ class BaseUpdateOperator(_WithAttributes):
         record_id = self.record_id
         check_id(self.resource, record_id)
         check_switch("strict", self.strict)
-        self.records.update(
-            record_id, self._attributes_now(context), strict=self.strict, **self.write_options
-        )
+        attributes = self._attributes_now(context, may_clear=True)
+        self.records.update(record_id, attributes, strict=self.strict, **self.write_options)
         self.log.info("Updated %s %s.", self.resource.name, record_id)
         return record_id
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.api.resources import ClientAttributes, UntypedAttributes
     from airflow_provider_webcamconsult.api.sync_plan import SyncMode
     from airflow_provider_webcamconsult.create_result import IfExists
-    from airflow_provider_webcamconsult.operators.row_files import FilePath
+    from airflow_provider_webcamconsult.operators.record_files import FilePath
     from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
 
 

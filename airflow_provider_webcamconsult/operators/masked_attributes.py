@@ -38,15 +38,24 @@ class MaskedAttributes(ResolveMixin, Mapping[str, Any]):
     :param value: the attributes, or a callable, an XComArg or a template that returns them.
     :param resource: the kind of record.
     :param without_value: names of attributes whose template or XCom had no value when it was rendered.
+    :param is_from_xcom: whether one template or XCom returned all attributes.
     """
 
     # The values are not in vars(): some listeners send all of a task's vars() to another system.
-    __slots__ = ("_resource", "_value", "without_value")
+    __slots__ = ("_resource", "_value", "is_from_xcom", "without_value")
 
-    def __init__(self, value: Any, resource: Resource[Any, Any], without_value: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        value: Any,
+        resource: Resource[Any, Any],
+        without_value: Collection[str] = (),
+        *,
+        is_from_xcom: bool = False,
+    ) -> None:
         self._value = value
         self._resource = resource
         self.without_value = without_value
+        self.is_from_xcom = is_from_xcom
 
     @property
     def value(self) -> Any:
@@ -81,7 +90,12 @@ class MaskedAttributes(ResolveMixin, Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedAttributes:
-        return MaskedAttributes(copy.deepcopy(self._value, memo), self._resource, self.without_value)
+        return MaskedAttributes(
+            copy.deepcopy(self._value, memo),
+            self._resource,
+            self.without_value,
+            is_from_xcom=self.is_from_xcom,
+        )
 
     def __repr__(self) -> str:
         return str(self.serialize())

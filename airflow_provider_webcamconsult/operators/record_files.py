@@ -15,6 +15,7 @@ from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, W
 from airflow_provider_webcamconsult.version_compat import ObjectStoragePath
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from airflow_provider_webcamconsult.api.resources import Resource
@@ -28,21 +29,38 @@ log = logging.getLogger(__name__)
 ROW_GROUP_RECORDS = 10_000
 
 
-def parse_path(value: str | ObjectStoragePath) -> ObjectStoragePath:
-    """
-    Return the path of a file whose name tells its format.
+#: Path or URL of a file.
+FilePath: TypeAlias = "str | os.PathLike[str] | ObjectStoragePath"
 
-    :param value: the path, as text or as an ``ObjectStoragePath``.
+
+def storage_path(value: FilePath) -> ObjectStoragePath:
+    """
+    Return a path on any storage that Airflow reads.
+
+    :param value: path or URL.
+    :raises WebcamconsultInputError: if a local path is relative.
+    """
+    if isinstance(value, ObjectStoragePath):
+        return value
+    text = str(value)
+    if "://" not in text and not text.startswith("/"):
+        # Airflow 2 would take the root folder, Airflow 3 wherever the worker was started.
+        raise WebcamconsultInputError(
+            "The path of a file is relative, but a task has no folder of its own. Use an absolute path, such "
+            "as /exports/clients.csv, or a URL, such as s3://aws_default@bucket/clients.csv."
+        )
+    return ObjectStoragePath(text)
+
+
+def parse_path(value: FilePath) -> ObjectStoragePath:
+    """
+    Return the path of a file to write, whose name tells its format.
+
+    :param value: path or URL.
     :raises WebcamconsultInputError: if a local path is relative, the format is unknown, or pyarrow is missing
         for Parquet.
     """
-    if isinstance(value, str) and "://" not in value and not value.startswith("/"):
-        # Airflow 2 would write to the root folder, Airflow 3 to wherever the worker was started.
-        raise WebcamconsultInputError(
-            "path is relative, but a task has no folder of its own. Use an absolute path, such as "
-            "/exports/clients.csv, or a URL, such as s3://aws_default@bucket/clients.csv."
-        )
-    path = ObjectStoragePath(value)
+    path = storage_path(value)
     if path.suffix.lower() not in _WRITERS:
         raise WebcamconsultInputError(
             f"path has a name that ends in '{path.suffix}'. The end of the name tells the format: "

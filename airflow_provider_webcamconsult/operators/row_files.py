@@ -6,20 +6,16 @@ import csv
 import itertools
 import json
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult.api.sync_plan import MalformedRow
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
-from airflow_provider_webcamconsult.operators.record_files import replacing, write_lines
-from airflow_provider_webcamconsult.version_compat import object_storage_path
+from airflow_provider_webcamconsult.operators.record_files import replacing, storage_path, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from airflow.sdk import ObjectStoragePath
-
-#: Path or URL of a file.
-FilePath: TypeAlias = "str | os.PathLike[str] | ObjectStoragePath"
+    from airflow_provider_webcamconsult.operators.record_files import FilePath
 
 #: The delimiters that a CSV file may have. Attribute names contain none of them.
 DELIMITERS = (",", ";", "\t")
@@ -49,7 +45,7 @@ def read_rows(path: FilePath) -> Iterator[dict[str, Any] | MalformedRow]:
     :return: an iterator over the rows.
     :raises WebcamconsultInputError: if the file has another suffix, has no valid header or is not UTF-8.
     """
-    file_path = object_storage_path(path)
+    file_path: Any = storage_path(path)
     suffix = os.path.splitext(file_path.name)[1].lower()  # not all storage paths have a suffix
     if suffix not in _CSV + _JSON_LINES:
         raise WebcamconsultInputError(
@@ -106,5 +102,5 @@ def write_json_lines(path: FilePath, items: Iterable[dict[str, Any]]) -> None:
     :param path: path or URL of the file.
     :param items: one JSON object for each line.
     """
-    with replacing(object_storage_path(path)) as file:
+    with replacing(storage_path(path)) as file:
         write_lines(file, items)

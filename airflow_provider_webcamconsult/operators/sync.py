@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_webcamconsult.api.sync_plan import MalformedRow, SyncMode
-    from airflow_provider_webcamconsult.operators.row_files import FilePath
+    from airflow_provider_webcamconsult.operators.record_files import FilePath
     from airflow_provider_webcamconsult.sync.run import SyncResult
     from airflow_provider_webcamconsult.version_compat import Context
 

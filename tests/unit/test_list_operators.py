@@ -195,7 +195,7 @@ class TestFile:
 
     @pytest.mark.parametrize("path", ["clients.jsonl", "exports/clients.jsonl", "./clients.jsonl"])
     def test_with_a_relative_path_is_an_error(self, path: str) -> None:
-        with pytest.raises(WebcamconsultInputError, match="path is relative"):
+        with pytest.raises(WebcamconsultInputError, match="path of a file is relative"):
             list_clients(path=path)
 
     def test_of_parquet_names_the_extra_that_is_missing(

@@ -120,10 +120,9 @@ class TestWithoutValue:
         "attributes",
         [
             {"last_name": "x", "gender": None},
-            Output({"last_name": "x", "gender": None}),
             lambda context: {"last_name": "x", "gender": None},
         ],
-        ids=["written", "xcom", "callable"],
+        ids=["written", "callable"],
     )
     def test_none_that_was_written_is_sent(self, attributes: Any, hook: Any, service: Service) -> None:
         stored = hook.clients.create({"last_name": "y", "gender": "female"})
@@ -133,6 +132,19 @@ class TestWithoutValue:
         rendered(made).execute({})
         (after,) = service.records("clients")
         assert (after["last_name"], after["gender"]) == ("x", None)
+
+    def test_in_an_xcom_of_all_attributes_clears_nothing(self, hook: Any, service: Service) -> None:
+        stored = hook.clients.create({"reference_code": "DL-1", "gender": "female"})
+        row: Any = Output({"reference_code": "DL-1", "last_name": "x", "gender": None})
+        for made in (
+            WebcamconsultUpdateClientOperator(task_id="task", client_id=stored["id"], attributes=row),
+            client(row, if_exists="update"),
+        ):
+            with pytest.raises(WebcamconsultInputError, match="in which gender is None"):
+                rendered(made).execute({})
+        assert service.records("clients")[0]["gender"] == "female"
+        rendered(client(Output({"last_name": "y", "gender": None}))).execute({})
+        assert len(service.records("clients")) == 2
 
     def test_attributes_given_anew_are_sent(self, service: Service) -> None:
         made = rendered(client({"last_name": Output(None)}))

@@ -88,14 +88,16 @@ def _server_error(status: int) -> Fault:
     return Fault(step, WebcamconsultServerError, ALWAYS, "A later attempt may succeed", UNKNOWN)
 
 
-def _redirect(status: int) -> Fault:
+def _redirect(status: int, create_error: type[WebcamconsultError] | None = None) -> Fault:
     address = "https://elsewhere.example.com:8443"
     step: Step = {"status": status, "headers": {"Location": f"{address}/users.json?token=s3cret-query"}}
     return Fault(
         step,
         WebcamconsultConfigurationError,
         1,
-        f"redirects to {address}, so the request was not processed. Enter the correct address",
+        f"redirects to {address}, so the request was not processed. Enter the correct address"
+        f"|redirects to {address}, perhaps after it has processed the request",
+        create_error,
     )
 
 
@@ -146,14 +148,17 @@ FAULTS = {
     "503": _server_error(503),
     "504": _server_error(504),
     "301": _redirect(301),
-    "302": _redirect(302),
+    # Perhaps after the request was processed, as web applications answer a form.
+    "302": _redirect(302, UNKNOWN),
+    "303": _redirect(303, UNKNOWN),
     "307": _redirect(307),
     "308": _redirect(308),
     "302 to nowhere": Fault(
         {"status": 302, "headers": {"Location": "http://[s3cret-address"}},
         WebcamconsultConfigurationError,
         1,
-        "the request was not processed. Enter the correct address",
+        "the request was not processed. Enter the correct address|perhaps after it has processed the request",
+        UNKNOWN,
     ),
     "400": _rejected(400, WebcamconsultRequestError, "rejected the request and would reject a retry"),
     "401": _rejected(

@@ -173,7 +173,7 @@ CREATES: dict[str, ExpectedCreate] = {
     "empty 200 without processing": LOST_AND_CREATED_BY_RETRY,
     "other JSON with 200 without processing": LOST_AND_CREATED_BY_RETRY,
     "redirect 301 without processing": FAILED_AND_CREATED,
-    "redirect 302 without processing": FAILED_AND_CREATED,
+    "redirect 302 without processing": LOST_AND_CREATED_BY_RETRY,
     "redirect 307 without processing": FAILED_AND_CREATED,
     "redirect 308 without processing": FAILED_AND_CREATED,
     "processed as soon as the client gave up": CREATED,
@@ -197,7 +197,7 @@ CREATES: dict[str, ExpectedCreate] = {
     "empty 200 after processing": CREATED,
     "other JSON with 200 after processing": CREATED,
     "redirect 301 after processing": FAILED_AND_FOUND,
-    "redirect 302 after processing": FAILED_AND_FOUND,
+    "redirect 302 after processing": CREATED,
     "redirect 307 after processing": FAILED_AND_FOUND,
     "redirect 308 after processing": FAILED_AND_FOUND,
 }

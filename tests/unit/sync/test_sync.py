@@ -354,7 +354,7 @@ class TestRateLimit:
         assert times[-1] - times[0] >= 1
 
     def test_is_logged_once(self, connect: Connect, service: Service, log: Log) -> None:
-        with Rule(service.url, rejects("POST", make_response(429), 6)) as proxy:
+        with Rule(service.url, rejects("POST", make_response(429), 3)) as proxy:
             sync(connect(proxy.url, service.token), [client(number) for number in range(20)])
         assert sum("too many requests" in warning for warning in log.warnings) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +22,6 @@ from airflow_provider_webcamconsult.sync import run
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Service
 
@@ -64,6 +63,13 @@ class TestRows:
             path = f"file://{path}"
         assert execute(path)["created"] == 2
         assert [client["date_of_birth"] for client in service.records("clients")].count(None) == 1
+
+    @pytest.mark.parametrize("path", ["clients.csv", Path("exports/clients.csv")], ids=str)
+    def test_relative_path_is_refused(self, service: Service, path: Any) -> None:
+        for rows, parameters in ((path, {}), (lambda _: ROWS, {"ids_path": path})):
+            with pytest.raises(WebcamconsultInputError, match="is relative"):
+                execute(rows, **parameters)
+        assert service.records("clients") == []
 
     def test_callable_takes_the_context(self, service: Service) -> None:
         task = TaskInstance(True)
