@@ -25,6 +25,7 @@ from airflow_provider_webcamconsult.api.payload import check_attributes, seriali
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultInputError,
+    WebcamconsultResponseError,
 )
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class RecordIndex:
     :param key: name of the attribute that identifies a record.
     :param records: the records.
     :param only: normalized keys to keep. By default, all keys.
+    :raises WebcamconsultResponseError: if a record is in the list twice, with different keys.
     """
 
     def __init__(
@@ -204,17 +206,32 @@ class RecordIndex:
         #: Ids of the records that share a key.
         self._shared: dict[str, list[str]] = {}
         encode = msgspec.json.Encoder().encode
+        seen = set[str]()
         for record in records:
             value = normalize_key(resource, key, record.get(key))
-            if value is None or (only is not None and value not in only):
+            if only is not None and value not in only:
                 continue
-            if value in self._records:
-                ids = self._shared.get(value) or [self._decode(self._records[value])["id"]]
-                if record["id"] not in ids:  # a list may show a record twice
-                    self._shared[value] = [*ids, record["id"]]
+            ids = self._ids(value)
+            if record["id"] in seen and record["id"] not in ids:
+                # In "mirror", one of them could be in no row, and the person be deleted.
+                raise WebcamconsultResponseError(
+                    f"The list shows {resource.name} {record['id']} twice, with different values of {key}. "
+                    "Nothing was written. Try again."
+                )
+            if value is None or record["id"] in ids:
+                continue
+            seen.add(record["id"])
+            if ids:
+                self._shared[value] = [*ids, record["id"]]
                 continue
             # A missing value is the same as None.
             self._records[value] = encode({name: item for name, item in record.items() if item is not None})
+
+    def _ids(self, value: str | None) -> list[str]:
+        """Return the ids of the records with a key."""
+        if value is None or value not in self._records:
+            return []
+        return self._shared.get(value) or [self._decode(self._records[value])["id"]]
 
     def ids_with_prefix(self, prefix: str, *, besides: Container[str]) -> tuple[int, list[str]]:
         """
@@ -225,13 +242,12 @@ class RecordIndex:
         """
         owned, others = 0, []
         prefix = _normalize_prefix(self.key, prefix)
-        for value, content in self._records.items():
+        for value in self._records:
             if not value.startswith(prefix):
                 continue
-            ids = self._shared.get(value)
-            owned += len(ids) if ids else 1
+            owned += len(self._shared.get(value, (None,)))
             if value not in besides:
-                others += ids or [self._decode(content)["id"]]
+                others += self._ids(value)
         return owned, others
 
     def find_equal(self, row: object, zone: Timezone) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from airflow_provider_webcamconsult.api.sync_plan import (
     exceeds,
     plan_sync,
 )
-from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -232,6 +232,12 @@ class TestFailures:
     def test_record_that_a_list_shows_twice_is_one_record(self) -> None:
         done = plan([ESTER], [{"id": "a", **ESTER}, {"id": "a", **ESTER}])
         assert (done.failures, done.unchanged) == ([], 1)
+
+    @pytest.mark.parametrize("codes", [("DL-2", "DL-1"), ("DL-1", "DL-2"), ("DL-2", None)], ids=str)
+    def test_record_that_a_list_shows_twice_with_different_keys_is_not_deleted(self, codes: Any) -> None:
+        listed = [{"id": "a", **ESTER, "reference_code": code} for code in codes]
+        with pytest.raises(WebcamconsultResponseError, match="shows client a twice"):
+            plan([ESTER], listed, mode="mirror", key_prefix="DL-")
 
     @pytest.mark.parametrize(
         ("row", "reason"),
