@@ -237,6 +237,9 @@ class AppointmentCreate(IdempotentCreate[Appointment]):
             )
 
     def _after_create(self, record: Appointment, *, is_own: bool) -> None:
+        if is_own and self.if_overlaps == "fail":
+            # The proof for a retry, if this task does not get to delete it.
+            self.progress.store_sent(own_id=record["id"])
         # Of two that are created at once, both are in the second list of the second one.
         others = [
             each

@@ -42,8 +42,9 @@ class Checkpoint(Protocol):
             ``token`` are keyed hashes of its natural key, of all its attributes and of nothing: they show
             whether a later try is for the same record, and whether the token has changed. ``disputed_id``
             is the id of a record that the response to a create showed, but that may belong to another
-            request. ``was_cleared`` means that a person has cleared the task. ``reported`` means that they
-            did so although the record cannot be looked up.
+            request, and ``own_id`` of one that the create has certainly made, but that may have to be
+            deleted again. ``was_cleared`` means that a person has cleared the task. ``reported`` means that
+            they did so although the record cannot be looked up.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:

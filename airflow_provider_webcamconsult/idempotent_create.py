@@ -144,7 +144,7 @@ class IdempotentCreate(Generic[RecordT]):
         Check whether the created record may stay.
 
         :param record: the record.
-        :param is_own: whether this create, or an earlier try of it, has certainly created the record.
+        :param is_own: whether this create has certainly made the record.
         """
 
     # Earlier tries
@@ -277,7 +277,8 @@ class IdempotentCreate(Generic[RecordT]):
         if self.if_exists != "create":  # run() found no record before, so this request created it
             self.progress.note("created")
         if self.if_exists == "reuse":
-            self._after_create(found, is_own=self._is_own(found))
+            self.target.check_person(found, self.progress.evidence)
+            self._after_create(found, is_own=False)
             return self.result.accept_new(found, has_response=False)
         return self._accept_as_created(found)
 
@@ -285,13 +286,11 @@ class IdempotentCreate(Generic[RecordT]):
         """Accept a record that an earlier request seems to have created, or fail if that cannot be."""
         if self.if_exists in ("create", "fail"):
             self.target.check_created(record, self.progress.evidence)
-        self._after_create(record, is_own=self._is_own(record))
+        # If no response has shown it, a person may have booked it after an earlier try failed.
+        self._after_create(record, is_own=record["id"] == self.progress.earlier.get("own_id"))
         if self.if_exists in ("reuse", "update"):
             return self.result.accept_existing(record)
         return self.result.accept_new(record, has_response=False)
-
-    def _is_own(self, record: RecordT) -> bool:
-        return self.target.is_own(record, self.progress.evidence)
 
     def _accept_response(self, record: RecordT, round_number: int) -> RecordT:
         record = self.requests.complete(record, [name for name, _ in self.target.key or ()])
@@ -302,7 +301,7 @@ class IdempotentCreate(Generic[RecordT]):
             settled = self._settle_race(record, round_number)
             if settled["id"] != record["id"]:
                 return settled
-        self._after_create(record, is_own=self._is_own(record))
+        self._after_create(record, is_own=self.target.is_own(record, self.progress.evidence))
         self.result.accept_new(record)
         if self.if_exists == "create" and "sent_at" in self.progress.earlier and self.target.key is not None:
             # Duplicates from simultaneous requests cannot be prevented, but they can be reported.

@@ -205,7 +205,7 @@ class TestOperator:
             operator.execute(TaskInstance(has_store=False).context)
 
     @pytest.mark.parametrize("has_store", [True, False])
-    def test_retry_of_a_task_that_was_killed_before_the_second_list_keeps_no_overlap(
+    def test_retry_of_a_task_that_was_killed_before_the_second_list_deletes_only_what_is_proved(
         self, service: Service, connect: Connect, has_store: bool
     ) -> None:
         direct = connect(service.url, service.token).appointments
@@ -236,7 +236,8 @@ class TestOperator:
         task.retry()
         with pytest.raises(WebcamconsultConflictError):
             execute()
-        assert len(ids(service)) == 1
+        # Without the store, the retry cannot know that a response has shown the appointment.
+        assert len(ids(service)) == (1 if has_store else 2)
 
 
 def test_overlaps_returns_the_appointments_that_overlap(hook: WebcamconsultHook) -> None:

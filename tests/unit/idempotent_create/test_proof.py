@@ -497,3 +497,55 @@ def test_without_a_store_the_floor_counts_from_the_shortest_possible_pause(
     task.retry()
     sent_at = TaskCheckpoint(task.context).read()["sent_at"]
     assert time.time() - sent_at == pytest.approx(pause, abs=10)
+
+
+class LostAndOthersCreate(Proxy):
+    """Loses the first create without processing it, while somebody else creates a record."""
+
+    def __init__(self, url: str, hook: WebcamconsultHook, kind: str, attributes: Any) -> None:
+        super().__init__(url)
+        self.create = getattr(hook, kind).create
+        self.attributes = attributes
+        self.created: list[str] = []
+
+    def handle(self, request: ProxiedRequest) -> None:
+        if request.method == "POST" and not self.created:
+            request.read()
+            self.created.append(self.create(self.attributes)["id"])
+            request.disconnect()
+        else:
+            super().handle(request)
+
+
+@each_if_exists
+def test_lost_create_does_not_take_another_member_of_the_family_that_is_as_new(
+    service: Service, connect: Connect, task: TaskInstance, if_exists: str
+) -> None:
+    hook = connect(service.url, service.token)
+    family: Any = {"email": "family@example.com"}
+    with LostAndOthersCreate(service.url, hook, "clients", {**family, **JAN}) as proxy:
+        connect(proxy.url, service.token)
+        with pytest.raises(WebcamconsultConflictError, match="differs in first_name") as raised:
+            create_client(task, {**family, **PIET}, if_exists=if_exists)
+    assert raised.value.ids == proxy.created
+    assert [record["first_name"] for record in service.records("clients")] == ["Jan"]
+
+
+@pytest.mark.parametrize("if_exists", ["create", "reuse", "update", "fail"])
+def test_appointment_that_no_response_has_shown_is_not_deleted_because_of_an_overlap(
+    service: Service, connect: Connect, task: TaskInstance, if_exists: str
+) -> None:
+    hook = connect(service.url, service.token)
+
+    class OthersBook(LostAndOthersCreate):
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST" and not self.created:
+                other: Any = {**CONSULT, "client_id": "c2"}
+                hook.appointments.create(other)
+            super().handle(request)
+
+    with OthersBook(service.url, hook, "appointments", CONSULT) as proxy:
+        connect(proxy.url, service.token)
+        with pytest.raises(WebcamconsultConflictError, match="Move or delete one of them"):
+            book(task, if_exists=if_exists, if_overlaps="fail")
+    assert len(service.records("appointments")) == 2
