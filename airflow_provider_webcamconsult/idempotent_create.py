@@ -230,9 +230,7 @@ class IdempotentCreate(Generic[RecordT]):
     # Look-ups
 
     def _look_up(self) -> list[RecordT]:
-        """Return the records with the natural key. A list may show a record twice."""
-        matches = {record["id"]: record for record in self._list() if self.target.shows_key(record)}
-        return [*matches.values()]
+        return self.target.select(self._list())
 
     def _try_look_up(self) -> list[RecordT]:
         """Return the records with the natural key, or none if the list cannot be read."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic
 
-from airflow_provider_webcamconsult.api.matching import describe_missing_key, natural_key, verify_stored
+from airflow_provider_webcamconsult.api.evidence import Target
+from airflow_provider_webcamconsult.api.matching import describe_missing_key, verify_stored
 from airflow_provider_webcamconsult.api.payload import (
     check_attributes,
     check_id,
@@ -104,19 +105,13 @@ class Records(Generic[AttributesT, RecordT]):
         :return: the records, which may be none or several.
         :raises WebcamconsultInputError: if ``attributes`` does not include the natural key.
         """
-        payload = self._serialize(attributes)
-        key = natural_key(self.resource, payload)
-        if key is None:
+        target = Target(self.resource, self._serialize(attributes))
+        if target.key is None:
             raise WebcamconsultInputError(
                 f"Cannot look up {self.resource.with_article}: {describe_missing_key(self.resource)}. "
                 "Complete the attributes."
             )
-        found = {
-            record["id"]: record  # a list may show a record twice
-            for record in self.iterate()
-            if natural_key(self.resource, record, like=key) == key
-        }
-        return [*found.values()]
+        return target.select(self.iterate())
 
     def create(
         self,

@@ -52,6 +52,7 @@ __all__ = [
     "conf",
     "can_end_from_trigger",
     "is_automatic_retry",
+    "is_mapped",
     "object_storage_path",
     "task_state_store",
     "task_success",
@@ -170,6 +171,15 @@ def object_storage_path(path: Any) -> Any:
     text = str(path)
     # Airflow 2 takes a relative path for one below the root.
     return ObjectStoragePath(text if "://" in text else os.path.abspath(text))
+
+
+def is_mapped(operator: BaseOperator) -> bool:
+    """
+    Return whether an operator was made by ``.expand()``: its arguments were resolved before it existed.
+
+    :param operator: the operator.
+    """
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
 def task_state_store(context: Context) -> Any:

@@ -113,6 +113,14 @@ class Target(Generic[RecordT]):
         """
         return self.key is not None and natural_key(self.resource, record, like=self.key) == self.key
 
+    def select(self, records: Iterable[RecordT]) -> list[RecordT]:
+        """
+        Return the records with the natural key.
+
+        :param records: the records. A list may show one twice.
+        """
+        return [*{record["id"]: record for record in records if self.shows_key(record)}.values()]
+
     def _differing_identity(self, record: RecordT) -> list[str]:
         """Return the attributes by which a record is a different one, or a different person's."""
         # An attribute of the key that the record lacks does not count.

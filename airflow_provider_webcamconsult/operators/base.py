@@ -20,6 +20,7 @@ from airflow_provider_webcamconsult.version_compat import (
     AirflowSkipException,
     BaseOperator,
     is_automatic_retry,
+    is_mapped,
     task_state_store,
     try_number,
 )
@@ -159,15 +160,18 @@ class _WithAttributes(_WithMasked):
         self._attributes = self._mask(value)
 
     def _attributes_now(self, context: Context, *, may_clear: bool = False) -> Any:
+        masked = self._attributes
         advice = "To clear an attribute, write None in the attributes, or use a callable."
-        attributes = self._unmask(self._attributes, advice, context)
+        attributes = self._unmask(masked, advice, context)
         # A row of a table has None for what it does not know, and what is cleared cannot be restored.
-        if may_clear and self._attributes.is_from_xcom and isinstance(attributes, Mapping):
+        may_be_row = masked.is_from_xcom or (is_mapped(self) and not callable(masked.value))
+        if may_clear and may_be_row and isinstance(attributes, Mapping):
             cleared = [str(name) for name, value in attributes.items() if value is None]
             if cleared:
                 raise WebcamconsultInputError(
-                    f"The attributes are from a template or an XCom, in which {join_names(cleared)} is None. "
-                    f"That would clear what Webcamconsult has. Leave out what has no value. {advice}"
+                    f"The template, XCom or mapped argument for the attributes has None for "
+                    f"{join_names(cleared)}, which would clear what Webcamconsult has. Leave out what has no "
+                    "value. To clear an attribute, use a callable."
                 )
         return attributes
 

@@ -232,6 +232,12 @@ def test_record_is_found_by_natural_key(
     assert [record["id"] for record in records.find(attributes)] == [created["id"]]
 
 
+def test_record_that_a_list_shows_twice_is_found_once(connect: Connect, serve: Serve) -> None:
+    listed = {"id": ID, "reference_code": "DL-1"}
+    clients = connect(serve({"body": [listed, listed]}).url).clients
+    assert len(clients.find({"reference_code": "DL-1"})) == 1
+
+
 def test_find_without_natural_key_is_rejected_before_any_request(
     hook: WebcamconsultHook, service: Service
 ) -> None:

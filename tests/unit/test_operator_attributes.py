@@ -140,11 +140,25 @@ class TestWithoutValue:
             WebcamconsultUpdateClientOperator(task_id="task", client_id=stored["id"], attributes=row),
             client(row, if_exists="update"),
         ):
-            with pytest.raises(WebcamconsultInputError, match="in which gender is None"):
+            with pytest.raises(WebcamconsultInputError, match="has None for gender, which would clear"):
                 rendered(made).execute({})
         assert service.records("clients")[0]["gender"] == "female"
         rendered(client(Output({"last_name": "y", "gender": None}))).execute({})
         assert len(service.records("clients")) == 2
+
+    def test_in_a_mapped_argument_clears_nothing(self, hook: Any, service: Service) -> None:
+        stored = hook.clients.create({"last_name": "y", "gender": "female"})
+        row: Any = {"client_id": stored["id"], "attributes": {"last_name": "x", "gender": None}}
+        for attributes in (row["attributes"], lambda context: row["attributes"]):
+            with DAG("mapped", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+                mapped: Any = WebcamconsultUpdateClientOperator.partial(task_id="task").expand_kwargs([row])
+            made = rendered(mapped.unmap({**row, "attributes": attributes}))
+            if callable(attributes):
+                made.execute({})
+            else:
+                with pytest.raises(WebcamconsultInputError, match="has None for gender, which would clear"):
+                    made.execute({})
+        assert [request.method for request in service.requests] == ["POST", "PUT"]
 
     def test_attributes_given_anew_are_sent(self, service: Service) -> None:
         made = rendered(client({"last_name": Output(None)}))
