@@ -138,7 +138,8 @@ class Target(Generic[RecordT]):
         return bool(normalize(self.resource, name, sent) != normalize(self.resource, name, record[name]))
 
     def _lost(self, name: str, record: RecordT) -> bool:
-        return self.payload.get(name) not in (None, "") and record.get(name, name) in (None, "")
+        sent = normalize(self.resource, name, self.payload.get(name))
+        return sent not in (None, "") and record.get(name, name) in (None, "")
 
     def _shows_identity(self, record: RecordT) -> bool:
         """Return whether a record has everything that was sent to tell people apart."""

@@ -44,6 +44,7 @@ CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00
         (JAN, {**JAN, "id": NEW, "first_name": "Piet"}, JUST_SENT, "different first_name"),
         (JAN, {**FAMILY, "id": NEW}, JUST_SENT, None),
         (JAN, {**JAN, "id": NEW, "first_name": None}, JUST_SENT, "different first_name"),
+        ({**JAN, "initials": " "}, {**JAN, "id": NEW, "initials": None}, JUST_SENT, None),
         (JAN, {**JAN, "id": NEW, "reference_code": "DL-2"}, JUST_SENT, None),
         ({"last_name": "A"}, {"id": NEW, "last_name": "B"}, JUST_SENT, "different last_name"),
         ({"last_name": "A"}, {"id": NEW, "last_name": "a."}, JUST_SENT, None),
