@@ -137,6 +137,16 @@ class Target(Generic[RecordT]):
             return False
         return bool(normalize(self.resource, name, sent) != normalize(self.resource, name, record[name]))
 
+    def _lost(self, name: str, record: RecordT) -> bool:
+        sent = normalize(self.resource, name, self.payload.get(name))
+        return sent not in (None, "") and record.get(name, name) in (None, "")
+
+    def _shows_identity(self, record: RecordT) -> bool:
+        """Return whether a record has everything that was sent to tell people apart."""
+        resource = self.resource
+        sent = {name: self.payload[name] for name in resource.identity_attributes if name in self.payload}
+        return not differing_attributes(resource, sent, record)
+
     def find_dispute(self, record: RecordT, sent: Sent) -> Dispute | None:
         """
         Return what shows that a record is not the one that a create has made.
@@ -145,8 +155,14 @@ class Target(Generic[RecordT]):
         :param sent: the create.
         """
         shown = f"{self.resource.name} {record['id']}"
-        if different := self._differing_identity(record):
+        different = self._differing_identity(record)
+        if self.key is None or self.has_weak_key:
+            # A new record has what was sent, while that of another person may have nothing there.
+            different += [name for name in self.resource.identity_attributes if self._lost(name, record)]
+        if different:
             return Dispute(f"a different {join_names(different)} on {shown}", different)
+        if absent := [name for name, _ in self.key or () if name not in record]:
+            return Dispute(f"no {join_names(absent)} on {shown}", absent)
         if sent.ids_before is not None and record["id"] in sent.ids_before:
             return Dispute(f"{shown}, which existed before")
         if sent.at is None:
@@ -166,6 +182,7 @@ class Target(Generic[RecordT]):
         """
         return (
             self.shows_key(record)
+            and (not self.has_weak_key or self._shows_identity(record))
             and record["id"] not in (sent.ids_before or ())
             and was_created_between(record, sent.at, sent.until)
         )
@@ -184,7 +201,7 @@ class Target(Generic[RecordT]):
             return f"differs in {join_names(differs)}. It may be a different person"
         is_confirmed = not self.resource.identity_proofs or (
             compare_identity(self.resource, self.payload, record).agrees
-            or was_created_since(record, sent.at, sent.until)
+            or (was_created_since(record, sent.at, sent.until) and self._shows_identity(record))
         )
         return (
             None

@@ -320,8 +320,9 @@ class RecordIndex:
         if value not in self._records:
             return None
         record: dict[str, Any] = self._decode(self._records[value])
-        target = Target(self.resource, payload, key_name=self.key)
-        target.check_person(record, Sent(since, until=until))
+        if self.key in self.resource.weak_keys:
+            target = Target(self.resource, payload, key_name=self.key)
+            target.check_person(record, Sent(since, until=until))
         return record
 
 

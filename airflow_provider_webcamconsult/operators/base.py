@@ -162,7 +162,7 @@ class _WithAttributes(_WithMasked):
     def attributes(self, value: Any) -> None:
         self._attributes = self._mask(value)
 
-    def _attributes_now(self, context: Context, *, may_clear: bool) -> Any:
+    def _attributes_now(self, context: Context, *, may_clear: bool = False) -> Any:
         masked = self._attributes
         advice = "To clear an attribute, write None in the attributes, or use a callable."
         attributes = self._unmask(masked, advice, context)

@@ -18,7 +18,7 @@ from airflow_provider_webcamconsult.exceptions import (
 from airflow_provider_webcamconsult.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
@@ -319,8 +319,23 @@ def test_delete_confirms_a_success_that_may_not_be_the_api_s(
 # Requests
 
 
-def sent_body(call: Callable[[Any], object], connect: Connect, serve: Serve, **extra: Any) -> Any:
-    server: ScriptedServer = serve({"body": {kind: {"id": ID} for kind in ("user", "client", "appointment")}})
+KEYS: dict[str, dict[str, Any]] = {
+    "user": {"email": USER_RESPONSE["email"]},
+    "client": {"reference_code": CLIENT_RESPONSE["reference_code"]},
+    "appointment": {},
+}
+"""What a response to a create has to show."""
+
+
+def sent_body(
+    call: Callable[[Any], object],
+    connect: Connect,
+    serve: Serve,
+    keys: Mapping[str, Any] | None = None,
+    **extra: Any,
+) -> Any:
+    shown = keys or {kind: {} for kind in KEYS}
+    server: ScriptedServer = serve({"body": {kind: {"id": ID, **key} for kind, key in shown.items()}})
     call(connect(server.url, **extra))
     return server.requests[0].json
 
@@ -408,7 +423,7 @@ def test_record_can_be_read_changed_and_written_back(
 def test_read_only_attributes_are_omitted_with_one_warning(
     call: Callable[[Any], object], warning_parts: list[str], connect: Connect, serve: Serve, log: Log
 ) -> None:
-    (written,) = sent_body(call, connect, serve).values()
+    (written,) = sent_body(call, connect, serve, KEYS).values()
     (warning,) = [
         warning for warning in log.warnings if "are different or missing in the response" not in warning
     ]

@@ -33,7 +33,7 @@ CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00
     ("payload", "record", "sent", "problem"),
     [
         (CODE, {**CODE, "id": NEW}, JUST_SENT, None),
-        (CODE, {"id": NEW}, JUST_SENT, None),
+        (CODE, {"id": NEW}, JUST_SENT, "no reference_code on client"),
         (CODE, {**CODE, "id": NEW, "last_name": "Bakker"}, JUST_SENT, None),
         (CODE, {**CODE, "id": NEW, "reference_code": None}, JUST_SENT, "different reference_code"),
         (CODE, {**CODE, "id": NEW, "reference_code": "DL-2"}, JUST_SENT, "different reference_code"),
@@ -42,6 +42,9 @@ CONSULT: Any = {"user_id": "u1", "client_id": "c1", "date": "2030-03-01T09:30:00
         (CODE, {**CODE, "id": OLD}, Sent(), None),
         (CODE, {**CODE, "id": NEW}, Sent(NOW - 1, until=NOW, ids_before={NEW}), "which existed before"),
         (JAN, {**JAN, "id": NEW, "first_name": "Piet"}, JUST_SENT, "different first_name"),
+        (JAN, {**FAMILY, "id": NEW}, JUST_SENT, None),
+        (JAN, {**JAN, "id": NEW, "first_name": None}, JUST_SENT, "different first_name"),
+        ({**JAN, "initials": " "}, {**JAN, "id": NEW, "initials": None}, JUST_SENT, None),
         (JAN, {**JAN, "id": NEW, "reference_code": "DL-2"}, JUST_SENT, None),
         ({"last_name": "A"}, {"id": NEW, "last_name": "B"}, JUST_SENT, "different last_name"),
         ({"last_name": "A"}, {"id": NEW, "last_name": "a."}, JUST_SENT, None),
@@ -65,7 +68,8 @@ def test_response_is_disputed(payload: Any, record: Any, sent: Sent, problem: st
         (JAN, {**JAN, "id": OLD}, Sent(), None),
         (JAN, {**JAN, "id": OLD, "first_name": "Piet"}, Sent(), "differs in first_name"),
         (JAN, {**FAMILY, "id": OLD}, Sent(), "no other attribute confirms"),
-        (JAN, {**FAMILY, "id": NEW}, JUST_SENT, None),
+        (JAN, {**FAMILY, "id": NEW}, JUST_SENT, "no other attribute confirms"),
+        (FAMILY, {**FAMILY, "id": NEW}, JUST_SENT, None),
         (JAN, {**JAN, "id": NEW, "first_name": "Piet"}, JUST_SENT, "differs in first_name"),
     ],
 )
@@ -94,6 +98,12 @@ def test_reference_code_tells_people_with_the_same_email_apart(stored: str) -> N
 )
 def test_only_what_was_provably_created_is_own(record: Any, sent: Sent, is_own: bool) -> None:
     assert Target(CLIENT, CODE).is_own(record, sent) is is_own
+
+
+@pytest.mark.parametrize("shown", [{**FAMILY}, {**JAN, "first_name": None}, {**JAN, "first_name": "Piet"}])
+def test_shared_email_proves_nothing_without_what_tells_people_apart(shown: Any) -> None:
+    assert Target(CLIENT, JAN).is_own({**JAN, "id": NEW}, JUST_SENT)
+    assert not Target(CLIENT, JAN).is_own({**shown, "id": NEW}, JUST_SENT)
 
 
 def test_rival_is_only_the_same_person() -> None:

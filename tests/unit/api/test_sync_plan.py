@@ -261,10 +261,12 @@ class TestFailures:
 
     def test_creation_during_the_run_confirms_a_weak_key(self) -> None:
         start = 1_900_000_000
-        record = {"id": f"{start:08x}{0:016x}", "email": ESTER["email"]}
-        row = {"email": ESTER["email"], "last_name": "Ester"}
+        record = {"id": f"{start:08x}{0:016x}", "email": ESTER["email"], "last_name": "Ester"}
+        row = {"email": ESTER["email"], "last_name": "Ester", "language": "nl"}
         done = plan([row], [record], key="email", since=start, until=start + 1)
         assert [update.record_id for update in done.updates] == [record["id"]]
+        done = plan([{**row, "first_name": "Piet"}], [record], key="email", since=start, until=start + 1)
+        assert (done.updates, len(done.failures)) == ([], 1)
 
     def test_users_are_found_by_email(self) -> None:
         done = plan(
