@@ -64,9 +64,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, start: float = 0.0) -> None:
     """Let deadlines, which are times of the wall clock, follow the loop's clock. It starts at some time."""
-    clock = SimpleNamespace(time=lambda: start + asyncio.get_running_loop().time())
+    use_clock(monkeypatch, lambda: start + asyncio.get_running_loop().time())
+
+
+def use_clock(monkeypatch: pytest.MonkeyPatch, now: Callable[[], float]) -> None:
+    """Replace the wall clock."""
     for module in (poller, triggers, trigger_base):
-        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=now))
 
 
 def add(
