@@ -17,7 +17,7 @@ from airflow_provider_webcamconsult.exceptions import WebcamconsultServerError
 from airflow_provider_webcamconsult.polling import poller
 from airflow_provider_webcamconsult.polling.service import Service
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentTimeTrigger
-from tests.unit.polling.virtual_time import run, use_virtual_clock
+from tests.unit.polling.virtual_time import run, use_clock, use_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -174,6 +174,20 @@ def test_restarted_trigger_notices_what_it_has_missed(calendar: Calendar) -> Non
     fired, event = run(scenario())
     assert_on_time(fired, moved)
     assert datetime.fromisoformat(event["values"][ID]["date"]) == moved
+
+
+def test_wait_does_not_end_early_although_the_clock_was_set_back(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calendar.book(ID, START + timedelta(hours=1))
+
+    def now() -> float:
+        seconds = asyncio.get_running_loop().time()
+        return START.timestamp() + seconds - (5 if seconds > 600 else 0)
+
+    use_clock(monkeypatch, now)
+    fired, _ = run(fire(make_trigger(calendar)))
+    assert_on_time(fired - timedelta(seconds=5), START + timedelta(hours=1))
 
 
 def test_many_reminders_share_few_requests(calendar: Calendar) -> None:

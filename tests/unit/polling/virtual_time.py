@@ -117,9 +117,13 @@ def poll_threads() -> list[threading.Thread]:
 
 def use_virtual_clock(monkeypatch: pytest.MonkeyPatch, start: float = 0.0) -> None:
     """Let deadlines, which are times of the wall clock, follow the loop's clock. It starts at some time."""
-    clock = SimpleNamespace(time=lambda: start + now())
+    use_clock(monkeypatch, lambda: start + now())
+
+
+def use_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    """Replace the wall clock."""
     for module in (poller, triggers, trigger_base):
-        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))
 
 
 def add(
