@@ -120,6 +120,7 @@ bench: environment environment-2 ## run all benchmarks against the HTTP provider
 	@$(VENV)/bin/python benchmarks/calls.py
 	@$(VENV)/bin/python benchmarks/imports.py
 	@$(VENV)/bin/python benchmarks/sync.py
+	@$(VENV)/bin/python benchmarks/changes.py
 	@$(MAKE) --no-print-directory bench-waits
 	@$(MAKE) --no-print-directory chaos CHAOS_ARGS='--kills 26 --pairs 4 --lost 20 --syncs 4'
 

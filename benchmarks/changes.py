@@ -1,0 +1,215 @@
+"""
+Measure what it costs to watch a list, and count what is told while triggerers and tasks are killed.
+
+The first part polls a list in this process, and takes its CPU time. The second part changes appointments of a
+sandbox while a real Airflow 3.3 or newer follows them: first one by one, then in bursts while its processes
+are killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.server
+import json
+import logging
+import multiprocessing
+import os
+import random
+import tempfile
+import threading
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_webcamconsult.api.baseline import Baseline, dump
+from airflow_provider_webcamconsult.api.changes import Marker, list_digest
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
+from airflow_provider_webcamconsult.sandbox import Sandbox
+from airflow_provider_webcamconsult.triggers.changes import WebcamconsultChangesTrigger
+from devtools.changes import watching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.connection import Connection
+
+TOKEN = "of-the-benchmark"  # noqa: S105
+POLLS = 20
+INTERVAL_SECONDS = 1.0
+#: Number of changes before the kills, and seconds over which the others are spread.
+SINGLE_CHANGES = 8
+SPREAD_SECONDS = 120.0
+
+
+def appointments(number: int) -> list[dict[str, Any]]:
+    """Return appointments with random ids and dates."""
+    spread = random.Random(1)  # noqa: S311
+    return [
+        {
+            "id": spread.randbytes(12).hex(),
+            "state": spread.choice(["idle", "started", "finished", "cancelled"]),
+            "user_id": spread.randbytes(12).hex(),
+            "client_id": spread.randbytes(12).hex(),
+            "date": f"2030-{spread.randint(1, 12):02}-{spread.randint(1, 28):02}T"
+            f"{spread.randint(8, 17):02}:{spread.choice(['00', '15', '30', '45'])}:00.000+01:00",
+            "duration": 30,
+            "inloop_json": {"email": "someemail@somedomain.com"},
+        }
+        for _ in range(number)
+    ]
+
+
+# -- The cost of a poll --------------------------------------------------------------------------------------
+
+
+def serve(pipe: Connection, number: int, has_etag: bool) -> None:
+    """
+    Respond with a list until the process ends.
+
+    :param pipe: receives the port.
+    :param number: length of the list.
+    :param has_etag: whether the list has an ETag.
+    """
+    body = json.dumps(appointments(number)).encode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            is_known = has_etag and self.headers["If-None-Match"] == '"1"'
+            self.send_response(304 if is_known else 200)
+            self.send_header("Content-Type", "application/json")
+            if has_etag:
+                self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0" if is_known else str(len(body)))
+            self.end_headers()
+            if not is_known:
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Log nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    pipe.send(server.server_port)
+    server.serve_forever()
+
+
+async def poll(digest: str | None) -> float:
+    """Return the CPU seconds of a poll of a list that was taken in."""
+
+    class State:
+        async def aget(self, key: str) -> str | None:
+            return digest
+
+    trigger = WebcamconsultChangesTrigger(
+        "appointments", "an-asset", "webcamconsult_default", INTERVAL_SECONDS
+    )
+    trigger.asset_state_store = State()  # type: ignore[assignment]
+    async with aclosing(trigger.run()) as events:  # type: ignore[type-var]
+        following = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(3 * INTERVAL_SECONDS)
+        start = time.process_time()
+        await asyncio.sleep(POLLS * INTERVAL_SECONDS)
+        seconds = (time.process_time() - start) / POLLS
+        if following.done():
+            raise RuntimeError("The list was not taken in.")
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    return seconds
+
+
+def cost(number: int) -> Iterator[str]:
+    """Yield the rows of the table of the first part."""
+    yield f"| {number:,} appointments | |\n| --- | --- |"
+    marker = Marker(APPOINTMENT, TOKEN)
+    marks = {each["id"]: marker.mark(each) for each in appointments(number)}
+    context = multiprocessing.get_context("spawn")
+    for has_etag, what in ((True, "unchanged poll, with ETags"), (False, "poll without ETags")):
+        pipe, far_end = context.Pipe()
+        process = context.Process(target=serve, args=(far_end, number, has_etag), daemon=True)
+        process.start()
+        connection = {
+            "conn_type": "webcamconsult",
+            "host": f"http://127.0.0.1:{pipe.recv()}",
+            "password": TOKEN,
+        }
+        os.environ["AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT"] = json.dumps(connection)
+        yield f"| {what}, CPU, ms | {asyncio.run(poll(list_digest(marks))) * 1000:.1f} |"
+        process.terminate()
+    size = len(json.dumps(dump(Baseline(marks, marker.check))))
+    yield f"| baseline, bytes for each appointment | {size / number:.1f} |"
+
+
+# -- Kills ---------------------------------------------------------------------------------------------------
+
+
+def follow(changes: int, triggerer_kills: int, task_kills: int) -> Iterator[str]:
+    """Yield the rows of the table of the second part."""
+    yield "| an Airflow that follows changes | |\n| --- | --- |"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Sandbox() as sandbox,
+        watching(Path(folder), sandbox) as watch,
+    ):
+        ids = watch.book(SINGLE_CHANGES + changes)
+        watch.until_baseline()
+        for appointment_id in ids[:SINGLE_CHANGES]:
+            watch.change(appointment_id)
+            time.sleep(random.uniform(6, 9))  # noqa: S311
+        watch.until_told()
+        for name, value in watch.summary().items():
+            yield f"| without kills: {name} | {value} |"
+
+        def change_all() -> None:
+            left = ids[SINGLE_CHANGES:]
+            while left:
+                size = random.choice([1, 1, 2, 5, 10])  # noqa: S311
+                burst, left = left[:size], left[size:]
+                for appointment_id in burst:
+                    watch.change(appointment_id)
+                time.sleep(SPREAD_SECONDS * len(burst) / changes)
+
+        def kill_tasks() -> None:
+            while watch.task_kills < task_kills and changing.is_alive():
+                watch.kill_task()
+
+        changing = threading.Thread(target=change_all)
+        killing = threading.Thread(target=kill_tasks)
+        changing.start()
+        killing.start()
+        while watch.triggerer_kills < triggerer_kills:
+            time.sleep(random.uniform(1, 5))  # noqa: S311
+            watch.kill_triggerer()
+        changing.join()
+        killing.join()
+        watch.until_told()
+        for name, value in watch.summary().items():
+            yield f"| with kills: {name} | {value} |"
+
+
+def main() -> None:
+    """Run the benchmark, and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--only", choices=["cost", "follow"], help="run only this part")
+    parser.add_argument(
+        "--appointments", type=int, default=10_000, help="length of the list (default: 10000)"
+    )
+    parser.add_argument("--changes", type=int, default=200, help="changes under kills (default: 200)")
+    parser.add_argument("--triggerer-kills", type=int, default=11, help="(default: 11)")
+    parser.add_argument("--task-kills", type=int, default=6, help="(default: 6)")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)  # the sandbox's requests
+    parts = {
+        "cost": cost(arguments.appointments),
+        "follow": follow(arguments.changes, arguments.triggerer_kills, arguments.task_kills),
+    }
+    for name, rows in parts.items():
+        if arguments.only in (None, name):
+            print(f"\n## {name}\n")
+            for row in rows:
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
