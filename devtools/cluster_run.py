@@ -178,6 +178,8 @@ class ClusterRun:
         self._clients = clients
         self._say = say
         self._starting: set[str] = set()
+        self._keeps_last = True
+        """Whether the last booking is not processed, so that one is left when the broker is killed."""
         self.run_id = ""
         self.result = Result(cluster.version)
 
@@ -240,10 +242,12 @@ class ClusterRun:
                 self._decide(self._proxy.held.get(), plan)
             return is_booked() and self._states("sync")["success"] == 1
 
-        self._until(lambda: not plan or serve(), "each worker was killed")
+        # A worker that starts while the broker is down exits.
+        self._until(lambda: bool(serve()) or not (plan or self._starting), "killed workers are up again")
         done = self._states("book")["success"] + self._states("sync")["success"]
         result.left_to_broker = self._consults + 1 - done
         cluster.kill_broker()
+        self._keeps_last = False
         self._say(f"the broker was killed with {result.left_to_broker} tasks to go")
         until = time.monotonic() + BROKER_OUTAGE
         self._until(lambda: bool(serve()) or time.monotonic() > until, "the outage is over")
@@ -267,7 +271,10 @@ class ClusterRun:
             kill.worker = worker
             self._kill(kill, held)
             return
-        held.release()
+        if self._keeps_last and held.kind == "appointment" and held.number == self._consults - 1:
+            held.drop()
+        else:
+            held.release()
 
     def _kill(self, kill: Kill, held: HeldCreate) -> None:
         if kill.point == NO_RESPONSE:
