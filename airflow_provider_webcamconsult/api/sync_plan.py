@@ -233,7 +233,7 @@ class RecordIndex:
             return []
         return self._shared.get(value) or [self._decode(self._records[value])["id"]]
 
-    def ids_with_prefix(self, prefix: str, *, besides: Container[str]) -> tuple[int, list[str]]:
+    def ids_with_prefix(self, prefix: str, *, besides: Container[str | None]) -> tuple[int, list[str]]:
         """
         Return how many records have a key that begins with a prefix, and the ids of those besides some keys.
 
@@ -402,7 +402,9 @@ def plan_sync(
             plan_write(plan, index, write, value, mode, since=since, until=until)
     _fail_repeated(resource, plan, key, first_rows, repeated)
     if mode == "mirror":
-        plan.owned, plan.deletes = index.ids_with_prefix(prefix, besides=first_rows)
+        # A record is not missing because its row failed.
+        in_rows = {*first_rows, *(normalize_key(resource, key, failure.key) for failure in plan.failures)}
+        plan.owned, plan.deletes = index.ids_with_prefix(prefix, besides=in_rows)
     return plan
 
 
