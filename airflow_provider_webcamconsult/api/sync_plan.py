@@ -21,7 +21,11 @@ from airflow_provider_webcamconsult.api.matching import (
     normalize,
 )
 from airflow_provider_webcamconsult.api.missing import is_no_key
-from airflow_provider_webcamconsult.api.payload import check_attributes, serialize_attributes
+from airflow_provider_webcamconsult.api.payload import (
+    check_attributes,
+    describe_misspelt,
+    serialize_attributes,
+)
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultInputError,
@@ -471,7 +475,8 @@ def _read_row(
         plan.warnings.update(check_attributes(resource, row))
         value = row.get(key)
         if value is None or (isinstance(value, str) and not value.strip()):
-            raise WebcamconsultInputError(f"The row has no {key}.")
+            misspelt = describe_misspelt(resource, row)
+            raise WebcamconsultInputError(" ".join([f"The row has no {key}.", *misspelt]))
         payload = serialize_attributes(resource, row, zone=zone)
         return RowWrite(number, payload[key], payload)
     except WebcamconsultInputError as error:

@@ -304,6 +304,19 @@ class TestFailures:
         found = [(failure.row, failure.attributes) for failure in raised.value.result.failures]
         assert found == [(2, ()), (3, ("date_of_birth",))]
 
+    @pytest.mark.parametrize(
+        ("row", "name"),
+        [
+            ({"Reference_Code": "DL-1", "last_name": "Ester"}, "reference_code"),
+            (client(1, lastname="Ester"), "last_name"),
+        ],
+    )
+    def test_error_of_a_row_suggests_the_name_that_was_meant(
+        self, hook: WebcamconsultHook, row: dict[str, Any], name: str
+    ) -> None:
+        with pytest.raises(WebcamconsultSyncRejectedError, match=rf"row 1.* Did you mean '{name}'\?"):
+            sync(hook, [row])
+
     def test_failures_up_to_the_maximum_pass(self, hook: WebcamconsultHook, log: Log) -> None:
         assert sync(hook, [client(1), client(2, colour="red")], max_failures=1).failed == 1
         assert any("row 2" in warning for warning in log.warnings)
