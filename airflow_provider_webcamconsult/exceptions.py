@@ -164,6 +164,8 @@ class WebcamconsultSyncError(WebcamconsultError):
     """
     Rows were not synchronized, and a retry may synchronize them. The other rows were.
 
+    Or there were no rows, and ``mode="mirror"`` would delete records. Then nothing was written.
+
     :param result: the counts and the failures of the run, as
         :class:`~airflow_provider_webcamconsult.sync.run.SyncResult` has them.
     """

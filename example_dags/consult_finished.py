@@ -21,9 +21,8 @@ from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.changes import WebcamconsultListChangesOperator
 from airflow_provider_webcamconsult.triggers.changes import webcamconsult_changes
 
-# The state depends on your organisation; this example uses that of the sandbox. An appointment that was
-# created and finished between two runs counts as created.
-FINISHED: dict[str, Any] = {"changes": ["created", "state"], "states": ["finished"]}
+# The state depends on your organisation; this example uses that of the sandbox.
+FINISHED: dict[str, Any] = {"changes": ["state"], "states": ["finished"]}
 
 
 def send_invoice(appointment_id: str) -> None:

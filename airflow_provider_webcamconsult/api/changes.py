@@ -14,7 +14,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime
-from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, INITIAL_STATE, USER
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.resources import Resource
 
-#: What can change. ``"moved"``: an appointment has a different date. ``"attributes"``: anything else.
+#: What can change. ``"state"``: an appointment is in a different state, or is new and not in the initial one.
+#: ``"moved"``: it has a different date. ``"attributes"``: anything else.
 ChangeKind = Literal["created", "state", "moved", "attributes", "deleted"]
 CHANGE_KINDS: tuple[ChangeKind, ...] = ("created", "state", "moved", "attributes", "deleted")
 
@@ -142,10 +143,11 @@ def diff(
 def _kinds(before: Mark | None, after: Mark | None, with_attributes: bool) -> list[ChangeKind]:
     if before == after:
         return []
-    if before is None:
-        return ["created"]
     if after is None:
         return ["deleted"]
+    if before is None:
+        # It was created in the initial state, and has changed that since.
+        return ["created"] if after.state in (None, INITIAL_STATE) else ["created", "state"]
     has: dict[ChangeKind, bool] = {
         "state": before.state != after.state,
         "moved": not _is_same_date(before.date, after.date),

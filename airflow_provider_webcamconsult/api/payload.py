@@ -177,8 +177,29 @@ def _is_writable(resource: Resource[Any, Any], name: str) -> bool:
     return name not in resource.read_only and name not in resource.credentials
 
 
+def describe_misspelt(resource: Resource[Any, Any], attributes: Mapping[str, Any]) -> list[str]:
+    """
+    Describe attributes whose names are probably misspelt, each with the name that was probably meant.
+
+    Other unknown names are left out: in a file without a header, they may be values.
+
+    :param resource: the kind of record.
+    :param attributes: attributes that passed :func:`check_attributes`.
+    :return: a sentence for each of them, with names but no values.
+    """
+    return [
+        _unknown(resource, name)
+        for name in attributes
+        if name not in resource.known and name not in resource.aliases and _nearest(resource, name)
+    ]
+
+
+def _nearest(resource: Resource[Any, Any], name: str) -> list[str]:
+    return difflib.get_close_matches(name, resource.known, n=1)
+
+
 def _unknown(resource: Resource[Any, Any], name: str) -> str:
-    nearest = difflib.get_close_matches(name, resource.known, n=1)
+    nearest = _nearest(resource, name)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return f"Attribute '{name}' of {resource.with_article} is not in the API document.{hint}"
 

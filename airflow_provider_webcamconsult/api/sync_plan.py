@@ -21,7 +21,11 @@ from airflow_provider_webcamconsult.api.matching import (
     normalize,
 )
 from airflow_provider_webcamconsult.api.missing import is_no_key
-from airflow_provider_webcamconsult.api.payload import check_attributes, serialize_attributes
+from airflow_provider_webcamconsult.api.payload import (
+    check_attributes,
+    describe_misspelt,
+    serialize_attributes,
+)
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultInputError,
@@ -233,7 +237,7 @@ class RecordIndex:
             return []
         return self._shared.get(value) or [self._decode(self._records[value])["id"]]
 
-    def ids_with_prefix(self, prefix: str, *, besides: Container[str]) -> tuple[int, list[str]]:
+    def ids_with_prefix(self, prefix: str, *, besides: Container[str | None]) -> tuple[int, list[str]]:
         """
         Return how many records have a key that begins with a prefix, and the ids of those besides some keys.
 
@@ -402,7 +406,9 @@ def plan_sync(
             plan_write(plan, index, write, value, mode, since=since, until=until)
     _fail_repeated(resource, plan, key, first_rows, repeated)
     if mode == "mirror":
-        plan.owned, plan.deletes = index.ids_with_prefix(prefix, besides=first_rows)
+        # A record is not missing because its row failed.
+        in_rows = {*first_rows, *(normalize_key(resource, key, failure.key) for failure in plan.failures)}
+        plan.owned, plan.deletes = index.ids_with_prefix(prefix, besides=in_rows)
     return plan
 
 
@@ -469,7 +475,8 @@ def _read_row(
         plan.warnings.update(check_attributes(resource, row))
         value = row.get(key)
         if value is None or (isinstance(value, str) and not value.strip()):
-            raise WebcamconsultInputError(f"The row has no {key}.")
+            misspelt = describe_misspelt(resource, row)
+            raise WebcamconsultInputError(" ".join([f"The row has no {key}.", *misspelt]))
         payload = serialize_attributes(resource, row, zone=zone)
         return RowWrite(number, payload[key], payload)
     except WebcamconsultInputError as error:

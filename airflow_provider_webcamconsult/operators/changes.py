@@ -42,9 +42,9 @@ class WebcamconsultListChangesOperator(BaseOperator):
     ``baseline_path``. Each task needs a baseline of its own.
 
     :param resource: what to list: ``"appointments"``, ``"clients"`` or ``"users"`` (templated).
-    :param changes: which kinds of changes to report (templated): ``"created"``, ``"state"``, ``"moved"`` (an
-        appointment has a different date), ``"attributes"`` (anything else) and ``"deleted"``. By default,
-        all.
+    :param changes: which kinds of changes to report (templated): ``"created"``, ``"state"`` (an appointment
+        is in a different state, or is new and no longer ``"idle"``), ``"moved"`` (it has a different date),
+        ``"attributes"`` (anything else) and ``"deleted"``. By default, all.
     :param states: report only appointments that are in one of these states now, or if deleted, were in one of
         them (templated). By default, all.
     :param initial: what the first run reports, which has no baseline (templated): ``"none"`` reports nothing,

@@ -243,8 +243,8 @@ class WebcamconsultSyncUsersOperator(BaseSyncOperator):
         another key are not touched, and a row with another key is a failure. ``"mirror"`` requires it; ``""``
         means all keys. Users without a key are never deleted.
     :param max_deletes: maximum number of deletes: an int is a number of users, a float a share of those
-        with the prefix (templated). If more are due, nothing at all is written. If there are no rows or one
-        of them fails, nothing is deleted.
+        with the prefix (templated). If more are due, nothing at all is written. If there are no rows,
+        the task fails and writes nothing. If a row fails, nothing is deleted.
     :param max_failures: number of failures to tolerate. A row that fails does not affect the others.
     :param plan_only: whether to write nothing, and only return what a run would do.
     :param errors_path: path or URL of a JSON Lines file for all failures: row number, key, attributes and

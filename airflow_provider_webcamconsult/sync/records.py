@@ -52,8 +52,8 @@ class SyncableRecords(Records[AttributesT, RecordT]):
             are not touched, and a row with another key is a failure. ``"mirror"`` requires it; ``""`` means
             all keys. Records without a key are never deleted.
         :param max_deletes: maximum number of deletes: an int is a number of records, a float a share of the
-            records with the prefix. If more are due, nothing at all is written. If there are no rows or one
-            of them fails, nothing is deleted.
+            records with the prefix. If more are due, nothing at all is written. If there are no rows, the
+            run fails and writes nothing. If a row fails, nothing is deleted.
         :param max_failures: number of failures to tolerate. Each costs only its row.
         :param plan_only: whether to write nothing, and only return what a run would do.
         :param workers: number of threads that send writes, 1 to 10.
@@ -61,8 +61,9 @@ class SyncableRecords(Records[AttributesT, RecordT]):
         :param checkpoint: checkpoint of an earlier try; the operators pass the task's.
         :return: the counts, the failures, and the ids.
         :raises WebcamconsultInputError: if a parameter is invalid.
-        :raises WebcamconsultSyncError: if more rows failed than ``max_failures``. It is a
-            WebcamconsultSyncRejectedError if a retry would not help, or if there are too many deletes.
+        :raises WebcamconsultSyncError: if more rows failed than ``max_failures``, or if there are no rows
+            and ``"mirror"`` would delete records. It is a WebcamconsultSyncRejectedError if a retry would
+            not help, or if there are too many deletes.
         """
         check_switch("plan_only", plan_only)
         sync: Sync[RecordT] = Sync(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.evidence import Sent, Target
 from airflow_provider_webcamconsult.api.matching import differing_attributes, join_names, verify_stored
+from airflow_provider_webcamconsult.api.payload import describe_misspelt
 from airflow_provider_webcamconsult.api.resources import RecordT
 from airflow_provider_webcamconsult.api.sync_plan import (
     RecordIndex,
@@ -178,6 +179,8 @@ class Sync(Generic[RecordT]):
         self.plan = SyncPlan()
         self._counts = Counter[str]()
         self._failures: list[RowFailure] = []
+        #: Number of deletes that were not sent, because rows failed.
+        self._withheld = 0
         #: Creates with an unknown outcome, and what disputed the response to them.
         self._unknown: list[RowWrite] = []
         self._unknown_rows: set[int] = set()
@@ -208,7 +211,8 @@ class Sync(Generic[RecordT]):
 
         :param rows: attributes of each record as it should be. They are read once.
         :return: what was done.
-        :raises WebcamconsultSyncError: if more rows failed than ``max_failures``, and a retry may help.
+        :raises WebcamconsultSyncError: if more rows failed than ``max_failures``, and a retry may help, or if
+            there are no rows, and records would be deleted.
         :raises WebcamconsultSyncRejectedError: if a retry would not help, or if there are too many deletes.
         """
         earlier, now = self.checkpoint.read(), time.time()
@@ -231,6 +235,12 @@ class Sync(Generic[RecordT]):
         self._failures += plan.failures
         if self.plan_only:
             return self._report_plan()
+        if plan.deletes and not plan.rows:
+            raise WebcamconsultSyncError(
+                f"{self._describe_no_rows()}. Nothing was written. Check the source of the rows, and "
+                "run again. If the records are to be deleted, delete them in Webcamconsult.",
+                result=self._result(),
+            )
         if plan.may_delete and exceeds(self.max_deletes, plan):
             raise WebcamconsultSyncRejectedError(
                 f"{self._describe_deletes()}, so nothing was written. Check that the rows are complete. If "
@@ -256,13 +266,8 @@ class Sync(Generic[RecordT]):
         self._send(plan.updates)
         self._settle(settled_at)
         self._explain_not_found()
-        if plan.deletes and (not plan.may_delete or self._failures):
-            self.transport.log.warning(
-                "%d %s are in no row, but were not deleted, because %s.",
-                len(plan.deletes),
-                self.resource.plural,
-                "there were no rows" if not plan.rows else "some rows failed",
-            )
+        if self._failures:
+            self._withheld = len(plan.deletes)
         else:
             # Deletes are writes without attributes.
             self._send([RowWrite(0, "", {}, record_id) for record_id in plan.deletes])
@@ -438,6 +443,7 @@ class Sync(Generic[RecordT]):
         names: Collection[str] = ()
         if isinstance(error, WebcamconsultValidationError):
             names = error.errors
+            reason = " ".join([reason, *describe_misspelt(self.resource, write.payload)])
         elif isinstance(error, WebcamconsultMismatchError):
             names = error.attributes
         if error is not None:
@@ -506,6 +512,12 @@ class Sync(Generic[RecordT]):
         for warning, count in warnings.most_common(SHOWN_MAX):
             self.transport.log.warning("%s (%s of %s rows)", warning, f"{count:,}", f"{rows:,}")
 
+    def _describe_no_rows(self) -> str:
+        return (
+            f"There were no rows, so all {self.plan.owned:,} {self.resource.plural} with this key_prefix "
+            "would be deleted"
+        )
+
     def _describe_deletes(self) -> str:
         plan = self.plan
         limit = f"{self.max_deletes:.1%}" if isinstance(self.max_deletes, float) else str(self.max_deletes)
@@ -516,13 +528,10 @@ class Sync(Generic[RecordT]):
 
     def _report_plan(self) -> SyncResult:
         plan = self.plan
-        if not plan.may_delete and plan.deletes:
-            self.transport.log.warning(
-                "%d %s are in no row, but would not be deleted, because %s.",
-                len(plan.deletes),
-                self.resource.plural,
-                "there are no rows" if not plan.rows else "some rows fail",
-            )
+        if plan.failures:
+            self._withheld = len(plan.deletes)
+        elif plan.deletes and not plan.rows:
+            self.transport.log.warning("%s. A run would fail and write nothing.", self._describe_no_rows())
         elif exceeds(self.max_deletes, plan):
             self.transport.log.warning("%s. A run would write nothing.", self._describe_deletes())
         self._counts.update(
@@ -579,7 +588,13 @@ class Sync(Generic[RecordT]):
         if more > 0:
             lines.append(f"and {more:,} more")
         subject = "1 failure" if result.failed == 1 else f"{result.failed:,} failures"
-        return "\n".join([f"{subject} in {result.rows:,} rows; the other rows are not affected.", *lines])
+        summary = f"{subject} in {result.rows:,} rows; the other rows are not affected."
+        if self._withheld:
+            summary += (
+                f" Nothing {'would be' if self.plan_only else 'was'} deleted, because rows failed; "
+                f"{self.resource.plural} in no row: {self._withheld:,}."
+            )
+        return "\n".join([summary, *lines])
 
     def _result(self) -> SyncResult:
         failures = sorted(self._failures, key=lambda failure: (failure.row is None, failure.row or 0))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import textwrap
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,6 +78,20 @@ def test_the_guides_test_of_a_dag_passes(run_project: RunProject) -> None:
     (test,) = re.findall(r"(?m)^    import pytest\n(?:    .*\n|\n)+?(?=- )", guide)
 
     output = run_project(dag, textwrap.dedent(test).replace("my_first_consult.py", "a_dag.py"))
+
+    assert re.search("^=+ 1 passed", output, re.MULTILINE), output
+
+
+def test_the_guides_test_of_changes_passes(run_project: RunProject, airflow_python: str) -> None:
+    if airflow_python != sys.executable or version("apache-airflow") < "3.3":
+        pytest.skip("Airflow keeps the state of assets from 3.3")
+    guide = (ROOT / "docs/guides/changes.rst").read_text()
+    examples = re.findall(r"(?m)^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", guide)
+    (test,) = (code for code in examples if "def test_" in code)
+
+    output = run_project(
+        textwrap.dedent(examples[0]), textwrap.dedent(test).replace("follow_changes.py", "a_dag.py")
+    )
 
     assert re.search("^=+ 1 passed", output, re.MULTILINE), output
 

@@ -84,7 +84,7 @@ def dag_of(code: str) -> Any:
 def test_example_runs(code: str, hook: WebcamconsultHook) -> None:
     if "operators.hitl" in code and airflow.__version__ < "3.1":
         pytest.skip("Airflow has the operator from 3.1")
-    if ("webcamconsult_changes" in code or "Partitioned" in code) and airflow.__version__ < "3.3":
+    if ("webcamconsult_changes" in code or "import Asset" in code) and airflow.__version__ < "3.3":
         pytest.skip("Airflow keeps the state of assets from 3.3")
     if "@dag" in code:
         assert dag_of(code).tasks
@@ -111,6 +111,26 @@ def test_callable_example_creates_a_client(hook: WebcamconsultHook, service: Any
     task.execute({})
 
     assert [client["last_name"] for client in service.records("clients")] == ["Ester"]
+
+
+def test_callable_example_of_a_sync_renames_columns_and_reads_dates(
+    hook: WebcamconsultHook, service: Any, tmp_path: Path
+) -> None:
+    page = DOCS / "guides" / "syncing.rst"
+    (code,) = (code for code in blocks(page, "python") if "csv.DictReader" in code)
+    file = tmp_path / "export.csv"
+    file.write_text(
+        "".join(re.findall(r"(?m)^    (Klantnummer.*\n|PS-301;.*\n)", page.read_text())) + "PS-302;Lammers;\n"
+    )
+    (task,) = dag_of(code.replace("/secure/export.csv", str(file))).tasks
+
+    task.execute({})
+
+    clients = service.records("clients")
+    assert {client["last_name"]: (client["date_of_birth"] or "")[:10] for client in clients} == {
+        "Hendriks": "1948-07-09",
+        "Lammers": "",
+    }
 
 
 def test_hook_example_sets_reference_code(hook: WebcamconsultHook) -> None:

@@ -101,6 +101,9 @@ def test_changes_and_states_select_what_is_reported_once(
     assert [change["id"] for change in task.run("2", **chosen)] == [first]
     service.set_state(second, "finished")
     assert [change["id"] for change in task.run("3", **chosen)] == [second]
+    booked_and_finished = create(hook)
+    service.set_state(booked_and_finished, "finished")
+    assert [change["id"] for change in task.run("4", **chosen)] == [booked_and_finished]
 
 
 @pytest.mark.parametrize("resource", ["clients", "users"])

@@ -56,6 +56,17 @@ def test_diff_tells_what_changed(changed: dict[str, Any], kinds: list[str] | Non
     assert [change["kinds"] for change in changes.values()] == ([kinds] if kinds else [])
 
 
+@pytest.mark.parametrize(
+    ("state", "kinds"),
+    [("idle", ["created"]), (None, ["created"]), ("finished", ["created", "state"])],
+)
+def test_created_appointment_beyond_the_initial_state_has_changed_its_state(
+    state: str | None, kinds: list[str]
+) -> None:
+    (change,) = diff({}, mark({**OLD, "state": state})).values()
+    assert (change["kinds"], change["old_state"], change["new_state"]) == (kinds, None, state)
+
+
 def test_change_has_states_and_dates_and_nothing_else() -> None:
     changes = diff(mark(OLD, {"id": "a2"}), mark({"id": "a3", "state": "idle"}, {"id": "a2"}))
     assert [*changes.values()] == [

@@ -222,16 +222,57 @@ class TestDeletes:
         assert codes(service) == ["DL-0", "DL-1", "DL-2"]
 
     @pytest.mark.usefixtures("three")
-    def test_no_rows_delete_nothing(self, hook: WebcamconsultHook, service: Service, log: Log) -> None:
-        sync(hook, [], mode="mirror", key_prefix="", max_deletes=1.0)
+    def test_no_rows_fail_instead_of_deleting_everybody(
+        self, hook: WebcamconsultHook, service: Service
+    ) -> None:
+        with pytest.raises(WebcamconsultSyncError, match=r"no rows, .* all 3 clients .* Nothing was written"):
+            sync(hook, [], mode="mirror", key_prefix="", max_deletes=1.0)
         assert len(codes(service)) == 3
-        assert "there were no rows" in log.warnings[0]
 
     @pytest.mark.usefixtures("three")
-    def test_refused_row_keeps_everybody(self, hook: WebcamconsultHook, service: Service) -> None:
-        rows = [client(1), client(2, colour="unknown attributes are refused")]
-        sync(hook, rows, mode="mirror", key_prefix="DL-", max_deletes=1.0, max_failures=1)
+    @pytest.mark.parametrize("parameters", [{"mode": "upsert"}, {"mode": "mirror", "key_prefix": "AB-"}])
+    def test_no_rows_pass_if_they_would_delete_nobody(
+        self, hook: WebcamconsultHook, parameters: dict[str, Any]
+    ) -> None:
+        assert sync(hook, [], **parameters).rows == 0
+
+    @pytest.mark.usefixtures("three")
+    def test_plan_without_rows_says_that_a_run_would_fail(self, hook: WebcamconsultHook, log: Log) -> None:
+        assert sync(hook, [], mode="mirror", key_prefix="", plan_only=True).deleted == 0
+        assert "A run would fail" in log.warnings[0]
+
+    @pytest.mark.usefixtures("three")
+    @pytest.mark.parametrize(
+        ("rows", "reason"),
+        [
+            # DL-2 is in a row that failed, so only DL-0 is missing.
+            (
+                [client(1), client(2, date_of_birth="31-12-1984")],
+                "Nothing was deleted, because rows failed; clients in no row: 1.",
+            ),
+            (
+                [client(1), client(2, colour="unknown attributes are refused")],
+                "Nothing was deleted, because rows failed; clients in no row: 1.",
+            ),
+            ([client(0), client(1), client(2, date_of_birth="31-12-1984")], "affected.\nrow 3"),
+        ],
+    )
+    def test_failed_row_keeps_everybody_and_the_error_says_it(
+        self, hook: WebcamconsultHook, service: Service, rows: list[Any], reason: str
+    ) -> None:
+        with pytest.raises(WebcamconsultSyncRejectedError) as raised:
+            sync(hook, rows, mode="mirror", key_prefix="DL-", max_deletes=1.0)
+        assert reason in str(raised.value)
         assert len(codes(service)) == 3
+
+    @pytest.mark.usefixtures("three")
+    def test_plan_with_a_failed_row_says_that_nothing_would_be_deleted(
+        self, hook: WebcamconsultHook, log: Log
+    ) -> None:
+        rows = [client(1), client(2, date_of_birth="31-12-1984")]
+        assert sync(hook, rows, mode="mirror", key_prefix="DL-", plan_only=True).deleted == 0
+        (warning,) = log.warnings
+        assert "Nothing would be deleted, because rows failed; clients in no row: 1." in warning
 
     def test_record_that_others_deleted_counts_as_deleted(
         self, hook: WebcamconsultHook, connect: Connect, service: Service, three: list[str]
@@ -262,6 +303,19 @@ class TestFailures:
         assert codes(service) == ["DL-1", "DL-4"]
         found = [(failure.row, failure.attributes) for failure in raised.value.result.failures]
         assert found == [(2, ()), (3, ("date_of_birth",))]
+
+    @pytest.mark.parametrize(
+        ("row", "name"),
+        [
+            ({"Reference_Code": "DL-1", "last_name": "Ester"}, "reference_code"),
+            (client(1, lastname="Ester"), "last_name"),
+        ],
+    )
+    def test_error_of_a_row_suggests_the_name_that_was_meant(
+        self, hook: WebcamconsultHook, row: dict[str, Any], name: str
+    ) -> None:
+        with pytest.raises(WebcamconsultSyncRejectedError, match=rf"row 1.* Did you mean '{name}'\?"):
+            sync(hook, [row])
 
     def test_failures_up_to_the_maximum_pass(self, hook: WebcamconsultHook, log: Log) -> None:
         assert sync(hook, [client(1), client(2, colour="red")], max_failures=1).failed == 1
