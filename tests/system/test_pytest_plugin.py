@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PLUGIN = "airflow_provider_webcamconsult.sandbox.pytest_plugin"
 TIMEOUT = 300  # seconds
+#: What the shell of a user may have; nothing listens there.
+LIVE_CONNECTION = "webcamconsult://:of-the-user@http%3A%2F%2F127.0.0.1:1"
 FAILING_DAG = """
 from airflow.providers.common.compat.sdk import dag, task
 from helper import REASON
@@ -58,6 +60,7 @@ def run_project(airflow_python: str, tmp_path: Path) -> RunProject:
             # The environment's entry point may be of another checkout.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONPATH": str(ROOT),
+            "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT": LIVE_CONNECTION,
         }
         command = [airflow_python, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider"]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=TIMEOUT)
@@ -92,10 +95,16 @@ def test_fails(webcamconsult_dag):
 
 def test_unknown_file(webcamconsult_dag):
     webcamconsult_dag("dags/another.py")
+
+
+def test_uses_no_connection_of_the_user(webcamconsult_dag):
+    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+
+    assert WebcamconsultHook().appointments.list() == []
 """
     output = run_project(FAILING_DAG, tests)
 
-    assert re.search("^=+ 1 failed, 1 passed", output, re.MULTILINE), output
+    assert re.search("^=+ 1 failed, 2 passed", output, re.MULTILINE), output
     assert "There is no file" in output
 
 
