@@ -70,17 +70,23 @@ def run_project(airflow_python: str, tmp_path: Path) -> RunProject:
     return run
 
 
-def test_the_guides_test_of_a_dag_passes(run_project: RunProject) -> None:
+def test_the_guides_tests_of_a_dag_pass(
+    run_project: RunProject, request: pytest.FixtureRequest, airflow_python: str
+) -> None:
+    is_airflow_2 = "airflow-2.11" in request.node.callspec.id
     readme, guide = ((ROOT / name).read_text() for name in ("README.md", "docs/guides/sandbox.rst"))
     (dag,) = (
         code for code in re.findall(r"(?ms)^```python\n(.*?)^```$", readme) if "my_first_consult" in code
     )
     dag = dag.replace("from airflow.sdk import dag", "from airflow.providers.common.compat.sdk import dag")
-    (test,) = re.findall(r"(?m)^    import pytest\n(?:    .*\n|\n)+?(?=- )", guide)
+    blocks = re.findall(r"(?m)^\.\. code-block:: python\n\n((?: {4}.*\n|\n)+)", guide)
+    tests = "\n".join(textwrap.dedent(block) for block in blocks if "webcamconsult_dag(" in block)
+    if is_airflow_2:
+        tests = tests.replace("logical_date=", "execution_date=")
 
-    output = run_project(dag, textwrap.dedent(test).replace("my_first_consult.py", "a_dag.py"))
+    output = run_project(dag, tests.replace("my_first_consult.py", "a_dag.py"))
 
-    assert re.search("^=+ 1 passed", output, re.MULTILINE), output
+    assert re.search("^=+ 3 passed", output, re.MULTILINE), output
 
 
 def test_a_failing_task_ends_the_run_without_retries(run_project: RunProject) -> None:
