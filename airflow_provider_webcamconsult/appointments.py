@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_webcamconsult.api.matching import join_names, was_created_before
-from airflow_provider_webcamconsult.api.overlaps import FREE_STATES, OVERLAP_ATTRIBUTES, overlaps
+from airflow_provider_webcamconsult.api.overlaps import (
+    FREE_STATES,
+    OVERLAP_ATTRIBUTES,
+    describe_overlap,
+    overlaps,
+)
 from airflow_provider_webcamconsult.api.resources import Appointment, AppointmentAttributes
 from airflow_provider_webcamconsult.create_checkpoint import NoCheckpoint
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConflictError, WebcamconsultInputError
@@ -161,11 +166,11 @@ class AppointmentRecords(Records[AppointmentAttributes, Appointment]):
         others = own and [
             each for each in appointments if overlaps({**own, **payload}, each, free_states=states)
         ]
-        if others:
+        if own and others:
             _report(
                 self.transport.log,
                 if_overlaps,
-                f"Appointment {record_id} would overlap with {_describe(others)}.",
+                f"Appointment {record_id} would overlap with {_describe({**own, **payload}, others)}.",
                 "It was not changed. Choose a different date.",
                 others,
             )
@@ -175,7 +180,8 @@ class AppointmentRecords(Records[AppointmentAttributes, Appointment]):
             _report(
                 self.transport.log,
                 if_overlaps,
-                f"Appointment {record_id} overlaps with {_describe(others)}, which changed at the same time.",
+                f"Appointment {record_id} overlaps with {_describe(updated, others)}, "
+                "which changed at the same time.",
                 "The update was made nevertheless. Move one of them.",
                 [updated, *others],
             )
@@ -231,7 +237,7 @@ class AppointmentCreate(IdempotentCreate[Appointment]):
             _report(
                 self.log,
                 self.if_overlaps,
-                f"The appointment would overlap with {_describe(others)}.",
+                f"The appointment would overlap with {_describe(self.payload, others)}.",
                 "It was not created. Choose a different date.",
                 others,
             )
@@ -255,7 +261,8 @@ class AppointmentCreate(IdempotentCreate[Appointment]):
         _report(
             self.log,
             self.if_overlaps,
-            f"Appointment {record['id']} overlaps with {_describe(others)}, which was created first.",
+            f"Appointment {record['id']} overlaps with {_describe(self.payload, others)}, "
+            "which was created first.",
             remedy,
             [record, *others],
         )
@@ -270,9 +277,9 @@ def _report(
     raise WebcamconsultConflictError(f"{problem} {remedy}", ids=[each["id"] for each in appointments])
 
 
-def _describe(appointments: Sequence[Appointment]) -> str:
-    noun = "appointment" if len(appointments) == 1 else "appointments"
-    return f"{noun} {join_names([each['id'] for each in appointments])} of the same user or client"
+def _describe(appointment: Mapping[str, Any], others: Sequence[Appointment]) -> str:
+    noun = "appointment" if len(others) == 1 else "appointments"
+    return f"{noun} {join_names([describe_overlap(appointment, each) for each in others])}"
 
 
 def _checked(if_overlaps: IfOverlaps) -> IfOverlaps:

@@ -121,9 +121,16 @@ def explain(
     if any(type(link).__name__ in ("NameResolutionError", "gaierror") for link in chain):
         return Failure("the host name could not be resolved", "Check the connection's Host.")
     if isinstance(error, requests.exceptions.SSLError):
+        tls_reason = next((link.reason for link in chain if isinstance(link, ssl.SSLError)), None)
+        if tls_reason == "WRONG_VERSION_NUMBER":  # what OpenSSL reports for anything but TLS
+            return Failure(
+                "the host does not speak TLS on this port",
+                "Check the connection's Host and Port; for plain http, begin the Host with http://.",
+                WebcamconsultConfigurationError,
+            )
         return Failure(
-            "the host does not speak TLS on this port",
-            "Check the connection's Host and Port; for plain http, begin the Host with http://.",
+            f"no TLS connection was established ({tls_reason or 'the host closed it'})",
+            "Try again later; if the error persists, check the connection's Host and Port.",
         )
     if has(http.client.UnknownProtocol):
         return Failure(

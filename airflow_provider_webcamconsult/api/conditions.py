@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -56,6 +57,12 @@ def _parse(resource: Resource[Any, Any], name: str, value: object, zone: Timezon
             f"where has a text for '{name}' that stands for a missing value. A template or an XCom probably "
             "had no value. To select records without a value, use None."
         )
+    if name in resource.datetimes and _is_day(value):
+        raise WebcamconsultInputError(
+            f"where has a day without a time for '{name}'. A value in where has to be equal to the record's, "
+            "which has a time. To select a day or another range, list the records and compare their dates in "
+            "a task."
+        )
     if value is not None and (name in resource.datetimes or name in resource.dates):
         value = serialize_datetime(value, name=name, zone=zone, day_only=name in resource.dates)
     if value is None or isinstance(value, (str, int, float)):
@@ -65,6 +72,12 @@ def _parse(resource: Resource[Any, Any], name: str, value: object, zone: Timezon
         f"where has a value of type {type(value).__name__} for '{name}', which cannot be compared. "
         f"{advice or 'Use a text, a number, a boolean, None, or a list of these.'}"
     )
+
+
+def _is_day(value: object) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip(), re.ASCII) is not None
+    return isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)
 
 
 def matches(resource: Resource[Any, Any], conditions: Conditions, record: Mapping[str, Any]) -> bool:

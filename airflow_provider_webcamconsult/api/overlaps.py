@@ -35,7 +35,7 @@ def overlaps(
     """
     if other["id"] == appointment.get("id") or other.get("state") in free_states:
         return False
-    if not any(appointment.get(name) and appointment[name] == other.get(name) for name in PARTICIPANTS):
+    if not _shared(appointment, other):
         return False
     period, other_period = _period(appointment), _period(other)
     return (
@@ -44,6 +44,23 @@ def overlaps(
         and period[0] < other_period[1]
         and other_period[0] < period[1]
     )
+
+
+def describe_overlap(appointment: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """
+    Return which appointment overlaps, when it is, and whose it is, as text without personal data.
+
+    :param appointment: the appointment, or its serialized attributes.
+    :param other: the other appointment, which overlaps with it.
+    """
+    start, end = _period(other) or (0.0, 0.0)
+    people = " and ".join(name.removesuffix("_id") for name in _shared(appointment, other))
+    # Parsed before, so that the text can be nothing but a date.
+    return f"{other['id']} (same {people}, {other['date']}, {(end - start) / 60:g} minutes)"
+
+
+def _shared(appointment: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [name for name in PARTICIPANTS if appointment.get(name) and appointment[name] == other.get(name)]
 
 
 def _period(appointment: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -343,18 +343,22 @@ class BaseListOperator(_WithFields, _WithMasked):
         # A file has the same columns for each record, also those that a record lacks.
         fields = self.fields if path is None else columns
 
+        listed = 0
+
         def rows() -> Iterator[dict[str, Any]]:
+            nonlocal listed
             for record in self.records.iterate():
+                listed += 1
                 if matches(self.resource, conditions, record):
                     row = select(self.resource, record, fields)
                     yield {**row, **{name: pseudonym(key, row[name]) for name in names if name in row}}
 
         if path is not None:
             count = write_records(path, self.resource, columns, rows())
-            self.log.info("Wrote %d %s to %s.", count, self.resource.plural, path)
+            self.log.info("Wrote %d of %d %s to %s.", count, listed, self.resource.plural, path)
             return {"path": str(path), "records": count}
         records = list(rows())
-        self.log.info("Read %d %s.", len(records), self.resource.plural)
+        self.log.info("Selected %d of %d %s.", len(records), listed, self.resource.plural)
         if len(records) > XCOM_MAX_RECORDS:
             self.log.warning(
                 "The task returns %d %s, which Airflow stores in its database as one XCom. That takes time "

@@ -111,17 +111,27 @@ def replacing(path: ObjectStoragePath) -> Iterator[Any]:
     Until then, it has a temporary name in the same folder. It is removed if it stays incomplete.
 
     :param path: path of the file.
+    :raises FileNotFoundError: if its folder does not exist.
     """
     filesystem, target = path.fs, path.path
     folder, slash, name = target.rpartition("/")
     temporary = f"{folder}{slash}.{name}.{secrets.token_hex(8)}.tmp"
     try:
-        with filesystem.open(temporary, "wb") as file:
+        with _open(path, temporary) as file:
             yield file
         filesystem.mv(temporary, target)
     except BaseException:
         _remove(filesystem, temporary)
         raise
+
+
+def _open(path: ObjectStoragePath, temporary: str) -> Any:
+    try:
+        return path.fs.open(temporary, "wb")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"Cannot write {path}: its folder does not exist. Create the folder where the task runs."
+        ) from None
 
 
 def _remove(filesystem: Any, temporary: str) -> None:

@@ -44,6 +44,7 @@ def read_rows(path: FilePath) -> Iterator[dict[str, Any] | MalformedRow]:
     :param path: path or URL of the file. Its suffix is ``.csv``, ``.jsonl`` or ``.ndjson``.
     :return: an iterator over the rows.
     :raises WebcamconsultInputError: if the file has another suffix, has no valid header or is not UTF-8.
+    :raises FileNotFoundError: if the file does not exist.
     """
     file_path: Any = storage_path(path)
     suffix = os.path.splitext(file_path.name)[1].lower()  # not all storage paths have a suffix
@@ -53,7 +54,15 @@ def read_rows(path: FilePath) -> Iterator[dict[str, Any] | MalformedRow]:
         )
     problem = None
     # A byte order mark is what spreadsheets write first.
-    with file_path.open("r", encoding="utf-8-sig", newline="") as file:
+    try:
+        opened = file_path.open("r", encoding="utf-8-sig", newline="")
+    except FileNotFoundError:
+        # A retry is right: another system may deliver the file late.
+        raise FileNotFoundError(
+            f"There is no file {file_path} with rows. Check the path, and that the file is on the machine "
+            "where the task runs."
+        ) from None
+    with opened as file:
         lines = iter(file.readline, "")  # Airflow 2's files are not iterable
         try:
             yield from _read_csv(lines) if suffix in _CSV else _read_json_lines(lines)

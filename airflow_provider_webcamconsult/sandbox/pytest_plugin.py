@@ -96,9 +96,16 @@ class LoadDag(Protocol):
 
 @pytest.fixture
 def webcamconsult_dag(
-    _webcamconsult_airflow: None, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+    _webcamconsult_airflow: None,
+    webcamconsult_sandbox: Sandbox,  # so that a DAG never reaches the service that the environment names
+    pytestconfig: pytest.Config,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LoadDag]:
-    """Load a DAG from its file, with a database for `dag.test()`: `webcamconsult_dag("dags/booking.py")`."""
+    """
+    Load a DAG from its file, with a database for `dag.test()`: `webcamconsult_dag("dags/booking.py")`.
+
+    The connection `webcamconsult_default` leads to the test's sandbox.
+    """
     from airflow import settings
 
     configure: Any = settings.configure_vars

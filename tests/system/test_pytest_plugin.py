@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PLUGIN = "airflow_provider_webcamconsult.sandbox.pytest_plugin"
 TIMEOUT = 300  # seconds
+#: What the shell of a user may have; nothing listens there.
+LIVE_CONNECTION = "webcamconsult://:of-the-user@http%3A%2F%2F127.0.0.1:1"
 FAILING_DAG = """
 from airflow.providers.common.compat.sdk import dag, task
 from helper import REASON
@@ -60,6 +62,7 @@ def run_project(airflow_python: str, tmp_path: Path) -> RunProject:
             # The environment's entry point may be of another checkout.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONPATH": str(ROOT),
+            "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT": LIVE_CONNECTION,
         }
         command = [airflow_python, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider"]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=TIMEOUT)
@@ -69,17 +72,23 @@ def run_project(airflow_python: str, tmp_path: Path) -> RunProject:
     return run
 
 
-def test_the_guides_test_of_a_dag_passes(run_project: RunProject) -> None:
+def test_the_guides_tests_of_a_dag_pass(
+    run_project: RunProject, request: pytest.FixtureRequest, airflow_python: str
+) -> None:
+    is_airflow_2 = "airflow-2.11" in request.node.callspec.id
     readme, guide = ((ROOT / name).read_text() for name in ("README.md", "docs/guides/sandbox.rst"))
     (dag,) = (
         code for code in re.findall(r"(?ms)^```python\n(.*?)^```$", readme) if "my_first_consult" in code
     )
     dag = dag.replace("from airflow.sdk import dag", "from airflow.providers.common.compat.sdk import dag")
-    (test,) = re.findall(r"(?m)^    import pytest\n(?:    .*\n|\n)+?(?=- )", guide)
+    blocks = re.findall(r"(?m)^\.\. code-block:: python\n\n((?: {4}.*\n|\n)+)", guide)
+    tests = "\n".join(textwrap.dedent(block) for block in blocks if "webcamconsult_dag(" in block)
+    if is_airflow_2:
+        tests = tests.replace("logical_date=", "execution_date=")
 
-    output = run_project(dag, textwrap.dedent(test).replace("my_first_consult.py", "a_dag.py"))
+    output = run_project(dag, tests.replace("my_first_consult.py", "a_dag.py"))
 
-    assert re.search("^=+ 1 passed", output, re.MULTILINE), output
+    assert re.search("^=+ 3 passed", output, re.MULTILINE), output
 
 
 def test_the_guides_test_of_changes_passes(run_project: RunProject, airflow_python: str) -> None:
@@ -108,10 +117,16 @@ def test_fails(webcamconsult_dag):
 
 def test_unknown_file(webcamconsult_dag):
     webcamconsult_dag("dags/another.py")
+
+
+def test_uses_no_connection_of_the_user(webcamconsult_dag):
+    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+
+    assert WebcamconsultHook().appointments.list() == []
 """
     output = run_project(FAILING_DAG, tests)
 
-    assert re.search("^=+ 1 failed, 1 passed", output, re.MULTILINE), output
+    assert re.search("^=+ 1 failed, 2 passed", output, re.MULTILINE), output
     assert "There is no file" in output
 
 

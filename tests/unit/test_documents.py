@@ -12,6 +12,7 @@ import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import airflow
 import pytest
@@ -100,6 +101,18 @@ def test_reuse_example_creates_one_client(hook: WebcamconsultHook, service: Any)
 
     assert ids == {client["id"] for client in service.records("clients")}
     assert len(ids) == 1
+
+
+def test_example_selects_the_appointments_of_yesterday(hook: WebcamconsultHook) -> None:
+    (code,) = (code for code in blocks(DOCS / "guides" / "exports.rst", "python") if "yesterday" in code)
+    noon = datetime.datetime.now(ZoneInfo("Europe/Amsterdam")).replace(hour=12)
+    ids = [
+        hook.appointments.create({"date": noon - datetime.timedelta(days=days)})["id"] for days in range(3)
+    ]
+
+    (selected,) = run(code)["appointments_of_yesterday"]()
+
+    assert selected == {"id": ids[1], "state": "idle"}
 
 
 def test_callable_example_creates_a_client(hook: WebcamconsultHook, service: Any, tmp_path: Path) -> None:
@@ -307,6 +320,9 @@ def test_readme_and_reference_list_each_class(kind: str) -> None:
     described = set(re.findall(r"\.\. autoclass:: (\w+)", reference))
     in_readme = set(re.findall(r"`(Webcamconsult\w+(?:Operator|Sensor))`", README))
     assert public_classes(kind) <= described
+    if kind == "operators":
+        overview = (DOCS / "reference" / "operators" / "index.rst").read_text()
+        assert public_classes(kind) <= set(re.findall(r"(?m)^    (Webcamconsult\w+)$", overview))
     assert public_classes(kind) <= in_readme
     assert in_readme <= public_classes("operators") | public_classes("sensors")
 

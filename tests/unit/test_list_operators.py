@@ -66,6 +66,15 @@ class TestWhere:
             {"id": "c2"},
         ]
 
+    @pytest.mark.parametrize(("arguments", "verb"), [({}, "Selected"), ({"path": "c.jsonl"}, "Wrote")])
+    def test_that_selects_nothing_is_logged_with_the_number_of_all(
+        self, arguments: Any, verb: str, tmp_path: Path, log: Log
+    ) -> None:
+        if arguments:
+            arguments = {"path": str(tmp_path / arguments["path"])}
+        list_clients(where={"id": "c4"}, **arguments)
+        assert f"{verb} 0 of 3 clients" in log.text
+
     def test_may_be_a_callable_that_runs_in_the_task(self) -> None:
         context = {"params": {"division": "d1"}}
         where = lambda context: {"division_ids": context["params"]["division"]}  # noqa: E731
@@ -207,8 +216,10 @@ class TestFile:
             list_clients(path=str(tmp_path / "clients.parquet"))
 
     def test_in_a_missing_folder_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="missing"):
-            list_clients(path=str(tmp_path / "missing" / "clients.jsonl"))
+        path = tmp_path / "missing" / "clients.jsonl"
+        problem = rf"Cannot write \S*{path}: its folder does not exist\. Create the folder"
+        with pytest.raises(FileNotFoundError, match=problem):
+            list_clients(path=str(path))
 
 
 class TestIncompleteFile:

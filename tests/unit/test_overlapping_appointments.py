@@ -80,7 +80,8 @@ class TestCreate:
         other = hook.appointments.create(consult("09:15"))["id"]
         hook.appointments.create(consult(), if_overlaps="warn")
         assert log.warnings == [
-            f"The appointment would overlap with appointment {other} of the same user or client."
+            f"The appointment would overlap with appointment {other} (same user and client, "
+            "2030-03-01T09:15:00.000+01:00, 30 minutes)."
         ]
         assert len(ids(service)) == 2
 
@@ -149,7 +150,8 @@ class TestUpdate:
         other, own = (hook.appointments.create(consult(time))["id"] for time in ("09:30", "11:00"))
         hook.appointments.update(own, {"date": consult("09:45")["date"]}, if_overlaps="warn")
         assert log.warnings == [
-            f"Appointment {own} would overlap with appointment {other} of the same user or client."
+            f"Appointment {own} would overlap with appointment {other} (same user and client, "
+            "2030-03-01T09:30:00.000+01:00, 30 minutes)."
         ]
 
     def test_nothing_is_listed_if_no_time_and_nobody_changes(

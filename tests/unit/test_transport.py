@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import socket
+import socketserver
 import sys
+import threading
 import time
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -297,6 +299,22 @@ def full_queue_url() -> Iterator[str]:
             client.close()
 
 
+class _TlsAlert(socketserver.BaseRequestHandler):
+    """Refuses each handshake, as a proxy does whose service is away."""
+
+    def handle(self) -> None:
+        self.request.recv(4096)
+        self.request.sendall(bytes.fromhex("15 0303 0002 02 50"))  # fatal: internal_error
+
+
+@pytest.fixture
+def tls_alert_url() -> Iterator[str]:
+    with socketserver.TCPServer(("127.0.0.1", 0), _TlsAlert) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.mark.parametrize("method", CALLS)
 @pytest.mark.parametrize(
     ("address", "cause"),
@@ -307,9 +325,9 @@ def full_queue_url() -> Iterator[str]:
             "the host name could not be resolved. Check the connection's Host.",
         ),
         (
-            "",
-            "the host does not speak TLS on this port. Check the connection's Host and Port; for plain http, "
-            "begin the Host with http://.",
+            "tls_alert_url",
+            "no TLS connection was established (TLSV1_ALERT_INTERNAL_ERROR). "
+            "Try again later; if the error persists, check the connection's Host and Port.",
         ),
         pytest.param(
             "full_queue_url",
@@ -320,27 +338,31 @@ def full_queue_url() -> Iterator[str]:
             ),
         ),
     ],
-    ids=["connection refused", "unknown host", "no TLS", "no connection in time"],
+    ids=["connection refused", "unknown host", "TLS alert", "no connection in time"],
 )
 def test_unsent_request_is_retried_for_every_method(
-    method: str,
-    address: str,
-    cause: str,
-    connect: Connect,
-    serve: Serve,
-    log: Log,
-    request: pytest.FixtureRequest,
+    method: str, address: str, cause: str, connect: Connect, log: Log, request: pytest.FixtureRequest
 ) -> None:
-    plain_server = serve({})
-    url = address or f"https://127.0.0.1:{plain_server.port}"
-    if address.endswith("_url"):
-        url = request.getfixturevalue(address)
-    error = call(method, connect(url, TOKEN, retries=RETRIES, timeout=0.25))
+    url = request.getfixturevalue(address) if address.endswith("_url") else address
+    # Enough for a handshake on a busy machine; one case waits until it is over.
+    timeout = 5 if address == "tls_alert_url" else 0.25
+    error = call(method, connect(url, TOKEN, retries=RETRIES, timeout=timeout))
     assert type(error) is WebcamconsultConnectionError
     assert not isinstance(error, AirflowFailException)
     assert str(error).endswith(f".json failed: {cause}")
     assert len(log.warnings) == RETRIES
-    assert plain_server.requests == []
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_host_without_tls_is_not_retried(method: str, connect: Connect, serve: Serve, log: Log) -> None:
+    server = serve({})
+    error = call(method, connect(f"https://127.0.0.1:{server.port}", TOKEN, retries=RETRIES))
+    assert type(error) is WebcamconsultConfigurationError
+    assert str(error).endswith(
+        ".json failed: the host does not speak TLS on this port. Check the connection's Host and Port; for "
+        "plain http, begin the Host with http://."
+    )
+    assert (log.warnings, server.requests) == ([], [])
 
 
 @pytest.mark.parametrize("method", CALLS)

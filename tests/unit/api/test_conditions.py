@@ -110,6 +110,8 @@ def test_values_compare_as_the_service_stores_them(where: dict[str, Any], select
         (APPOINTMENT, {"client_id": "None"}, r"for 'client_id' that stands for a missing value"),
         (APPOINTMENT, {"client_id": ["c1", ""]}, r"for 'client_id' that stands for a missing value"),
         (APPOINTMENT, {"date": "soon"}, r"date"),
+        (APPOINTMENT, {"date": "2030-03-01"}, r"has to be equal .* compare their dates in .*task\."),
+        (APPOINTMENT, {"date": datetime.date(2030, 3, 1)}, r"a day without a time for 'date'"),
         (APPOINTMENT, {"created_at": datetime.datetime(2030, 1, 1)}, r"Use its text as the service returns"),
         (CLIENT, {"external": {"a": "s3cret"}}, r"a value of type dict for 'external', which cannot be"),
         (CLIENT, "s3cret", r"where must be a dict of attribute names and values, not str\."),

@@ -83,3 +83,15 @@ def test_appointment_does_not_overlap_with_itself() -> None:
 def test_appointment_without_a_readable_date_overlaps_with_none(date: Any) -> None:
     assert not overlaps({}, date=date)
     assert not overlaps({"date": date})
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ({"client_id": "c2"}, "a1 (same user, 2030-03-01T09:00:00.000+01:00, 60 minutes)"),
+        ({"user_id": "u2", "duration": 45}, "a1 (same client, 2030-03-01T09:00:00.000+01:00, 45 minutes)"),
+        ({"duration": None}, "a1 (same user and client, 2030-03-01T09:00:00.000+01:00, 30 minutes)"),
+    ],
+)
+def test_description_says_who_is_the_same_and_when(other: dict[str, Any], expected: str) -> None:
+    assert rules.describe_overlap(OWN, {**OWN, "id": "a1", **other}) == expected

@@ -37,6 +37,7 @@ PASSING: list[WebcamconsultError] = [
     WebcamconsultRateLimitError("", status_code=429),
     WebcamconsultResponseError("", status_code=200),
     WebcamconsultResponseError("", status_code=404),
+    WebcamconsultConfigurationError(""),
     WebcamconsultConfigurationError("", status_code=302),
     WebcamconsultValidationError("", status_code=422),
     *(WebcamconsultServerError("", status_code=status) for status in (500, 502, 503, 504)),

@@ -71,6 +71,13 @@ class TestRows:
                 execute(rows, **parameters)
         assert service.records("clients") == []
 
+    def test_missing_file_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "missing.csv"
+        with pytest.raises(
+            FileNotFoundError, match=rf"There is no file \S*{path} with rows\. Check the path"
+        ):
+            execute(path)
+
     def test_callable_takes_the_context(self, service: Service) -> None:
         task = TaskInstance(True)
         found = []
