@@ -94,7 +94,7 @@ _loops: list[VirtualTimeLoop] = []
 
 def now() -> float:
     """Return the time of the loop that runs, in any thread."""
-    return _loops[-1].time()
+    return _loops[-1].time() if _loops else 0.0  # a request can outlive its loop
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
