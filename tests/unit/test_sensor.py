@@ -293,10 +293,10 @@ def test_sensor_returns_final_state(
 ) -> None:
     server = serve(*steps)
     connect(server.url, retries=0)
-    # The interval is long enough to unsubscribe before the next poll.
     sensor = make_sensor(target_states=["finished"], deferrable=deferrable, poke_interval=0.1)
     assert run_to_end(sensor) == "finished"
-    assert len(server.requests) == len(steps)
+    # On a busy machine, the next poll may start before the trigger unsubscribes.
+    assert len(server.requests) - len(steps) in ((0, 1) if deferrable else (0,))
 
 
 @BOTH_MODES
