@@ -3,6 +3,7 @@ Remind the clients of today's consults, a quarter of an hour before each.
 
 This DAG lists the consults of the day and waits for each of them, without occupying a worker. A
 consult that is moved is reminded of at its new time; one that is cancelled or moved to another day is not.
+Nor is one that is booked for today, or moved to today, after the list was made.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import datetime
 from zoneinfo import ZoneInfo
 
-# Works on Airflow 2.11 and 3. On Airflow 3, you can also import these from "airflow.sdk".
+# Works on Airflow 2.11 and 3.
 from airflow.providers.common.compat.sdk import AirflowSkipException, dag, task, task_group
 
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook

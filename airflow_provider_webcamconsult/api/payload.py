@@ -34,6 +34,8 @@ NUMBER_MAX = 2**53
 JSON_MAX_LEVELS = 100
 #: How similar an unknown name in ``fields`` has to be to a known one to count as misspelt, from 0 to 1.
 MISSPELT_RATIO = 0.8
+#: How similar it has to be for an error to suggest the known name. A Dutch column name resembles some by chance.
+SUGGESTED_RATIO = 0.65
 
 #: Minutes by which the date of a new appointment may be past without a warning: a task takes time to start.
 PAST_TOLERANCE_MINUTES = 5
@@ -195,7 +197,7 @@ def describe_misspelt(resource: Resource[Any, Any], attributes: Mapping[str, Any
 
 
 def _nearest(resource: Resource[Any, Any], name: str) -> list[str]:
-    return difflib.get_close_matches(name, resource.known, n=1)
+    return difflib.get_close_matches(name, resource.known, n=1, cutoff=SUGGESTED_RATIO)
 
 
 def _unknown(resource: Resource[Any, Any], name: str) -> str:

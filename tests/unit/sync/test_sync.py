@@ -317,6 +317,11 @@ class TestFailures:
         with pytest.raises(WebcamconsultSyncRejectedError, match=rf"row 1.* Did you mean '{name}'\?"):
             sync(hook, [row])
 
+    def test_error_of_a_row_suggests_no_name_that_resembles_by_chance(self, hook: WebcamconsultHook) -> None:
+        with pytest.raises(WebcamconsultSyncRejectedError) as raised:
+            sync(hook, [{"Klantnummer": "1"}])
+        assert "Did you mean" not in str(raised.value)
+
     def test_failures_up_to_the_maximum_pass(self, hook: WebcamconsultHook, log: Log) -> None:
         assert sync(hook, [client(1), client(2, colour="red")], max_failures=1).failed == 1
         assert any("row 2" in warning for warning in log.warnings)
