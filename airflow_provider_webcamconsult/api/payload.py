@@ -34,7 +34,7 @@ NUMBER_MAX = 2**53
 JSON_MAX_LEVELS = 100
 #: How similar an unknown name in ``fields`` has to be to a known one to count as misspelt, from 0 to 1.
 MISSPELT_RATIO = 0.8
-#: How similar it has to be for an error to suggest the known name. A Dutch column name resembles some by chance.
+#: How similar it has to be for an error to suggest the known name. A Dutch name resembles some by chance.
 SUGGESTED_RATIO = 0.65
 
 #: Minutes by which the date of a new appointment may be past without a warning: a task takes time to start.

@@ -187,13 +187,17 @@ class Subscriptions(Generic[T]):
         """Seconds until the next poll, if no other subscription causes an earlier one."""
         return min((each.seconds_to_next_poll for each in self._by_id.values()), default=math.inf)
 
-    async def next_updates(self, deadline: float) -> dict[str, Update[T]]:
+    async def next_updates(self, deadline: float, *, with_unchanged: bool = False) -> dict[str, Update[T]]:
         """
         Wait for new values or errors.
 
         :param deadline: when to stop waiting, after a last poll of each, in seconds since the epoch.
+        :param with_unchanged: whether the next poll of each is an update even if its value has not changed.
         :return: the updates by the id of the appointment; empty if the deadline has passed.
         """
+        if with_unchanged:
+            for each in self._by_id.values():
+                each._reports_next = True
         updates = await _next_updates(self._by_id.values(), self._has_update, deadline)
         return {each.appointment_id or "": update for each, update in updates.items()}
 

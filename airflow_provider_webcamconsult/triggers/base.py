@@ -95,7 +95,8 @@ class AppointmentTrigger(BaseTrigger):
                 due = goal.due(values)
                 # A last poll at the due time confirms it. If that fails, the next one that succeeds does.
                 end = self.deadline if due is None or due == polled_due else min(due, self.deadline)
-                updates = await wait.next_updates(end)
+                is_due = due is not None and time.time() >= due
+                updates = await wait.next_updates(end, with_unchanged=is_due)
                 now = time.time()
                 if now >= end:
                     polled_due = due

@@ -190,6 +190,40 @@ def test_wait_does_not_end_early_although_the_clock_was_set_back(
     assert_on_time(fired - timedelta(seconds=5), START + timedelta(hours=1))
 
 
+def test_error_that_arrives_as_the_time_comes_delays_the_event_by_one_poll(calendar: Calendar) -> None:
+    calendar.book(ID, START + timedelta(hours=1))
+    trigger = make_trigger(calendar, deadline=START.timestamp() + DAY)
+
+    async def scenario() -> tuple[datetime, Any]:
+        loop: Any = asyncio.get_running_loop()
+
+        def fail() -> None:
+            error = WebcamconsultServerError("Down.", status_code=503)
+            trigger._wait._by_id[ID].report_error(error, is_final=False)
+            loop._clock.now += 0.6  # another trigger blocks the loop meanwhile
+
+        later((timedelta(hours=1) + OFFSET).total_seconds() - 0.3, fail)
+        return await fire(trigger)
+
+    fired, _ = run(scenario())
+    assert timedelta() <= fired - START - timedelta(hours=1) - OFFSET < timedelta(seconds=62)
+
+
+def test_clock_that_is_set_back_during_the_last_poll_delays_the_event_by_one_poll(
+    calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calendar.book(ID, START + timedelta(hours=1))
+    due = (timedelta(hours=1) + OFFSET).total_seconds()
+
+    def now() -> float:
+        seconds = asyncio.get_running_loop().time()
+        return START.timestamp() + seconds - (3 if seconds > due + 0.02 else 0)
+
+    use_clock(monkeypatch, now)
+    fired, _ = run(fire(make_trigger(calendar, deadline=START.timestamp() + DAY)))
+    assert timedelta() <= fired - START - timedelta(seconds=due + 3) < timedelta(seconds=62)
+
+
 def test_many_reminders_share_few_requests(calendar: Calendar) -> None:
     # benchmarks/README.md has the figures of a thousand reminders.
     count = int(os.environ.get("REMINDERS", "20"))
