@@ -11,8 +11,13 @@ from airflow_provider_webcamconsult.api.payload import check_id
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.api.states import describe_state, format_target_states
 from airflow_provider_webcamconsult.api.waits import StateGoal, TimeGoal, WaitFor
-from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultError,
+    WebcamconsultInputError,
+)
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.record_requests import RecordRequests
 from airflow_provider_webcamconsult.sensors.base import AppointmentSensor, check_states
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
@@ -301,6 +306,8 @@ class WebcamconsultAppointmentTimeSensor(AppointmentSensor):
                 f"{self.max_lateness} (max_lateness) ago, so the task is skipped."
             )
         error = self._missing.get(str(self.appointment_id))
+        if error:
+            self._confirm_missing(error)
         state = None if error else self._values[str(self.appointment_id)]["state"]
         if self.if_cancelled == "skip":
             reason = "does not exist any more" if error else f"is in {describe_state(state)}"
@@ -309,3 +316,12 @@ class WebcamconsultAppointmentTimeSensor(AppointmentSensor):
             f"{who} is in state '{state}', which is one of cancelled_states. "
             "Check the appointment in Webcamconsult."
         )
+
+    def _confirm_missing(self, error: WebcamconsultError) -> None:
+        """Raise an error if the list shows the appointment: a wrong path returns 404 too."""
+        try:
+            RecordRequests(self.hook.transport, APPOINTMENT).confirm_missing(str(self.appointment_id), error)
+        except WebcamconsultConfigurationError:
+            raise
+        except WebcamconsultError as failure:
+            self.log.warning("%s", failure)  # two responses have said that it is missing

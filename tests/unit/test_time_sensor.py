@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException
 
-from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotFoundError
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultInputError,
+    WebcamconsultNotFoundError,
+)
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.sensors import base as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentTimeSensor
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Connect, Log, Serve, Step
 
 ID = "1234567890abcdef12345678"
+GONE: list[Step] = [{"status": 404}] * 2
+"""The list then has to confirm it."""
 MODES = pytest.mark.parametrize("mode", ["poke", "reschedule", "deferred"])
 
 
@@ -90,23 +96,33 @@ def test_follows_a_moved_appointment(
 @pytest.mark.parametrize("before", [0, 1], ids=["at once", "while waited for"])
 @pytest.mark.parametrize(
     "last",
-    [appointment("2100-03-01T09:30:00.000+01:00", "cancelled"), {"status": 404}],
+    [[appointment("2100-03-01T09:30:00.000+01:00", "cancelled")], [*GONE, {"body": []}]],
     ids=["cancelled", "gone"],
 )
 class TestCancelled:
-    def test_is_skipped(self, last: Step, before: int, mode: str, connect: Connect, serve: Serve) -> None:
-        connect(serve(*[appointment(in_seconds(7200))] * before, last).url)
+    def test_is_skipped(
+        self, last: list[Step], before: int, mode: str, connect: Connect, serve: Serve
+    ) -> None:
+        connect(serve(*[appointment(in_seconds(7200))] * before, *last).url)
         with pytest.raises(AirflowSkipException, match=f"^Appointment {ID} (is in state|does not exist)"):
             outcome(mode, cancelled_states=["cancelled"], max_wait=0.05)
 
     def test_fails_on_demand(
-        self, last: Step, before: int, mode: str, connect: Connect, serve: Serve
+        self, last: list[Step], before: int, mode: str, connect: Connect, serve: Serve
     ) -> None:
-        connect(serve(*[appointment(in_seconds(7200))] * before, last).url)
-        error = WebcamconsultNotFoundError if "status" in last else AirflowFailException
+        connect(serve(*[appointment(in_seconds(7200))] * before, *last).url)
+        error = WebcamconsultNotFoundError if "status" in last[0] else AirflowFailException
         with pytest.raises(error) as raised:
             outcome(mode, cancelled_states=["cancelled"], if_cancelled="fail", max_wait=0.05)
         assert isinstance(raised.value, AirflowFailException)
+
+
+@MODES
+def test_appointment_that_the_list_shows_is_not_gone(mode: str, connect: Connect, serve: Serve) -> None:
+    listed: Step = {"body": [{"id": ID, "date": in_seconds(7200), "state": "idle"}]}
+    connect(serve(*GONE, listed).url)
+    with pytest.raises(WebcamconsultConfigurationError, match=f"appointment {ID} still exists"):
+        outcome(mode)
 
 
 @MODES
