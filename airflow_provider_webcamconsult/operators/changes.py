@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow_provider_webcamconsult.api import baseline as baselines
 from airflow_provider_webcamconsult.api.baseline import DIGEST_KEY, Baseline, Initial, take_in
 from airflow_provider_webcamconsult.api.changes import CHANGE_KINDS, Marker, find_resource, list_digest
-from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultInputError,
+    WebcamconsultResponseError,
+)
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.operators.base import XCOM_MAX_RECORDS
 from airflow_provider_webcamconsult.operators.baseline_store import AssetBaselineStore, FileBaselineStore
@@ -20,9 +24,10 @@ from airflow_provider_webcamconsult.version_compat import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from airflow_provider_webcamconsult.api.changes import Change, ChangeKind
+    from airflow_provider_webcamconsult.api.changes import Change, ChangeKind, Mark
     from airflow_provider_webcamconsult.operators.baseline_store import BaselineStore
     from airflow_provider_webcamconsult.operators.record_files import FilePath
+    from airflow_provider_webcamconsult.records import Records
     from airflow_provider_webcamconsult.version_compat import Context
 
 
@@ -39,7 +44,7 @@ class WebcamconsultListChangesOperator(BaseOperator):
     The baseline contains ids, states, dates and keyed digests. It is stored in the state of the asset that
     the task has in ``inlets``, such as that of
     :func:`~airflow_provider_webcamconsult.triggers.changes.webcamconsult_changes`, or in the file
-    ``baseline_path``. Each task needs a baseline of its own.
+    ``baseline_path``. Each task needs a baseline of its own, and so does each index of a mapped task.
 
     :param resource: what to list: ``"appointments"``, ``"clients"`` or ``"users"`` (templated).
     :param changes: which kinds of changes to report (templated): ``"created"``, ``"state"`` (an appointment
@@ -102,8 +107,11 @@ class WebcamconsultListChangesOperator(BaseOperator):
         old = self._load(store.read())
         hook = WebcamconsultHook(self.webcamconsult_conn_id)
         marker = Marker(resource, hook.settings.token)
-        records = getattr(hook, resource.plural).iterate()
-        marks = {record["id"]: marker.mark(record) for record in records}
+        records = getattr(hook, resource.plural)
+        marks = self._marks(records, marker)
+        if old and old.marks.keys() - marks.keys():
+            # A list that lacks records for a moment must not report them as deleted, and later as created.
+            marks |= self._marks(records, marker)
         ti: Any = context["ti"]
         run = ti.run_id if ti.map_index < 0 else f"{ti.run_id} [{ti.map_index}]"
         new = take_in(
@@ -123,7 +131,7 @@ class WebcamconsultListChangesOperator(BaseOperator):
                 "attributes besides state and date have changed. The next one can."
             )
         if new != old:
-            store.write(baselines.dump(new, task=self._task, resource=resource.plural))
+            store.write(baselines.dump(new, task=self._task, resource=self._listed))
         if state is not None:
             # For the trigger. If this is lost, it only starts another run, which finds nothing new.
             state.set(DIGEST_KEY, list_digest(marks))
@@ -137,9 +145,30 @@ class WebcamconsultListChangesOperator(BaseOperator):
             )
         return report
 
+    def _marks(self, records: Records[Any, Any], marker: Marker) -> dict[str, Mark]:
+        """Return the marks of all records by id."""
+        marks: dict[str, Mark] = {}
+        for record in records.iterate():
+            mark = marker.mark(record)
+            if "state" in marker.fields and mark.state is None:
+                problem = "without a state"
+            elif marks.setdefault(record["id"], mark) != mark:
+                problem = "twice, with different attributes"
+            else:
+                continue
+            raise WebcamconsultResponseError(
+                f"The list shows {records.resource.name} {record['id']} {problem}, so nothing was compared. "
+                "Try again; if the error persists, check the record in Webcamconsult."
+            )
+        return marks
+
     @property
     def _task(self) -> str:
         return f"{self.dag_id}.{self.task_id}"
+
+    @property
+    def _listed(self) -> str:
+        return f"{self.resource} of connection '{self.webcamconsult_conn_id}'"
 
     def _check_choices(self) -> None:
         _check_list("changes", self.changes, CHANGE_KINDS)
@@ -169,11 +198,11 @@ class WebcamconsultListChangesOperator(BaseOperator):
                 "The stored baseline cannot be read. It was damaged, or written by a newer version of the "
                 "provider. Restore it, or delete it to start from a new one."
             ) from None
-        if owner != (self._task, self.resource):
+        if owner != (self._task, self._listed):
             raise WebcamconsultConfigurationError(
                 f"The stored baseline belongs to task '{owner[0]}', which lists {owner[1]}. That task would "
                 "miss what this one reports. Give this task an asset or a baseline_path of its own. If the "
-                "task was renamed, delete the baseline to start from a new one."
+                "task or its connection was renamed, delete the baseline to start from a new one."
             )
         return baseline
 

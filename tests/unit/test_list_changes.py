@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,40 @@ def test_baseline_of_another_task_is_refused(
     assert task.skips()
     with pytest.raises(WebcamconsultConfigurationError, match="belongs to task"):
         task.run(**arguments)
+
+
+def test_baseline_of_another_connection_is_refused(
+    hook: WebcamconsultHook, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert task.skips()
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", os.environ["AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT"])
+    with pytest.raises(WebcamconsultConfigurationError, match="belongs to task"):
+        task.run(webcamconsult_conn_id="other")
+
+
+LISTED: list[dict[str, Any]] = [{"id": id, "state": "idle", "date": DATE} for id in "abc"]
+
+
+@pytest.mark.parametrize("lacking", [[], LISTED[:2]], ids=["empty", "half"])
+def test_list_that_lacks_records_for_a_moment_changes_nothing(
+    connect: Connect, serve: Serve, task: Task, lacking: list[Any]
+) -> None:
+    connect(serve({"body": LISTED}, {"body": lacking}, {"body": LISTED}).url)
+    assert task.skips("first")
+    assert task.skips("second")
+
+
+@pytest.mark.parametrize(
+    "record", [{**LISTED[0], "state": 7}, {"id": "a"}, {**LISTED[1], "state": "finished"}], ids=str
+)
+def test_list_that_contradicts_the_document_or_itself_is_an_error(
+    connect: Connect, serve: Serve, task: Task, record: dict[str, Any]
+) -> None:
+    connect(serve({"body": LISTED}, {"body": [record, *LISTED[1:]]}, {"body": LISTED}).url)
+    assert task.skips("first")
+    with pytest.raises(WebcamconsultResponseError, match="nothing was compared"):
+        task.run("second")
+    assert task.skips("third")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"format": 1}'])
