@@ -259,7 +259,8 @@ class Sync(Generic[RecordT]):
         :param settled_at: when no create of an earlier try can be in progress any more.
         """
         plan, self._writing_since = self.plan, time.monotonic()
-        if settled_at > time.time() and plan.creates:
+        # An empty list may be a hiccup, after which everybody would be created again: list once more.
+        if plan.creates and (settled_at > time.time() or not self._listed_ids):
             self._unknown = plan.creates
         else:
             settled_at = self._create(plan.creates)

@@ -395,6 +395,19 @@ class TestFailures:
         assert not isinstance(raised.value, WebcamconsultSyncRejectedError)
 
 
+class TestEmptyList:
+    @pytest.mark.parametrize("mode", ["insert", "upsert"])
+    def test_creates_nobody_again_if_it_is_empty_only_once(
+        self, hook: WebcamconsultHook, three: list[str], connect: Connect, service: Service, mode: str
+    ) -> None:
+        empty = make_response(200, b"[]", {"Content-Type": "application/json"})
+        rows = [client(number) for number in range(4)]
+        with Rule(service.url, rejects("GET", empty, 1)) as proxy:
+            result = sync(connect(proxy.url, service.token), rows, mode=mode)
+        assert (result.unchanged, result.created) == (3, 1)
+        assert codes(service) == ["DL-0", "DL-1", "DL-2", "DL-3"]
+
+
 class TestRateLimit:
     def test_pauses_all_workers(self, connect: Connect, service: Service, log: Log) -> None:
         times: list[float] = []
@@ -492,7 +505,7 @@ class TestLostResponses:
     ) -> None:
         family: Any = {"email": "family@example.com", "last_name": "Alders"}
         jan = {"id": "a" * 24, **family, "first_name": "Jan"}
-        server = serve({"body": []}, {"body": {"client": jan}}, {"body": [jan]})
+        server = serve({"body": []}, {"body": []}, {"body": {"client": jan}}, {"body": [jan]})
         rows: list[Any] = [{**family, "first_name": "Piet"}]
         with pytest.raises(
             WebcamconsultSyncRejectedError, match=f"Client {'a' * 24} .* differs in first_name"
@@ -514,7 +527,7 @@ class TestLostResponses:
     def test_unavailable_service_after_a_lost_create_leaves_it_to_the_retry(
         self, connect: Connect, service: Service
     ) -> None:
-        lists = iter(range(1))
+        lists = iter(range(2))  # an empty one is asked for twice
 
         def rule(request: ProxiedRequest) -> bool:
             request.read()
