@@ -29,6 +29,7 @@ from airflow_provider_webcamconsult.sandbox import Sandbox
 from devtools import ROOT
 from devtools.local_airflow import LocalAirflow
 from tests.system import leaks
+from tests.system.processes import wait_until
 
 DAGS = {
     "booking": "success",
@@ -36,9 +37,11 @@ DAGS = {
     "clients_sync": "success",
     "reminders": "success",
     "offboarding": "success",
+    "consult_finished": "success",
     "careful": "success",
     "failing": "failed",
     "careless": "failed",
+    "changes": "success",
 }
 """The DAGs, and the final states of their runs."""
 
@@ -280,10 +283,14 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
             "careless": {"leaked": CONTROL["conf"], "url": f"{sandbox.url}/users.json"},
             "offboarding": {"client_id": a_client(sandbox)},
         }
-        runs = {dag_id: airflow.trigger(dag_id, confs.get(dag_id)) for dag_id in DAGS}
+        runs = {dag_id: airflow.trigger(dag_id, confs.get(dag_id)) for dag_id in DAGS if dag_id != "changes"}
         airflow.wait_for_task("booking", runs["booking"], "wait_until_over", "deferred")
         sandbox.set_state(airflow.xcom("booking", runs["booking"], "book_consult"), "finished")
         states = {dag_id: airflow.wait(dag_id, run_id) for dag_id, run_id in runs.items()}
+        # Last, so that the others have created everybody.
+        states["changes"] = airflow.wait("changes", airflow.trigger("changes"))
+        if "table asset_state_store" in dict(leaks.tables(airflow.database)):
+            wait_until(lambda: b'"digest"' in read(airflow, "asset_event"), "an event of a trigger")
         for task in (("rendered_user",), ("partial_client", "--map-index", "0")):
             printed.append(airflow.command("tasks", "render", "careful", task[0], runs["careful"], *task[1:]))
         (output / "commands.log").write_text("\n".join(printed))
@@ -296,6 +303,10 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
         **dict(leaks.tables(airflow.database)),
     }
     return Run(airflow.version, states, places, values, other_host.received)
+
+
+def read(airflow: LocalAirflow, table: str) -> bytes:
+    return dict(leaks.tables(airflow.database))[f"table {table}"]
 
 
 def log_to(file: Path, stack: ExitStack) -> None:
@@ -352,6 +363,17 @@ def test_openlineage_gets_events_of_syncs_that_end_and_that_fail(run: Run, airfl
     events = [json.loads(line) for line in run.places[LINEAGE].splitlines()]
     ended = {(event["job"]["name"], event["eventType"]) for event in events if event["outputs"]}
     assert ended == {("clients_sync.sync_clients", "COMPLETE"), ("failing.sync", "FAIL")}
+
+
+def test_changes_have_left_baselines_and_events(run: Run) -> None:
+    assert b'"marks"' in run.places["baseline.json"]
+    reported = run.places["table xcom"]
+    assert b"created" in reported
+    if "table asset_state_store" in run.places:
+        assert run.places["table asset_state_store"].count(b'"marks"') >= 2
+        assert b'"digest"' in run.places["table asset_event"]
+    else:
+        assert b'"marks"' in run.places["clients.json"]
 
 
 def test_search_finds_all_leaks_of_a_careless_dag(run: Run) -> None:
