@@ -182,7 +182,7 @@ class Progress:
         self.sent = Sent()
 
     def store_reported(self) -> None:
-        """Store that a person was asked to look for what an earlier try may have created."""
+        """Store that an error has asked a person to look for the record of an earlier try."""
         self._checkpoint.write({**self.earlier, "reported": True})
 
     def store_record(self, record_id: str, **more: object) -> None:

@@ -69,7 +69,7 @@ How long a task may stay queued until Airflow queues it again: a killed broker l
 A task that starts at that very moment is ended, and started again as the same try.
 """
 CHECK_INTERVAL = 5
-"""How often Airflow looks for these."""
+"""Seconds between Airflow's checks for dead tasks and for tasks that stay queued."""
 ZOMBIE_INTERVAL = 20
 """How often Airflow 2 looks for dead tasks: long enough to handle those that it found before."""
 

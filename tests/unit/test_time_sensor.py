@@ -59,7 +59,7 @@ def make_sensor(**arguments: Any) -> Any:
 
 
 def outcome(mode: str, **arguments: Any) -> Any:
-    """Run a sensor to its end. A rescheduled one starts anew for each poke."""
+    """Run a sensor to its end. In reschedule mode, each poke has a new sensor."""
     if mode != "reschedule":
         return run_to_end(make_sensor(deferrable=mode == "deferred", **arguments))
     while True:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 #: Steps of the loop without a pause until it counts as busy.
 STEPS_WITHOUT_PAUSE_MAX = 10_000
-#: Seconds after which to look again whether a thread is still at work.
+#: Seconds between checks of whether a thread is still running.
 THREAD_CHECK_SECONDS = 0.002
 
 
