@@ -40,7 +40,7 @@ def sync_lineage(
     attributes: Collection[str],
     counts: Mapping[str, int],
     plan_only: bool,
-) -> OperatorLineage:
+) -> OperatorLineage[Any, Any]:
     """
     Return the lineage of a sync. Only for use where Airflow's OpenLineage provider is installed.
 

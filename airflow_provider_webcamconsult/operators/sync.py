@@ -156,7 +156,7 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
         self._report(result)
         return result.counts()
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
         Return what Airflow's OpenLineage provider sends: datasets, counts and names of attributes.
 
