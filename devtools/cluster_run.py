@@ -1,5 +1,5 @@
 """
-Book, sync and wait on a cluster while its workers, schedulers, triggerers and broker are killed.
+Book, sync, wait and list changes on a cluster while its workers, schedulers, triggerers and broker die.
 
 A proxy holds every create until it is decided what happens to it, so that each worker is killed within one.
 """
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DAG_ID = "cluster"
 DAG_FILE = Path(__file__).parent / "dags" / "cluster.py"
 CONNECTION_ID = "cluster"
+CHANGES = "changes"
+"""The DAG that lists changes, and its connection."""
 
 WAITS = ("wait", "watch")
 """The tasks that wait. The second ends in the triggerer."""
@@ -146,6 +148,12 @@ class Result:
     is_paced: bool = False
     #: Number of tasks of a create that had not succeeded when the broker was killed.
     left_to_broker: int = 0
+    #: How often each change was reported, by the appointment and the kind of change.
+    changes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: Which changes there were.
+    expected_changes: set[tuple[str, str]] = field(default_factory=set)
+    #: Number of tries that died with a worker, among those that listed changes.
+    lost_lists: int = 0
     state: str = ""
 
 
@@ -187,10 +195,17 @@ class ClusterRun:
         """Run to the end, and return what is left."""
         begin = time.monotonic()
         cluster, result = self.cluster, self.result
-        connection = {"conn_type": "webcamconsult", "host": self._proxy.url, "password": self._sandbox.token}
-        cluster.set_connection(CONNECTION_ID, connection)
-        self._say("the connection is in Airflow's database")
         conf = {"consults": self._consults, "clients": self._clients, "appointments": self._prepare()}
+        service = {"conn_type": "webcamconsult", "password": self._sandbox.token}
+        cluster.set_connections(
+            {
+                CONNECTION_ID: {**service, "host": self._proxy.url},
+                CHANGES: {**service, "host": self._sandbox.url},
+            }
+        )
+        self._say("the connections are in Airflow's database")
+        cluster.wait_for_dag(CHANGES)
+        self._until(self._has_baseline, "there is a baseline of the changes")
         self.run_id = cluster.trigger(DAG_ID, conf)
         self._say(f"run {self.run_id} started: {self._clients} clients to sync, {self._consults} to book")
 
@@ -205,6 +220,9 @@ class ClusterRun:
         result.state = cluster.wait(DAG_ID, self.run_id)
         result.seconds = time.monotonic() - begin
         self._say(f"run ended: {result.state}")
+        result.expected_changes = self._find_changes()
+        self._until(lambda: result.expected_changes <= self._changes().keys(), "all changes are reported")
+        self._say(f"{len(result.expected_changes)} changes are reported")
         self._collect()
         result.retried_waits = len(self._tries_of_waits() - tries)
         return result
@@ -343,6 +361,29 @@ class ClusterRun:
         self._until(lambda: self._waits("success") == len(ids), "all waits ended")
         self._say("all waits ended")
 
+    # -- The changes -----------------------------------------------------------------------------------------
+
+    def _has_baseline(self) -> bool:
+        # The first run only stores it.
+        runs = self.cluster.run_ids(CHANGES)
+        return any(self.cluster.run_state(CHANGES, run_id) == "success" for run_id in runs)
+
+    def _find_changes(self) -> set[tuple[str, str]]:
+        """Return what has changed since the baseline."""
+        records = self._sandbox.records("appointments")
+        booked = {(record["id"], "created") for record in records if record["client_id"] is not None}
+        return booked | {(record["id"], "state") for record in records}
+
+    def _changes(self) -> Counter[tuple[str, str]]:
+        """Return how often each change was reported."""
+        runs = self.cluster.run_ids(CHANGES)
+        return Counter(
+            (change["id"], kind)
+            for run_id in runs
+            for change in self.cluster.xcom(CHANGES, run_id, "list_changes") or ()
+            for kind in change["kinds"]
+        )
+
     # -- Internals -------------------------------------------------------------------------------------------
 
     def _states(self, task_id: str) -> Counter[str | None]:
@@ -381,6 +422,8 @@ class ClusterRun:
                 result.appointments[record["client_id"]] += 1
         result.clients.update(record["reference_code"] for record in self._sandbox.records("clients"))
         result.lost_tries.update(task.task_id for task in cluster.earlier_tries(*run))
+        result.changes = self._changes()
+        result.lost_lists = sum(len(cluster.earlier_tries(CHANGES, id)) for id in cluster.run_ids(CHANGES))
         for task in cluster.task_states(*run):
             returned = cluster.xcom(*run, task.task_id, task.map_index)
             if task.task_id == "book":
@@ -404,15 +447,18 @@ def faultless_waits(consults: int) -> dict[tuple[Any, ...], int]:
     }
 
 
-def triggerer_config(consults: int) -> dict[str, dict[str, str]]:
+def cluster_config(consults: int) -> dict[str, dict[str, str]]:
     """
-    Return the settings of a cluster with which each of two triggerers gets waits.
+    Return the settings of a cluster with which timers start runs, and each of two triggerers gets waits.
 
     :param consults: number of appointments to book.
     """
     capacity = str(int(count_waits(consults) * 0.55))
-    # Its name in Airflow 3, and in Airflow 2.
-    return {"triggerer": {"capacity": capacity, "default_capacity": capacity}}
+    return {
+        # Its name in Airflow 3, and in Airflow 2.
+        "triggerer": {"capacity": capacity, "default_capacity": capacity},
+        "scheduler": {"use_job_schedule": "True"},
+    }
 
 
 def install_dag(folder: Path) -> None:

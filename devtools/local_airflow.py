@@ -443,10 +443,10 @@ class LocalAirflow:
         """Return the number of triggers of each triggerer by job id; None counts the unassigned ones."""
         return Counter(row[0] for row in self._query("SELECT triggerer_id FROM trigger"))
 
-    def set_connection(self, connection_id: str, connection: Mapping[str, Any]) -> None:
-        """Write a connection to Airflow's database, and replace one with the same id."""
-        file = self.home / "connection.json"
-        file.write_text(json.dumps({connection_id: connection}))
+    def set_connections(self, connections: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write connections by id to Airflow's database, and replace those with the same ids."""
+        file = self.home / "connections.json"
+        file.write_text(json.dumps(connections))
         try:
             self.command("connections", "import", "--overwrite", str(file))
         finally:
@@ -533,6 +533,10 @@ class LocalAirflow:
         """Return the state of a run; None if the run does not exist."""
         rows = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)
         return str(rows[0][0]) if rows else None
+
+    def run_ids(self, dag_id: str) -> list[str]:
+        """Return the ids of a DAG's runs."""
+        return [str(row[0]) for row in self._query("SELECT run_id FROM dag_run WHERE dag_id = ?", dag_id)]
 
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Return the task instances of a run, in the order of their starts."""

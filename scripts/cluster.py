@@ -19,9 +19,9 @@ from devtools.cluster_run import (
     ClusterRun,
     HoldingProxy,
     Result,
+    cluster_config,
     faultless_waits,
     install_dag,
-    triggerer_config,
 )
 from devtools.local_airflow import LocalAirflowError, new_home, stop_on_signals
 
@@ -43,6 +43,7 @@ def find_problems(result: Result, consults: int, clients: int) -> list[str]:
         "no wrong id": (result.wrong_ids, 0),
         "each wait once": (result.waits, faultless_waits(consults)),
         "no wait tried again": (result.retried_waits, 0),
+        "each change once": (result.changes, dict.fromkeys(result.expected_changes, 1)),
     }
     return [f"expected {what}, found {found}" for what, (found, right) in expected.items() if found != right]
 
@@ -57,6 +58,7 @@ def report(result: Result) -> None:
         print(f"  {kill}")
     lost = ", ".join(f"{count} of {task_id}" for task_id, count in result.lost_tries.items())
     print(f"  tries that died and were repeated: {lost}")
+    print(f"  {result.changes.total()} changes reported; {result.lost_lists} tries to list them died")
     print(f"  waits by triggerer: {dict(result.by_triggerer)}")
     print(f"  requests per interval of each triggerer: {result.polls_per_interval:.2f}")
 
@@ -77,9 +79,7 @@ def main() -> int:
     try:
         with new_home(HOME), Sandbox() as sandbox, HoldingProxy(sandbox.url) as proxy:
             install_dag(dags)
-            cluster = Cluster(
-                HOME, dags, python=arguments.python, config=triggerer_config(arguments.consults)
-            )
+            cluster = Cluster(HOME, dags, python=arguments.python, config=cluster_config(arguments.consults))
             names = ", ".join(component.name for component in cluster.components)
             print_step(f"Airflow {cluster.version} starts, with PostgreSQL and Redis: {names}")
             with cluster:

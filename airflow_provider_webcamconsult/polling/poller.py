@@ -249,9 +249,6 @@ class _Target:
 
     subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
     failures: Failures = field(default_factory=Failures)
-    etag: str | None = None
-    response: Any = None
-    """The response with that ETag."""
 
     @property
     def due(self) -> float:
@@ -343,10 +340,7 @@ class Poller:
         read: Callable[[Any], T],
         *,
         fields: Collection[str],
-        poke_interval: float,
-        exponential_backoff: bool = False,
-        max_wait: float | None = None,
-        interval_after: Callable[[int, T | None], float] | None = None,
+        interval_after: Callable[[int, T | None], float],
         resource: Resource[Any, Any] = APPOINTMENT,
     ) -> Subscription[T]:
         """
@@ -358,25 +352,15 @@ class Poller:
             id. For an appointment, it may raise a
             :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
         :param fields: attributes of an appointment that ``read`` needs, besides the id.
-        :param poke_interval: seconds between two polls.
-        :param exponential_backoff: whether the interval grows with each poll, as Airflow's sensors do it.
-        :param max_wait: maximum of the growing interval in seconds.
-        :param interval_after: returns the interval in seconds after a number of polls, given the last value,
-            in place of the three parameters above.
+        :param interval_after: returns the seconds until the next poll after a number of polls, given the last
+            value; see :mod:`~airflow_provider_webcamconsult.polling.policy`.
         :param resource: the kind of record. Each has a poller of its own.
         :return: the subscription.
         """
-        interval_after = interval_after or (
-            lambda polls, value: policy.next_interval_seconds(
-                poke_interval, polls, exponential_backoff=exponential_backoff, max_wait=max_wait
-            )
-        )
         interval_after(0, None)  # raises if an argument is invalid, before a poller starts
         pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
         key = (webcamconsult_conn_id, resource.plural)
-        poller = pollers.get(key)
-        if poller is None:
-            poller = pollers[key] = cls(Service(webcamconsult_conn_id, resource))
+        poller = pollers.get(key) or pollers.setdefault(key, cls(Service(webcamconsult_conn_id, resource)))
         return Subscription(poller, appointment_id, read, fields, interval_after)
 
     def _add(self, subscription: Subscription[Any]) -> _Target:
@@ -395,12 +379,12 @@ class Poller:
         if not target.subscriptions:
             del self._targets[subscription.appointment_id]
         if not self._targets:
-            conn_id = self._service.webcamconsult_conn_id
             pollers = _POLLERS.get(asyncio.get_running_loop(), {})
             for key in [key for key, poller in pollers.items() if poller is self]:
                 del pollers[key]
             for task in self._tasks:
                 task.cancel()
+            conn_id = self._service.webcamconsult_conn_id
             _apart(logger.info, "Stopped polling for connection '%s'.", conn_id)
 
     # -- The two tasks ---------------------------------------------------------------------------------------
@@ -519,16 +503,14 @@ class Poller:
         timeout = policy.FAILING_POLL_MAX_SECONDS if lane.is_failing else policy.SINGLE_POLL_MAX_SECONDS
         error: WebcamconsultError | None = None
         try:
-            response = await self._service.get(appointment_id, target.etag, timeout)
+            appointment = await self._service.get(appointment_id, timeout)
         except Exception as caught:
             error = _safe(caught)
         if known is not self._list:  # the connection has changed meanwhile
             return True
         now = self.time()
         if error is None:
-            if response.value is not None:
-                target.etag, target.response = response.etag, response.value
-            error = target.report(target.response, began)
+            error = target.report(appointment, began)
         if error is None:
             self._single_seconds = now - began
             self.failures = Failures(not_before=self.failures.not_before)
@@ -573,7 +555,7 @@ class Poller:
             self._list = _List()
             self.failures = Failures(not_before=self.failures.not_before)
             for target in self._targets.values():
-                target.etag = target.failures.error = None
+                target.failures.error = None
         return True
 
 

@@ -79,17 +79,17 @@ class Service:
         # A plain thread does not work: on Airflow 3.0 and 3.1 the look-up there ends the triggerer.
         return hook, await sync_to_async(lambda: hook.settings, thread_sensitive=False)()
 
-    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
+    async def get(self, appointment_id: str, timeout: float) -> Any:
         """
         Request one appointment (API document, "View an Appointment detail").
 
         :param appointment_id: id of the appointment.
-        :param etag: ETag of an earlier response.
         :param timeout: maximum seconds until the response is complete.
+        :return: the appointment.
         """
         hook = self._connected_hook
         request = get_request(self.resource, appointment_id, plural_paths=hook.settings.plural_paths)
-        return await _in_daemon_thread(lambda: hook.transport.send_once(request, etag=etag, timeout=timeout))
+        return (await _in_daemon_thread(lambda: hook.transport.send_once(request, timeout=timeout))).value
 
     async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
         """

@@ -96,6 +96,11 @@ class WebcamconsultAppointmentStateTrigger(AppointmentTrigger):
             is_single=ids is None,
         )
 
+    def _interval_after(self, goal: Goal, values: dict[str, Any]) -> Callable[[int, Any], float]:
+        return lambda polls, value: policy.next_interval_seconds(
+            self.poke_interval, polls, exponential_backoff=self.exponential_backoff, max_wait=self.max_wait
+        )
+
     def _known_values(self) -> dict[str, str]:
         return {str(self.appointment_id): self.last_state} if self.last_state else {}
 

@@ -39,8 +39,6 @@ class AppointmentTrigger(BaseTrigger):
     :param do_xcom_push: whether ``end_from_trigger`` also stores the task's return value.
     """
 
-    exponential_backoff = False
-
     def __init__(
         self,
         *,
@@ -135,17 +133,14 @@ class AppointmentTrigger(BaseTrigger):
                 id,
                 goal.read,
                 fields=goal.fields,
-                poke_interval=self.poke_interval,
-                exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait,
                 interval_after=self._interval_after(goal, values),
             )
             for id in goal.ids
         )
 
-    def _interval_after(self, goal: Goal, values: dict[str, Any]) -> Callable[[int, Any], float] | None:
-        """Return how to compute the interval, if it depends on more than the number of polls."""
-        return None
+    def _interval_after(self, goal: Goal, values: dict[str, Any]) -> Callable[[int, Any], float]:
+        """Return how to compute the interval from the number of polls and the last value."""
+        raise NotImplementedError
 
     def _next_check(self, goal: Goal, values: dict[str, Any]) -> str:
         # The last poll is at the due time, and at the deadline.

@@ -13,6 +13,7 @@ from airflow_provider_webcamconsult.api.baseline import DIGEST_KEY
 from airflow_provider_webcamconsult.api.changes import Marker, find_resource, list_digest
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.version_compat import asset_with_watcher
 
@@ -150,7 +151,7 @@ class WebcamconsultChangesTrigger(BaseEventTrigger):
             None,
             _List,
             fields=resource.known,
-            poke_interval=self.poke_interval,
+            interval_after=lambda polls, value: policy.next_interval_seconds(self.poke_interval),
             resource=resource,
         )
         updates = _Updates(subscription)

@@ -1,23 +1,33 @@
-"""A sync, and bookings with their waits, for `make cluster`. The connection is in Airflow's database."""
+"""
+A sync, bookings with their waits, and changes, for `make cluster`.
+
+The connections are in Airflow's database.
+"""
 
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.sdk import DAG, dag, task
 
 from airflow_provider_webcamconsult import idempotent_create
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError
 from airflow_provider_webcamconsult.operators.appointments import WebcamconsultCreateAppointmentOperator
+from airflow_provider_webcamconsult.operators.changes import WebcamconsultListChangesOperator
 from airflow_provider_webcamconsult.operators.clients import WebcamconsultSyncClientsOperator
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 from airflow_provider_webcamconsult.sync import run as sync_run
+from airflow_provider_webcamconsult.triggers.changes import webcamconsult_changes
 
 # The proxy never processes a request later than this.
 CREATE_FLOOR_SECONDS = 20.0
 for module in (idempotent_create, sync_run):
     module.CREATE_FLOOR_SECONDS = CREATE_FLOOR_SECONDS  # type: ignore[attr-defined]
 
+CHANGES_CONNECTION_ID = "changes"
+TIMER = datetime.timedelta(seconds=10)
 START = datetime.datetime(2031, 1, 1, 9, tzinfo=datetime.timezone.utc)
 WAIT: dict[str, Any] = {
     "target_states": ["finished"],
@@ -25,6 +35,12 @@ WAIT: dict[str, Any] = {
     "poke_interval": 2,
     "timeout": 900,
     "retries": 1,
+}
+DEFAULT_ARGS: dict[str, Any] = {
+    "webcamconsult_conn_id": "cluster",
+    # Airflow 2 may find the same dead task several times, and each time uses up a try.
+    "retries": 10,
+    "retry_delay": datetime.timedelta(0),
 }
 
 
@@ -40,12 +56,7 @@ def rows(context: Any) -> list[dict[str, Any]]:
     schedule=None,
     catchup=False,
     max_active_tasks=12,  # little more than the workers run at once, so that none is queued for long
-    default_args={
-        "webcamconsult_conn_id": "cluster",
-        # Airflow 2 may find the same dead task several times, and each time uses up a try.
-        "retries": 10,
-        "retry_delay": datetime.timedelta(0),
-    },
+    default_args=DEFAULT_ARGS,
 )
 def cluster() -> None:
     """Sync clients; book appointments, and wait for them."""
@@ -77,3 +88,31 @@ def cluster() -> None:
 
 
 cluster()
+
+
+def list_changes(**arguments: Any) -> None:
+    """List the appointments that are new or in a new state."""
+    WebcamconsultListChangesOperator(
+        task_id="list_changes",
+        changes=["created", "state"],
+        # A connection of its own, so that the requests of the waits can be counted.
+        webcamconsult_conn_id=CHANGES_CONNECTION_ID,
+        **arguments,
+    )
+
+
+try:
+    changed = webcamconsult_changes(webcamconsult_conn_id=CHANGES_CONNECTION_ID, poke_interval=2)
+except WebcamconsultConfigurationError:  # this Airflow starts no DAG from changes, so a timer does
+    with DAG(
+        "changes",
+        start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+        schedule=TIMER,
+        catchup=False,
+        max_active_runs=1,
+        default_args=DEFAULT_ARGS,
+    ):
+        list_changes(baseline_path=str(Path(__file__).with_name("baseline.json")))
+else:
+    with DAG("changes", schedule=[changed], max_active_runs=1, default_args=DEFAULT_ARGS):
+        list_changes(inlets=[changed])

@@ -26,9 +26,10 @@ from devtools.cluster_run import (
     ClusterRun,
     HoldingProxy,
     Result,
+    cluster_config,
+    count_waits,
     faultless_waits,
     install_dag,
-    triggerer_config,
 )
 from tests.system.processes import TIMEOUT, needs_proc, processes_in, wait_until
 
@@ -82,7 +83,7 @@ def run(airflow_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with (
         Sandbox() as sandbox,
         HoldingProxy(sandbox.url) as proxy,
-        Cluster(home, home / "dags", python=airflow_python, config=triggerer_config(CONSULTS)) as cluster,
+        Cluster(home, home / "dags", python=airflow_python, config=cluster_config(CONSULTS)) as cluster,
     ):
         log_step(f"Airflow {cluster.version} is up")
         options = {"consults": CONSULTS, "clients": CLIENTS}
@@ -114,6 +115,12 @@ def test_broker_that_loses_its_queue_delays_bookings_only(run: Run) -> None:
 def test_each_wait_ends_once_although_triggerers_and_schedulers_are_killed(run: Run) -> None:
     assert run.result.waits == faultless_waits(CONSULTS)
     assert run.result.retried_waits == 0
+
+
+def test_each_change_is_reported_once_although_workers_and_triggerers_are_killed(run: Run) -> None:
+    result = run.result
+    assert len(result.expected_changes) == CONSULTS + count_waits(CONSULTS)
+    assert result.changes == dict.fromkeys(result.expected_changes, 1)
 
 
 def test_each_of_two_triggerers_sends_one_request_per_interval(run: Run) -> None:

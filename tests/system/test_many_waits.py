@@ -53,7 +53,7 @@ class ManyWaits:
 
     def set_token(self, token: str) -> None:
         connection = {"conn_type": "webcamconsult", "host": self.sandbox.url, "password": token}
-        self.airflow.set_connection("many_waits", connection)
+        self.airflow.set_connections({"many_waits": connection})
 
     def book(self) -> str:
         response = requests.post(

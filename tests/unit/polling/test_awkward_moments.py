@@ -44,7 +44,6 @@ class ScriptedService(Service):
     """By id; None is the list."""
     seconds: dict[str | None, float] = field(default_factory=dict)
     requests: list[tuple[float, str | None]] = field(default_factory=list)
-    etags: list[str | None] = field(default_factory=list)
     reads: int = 0
     has_changed: bool = True
 
@@ -56,12 +55,12 @@ class ScriptedService(Service):
         has_changed, self.has_changed = self.has_changed, False
         return has_changed
 
-    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
+    async def get(self, appointment_id: str, timeout: float) -> Any:
         record, error = self.records.get(appointment_id), self.errors.get(appointment_id)
-        await self._answer(appointment_id, etag)
+        await self._answer(appointment_id)
         if error:
             raise error
-        return Response(record, "etag", 100)
+        return record
 
     async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
         records = [
@@ -69,14 +68,13 @@ class ScriptedService(Service):
             for id, each in self.records.items()
             if only is None or id in only
         ]
-        await self._answer(None, etag)
+        await self._answer(None)
         if error := self.errors.get(None):
             raise error
         return Response(records, None, 100)
 
-    async def _answer(self, appointment_id: str | None, etag: str | None) -> None:
+    async def _answer(self, appointment_id: str | None) -> None:
         self.requests.append((asyncio.get_running_loop().time(), appointment_id))
-        self.etags.append(etag)
         await asyncio.sleep(self.seconds.get(appointment_id, REQUEST_SECONDS))
 
 
@@ -361,7 +359,6 @@ def test_response_of_the_old_host_is_ignored(has_list: bool) -> None:
         service.records[ONE] = {"id": ONE, "state": "state on the new host"}
         service.has_changed = True
         service.seconds.clear()
-        service.etags.clear()
         return await updates_of(subscriptions[0], 300)
 
     assert [update.value for update in run(scenario())] == ["state on the new host"]
@@ -403,7 +400,13 @@ def test_every_exception_in_a_thread_ends_the_poll_with_an_error(raised: type[Ba
 def test_invalid_subscription_leaves_no_poller_behind() -> None:
     async def scenario() -> None:
         with pytest.raises(TypeError):
-            Poller.subscribe("scripted", ONE, state_of, fields=["state"], poke_interval=None)  # type: ignore[arg-type]
+            Poller.subscribe(
+                "scripted",
+                ONE,
+                state_of,
+                fields=["state"],
+                interval_after=lambda polls, value: policy.next_interval_seconds(None),  # type: ignore[arg-type]
+            )
         assert not poller._POLLERS.get(asyncio.get_running_loop())
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -42,9 +42,9 @@ class Calendar(Service):
     async def read_connection(self) -> bool:
         return False
 
-    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
+    async def get(self, appointment_id: str, timeout: float) -> Any:
         await self._answer(0.05)
-        return Response({**self.appointments[appointment_id]}, None, 100)
+        return {**self.appointments[appointment_id]}
 
     async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
         await self._answer(0.2)

@@ -88,7 +88,7 @@ class RandomService(Service):
         is_first, self.has_been_read = not self.has_been_read, True
         return is_first
 
-    async def get(self, appointment_id: str, etag: str | None, timeout: float) -> Response:
+    async def get(self, appointment_id: str, timeout: float) -> Any:
         await self._answer(appointment_id, self.single_seconds)
         if self.outage(self.now) == REJECTS_ONCE and self.chance.random() < 0.5:
             self.outages = [each for each in self.outages if not each.start <= self.now < each.end]
@@ -105,7 +105,7 @@ class RandomService(Service):
             if isinstance(error, WebcamconsultConnectionError):
                 await asyncio.sleep(timeout)
             raise error
-        return Response({"id": appointment_id, "state": self.states[appointment_id]}, None, 100)
+        return {"id": appointment_id, "state": self.states[appointment_id]}
 
     async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
         await self._answer(None, self.list_seconds)
