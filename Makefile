@@ -44,6 +44,9 @@ PARALLEL := $(if $(PYTEST_ARGS),,--numprocesses 2 --dist loadfile)
 # The run on Airflow 2 prints to a file, which is shown at the end.
 UNIT_2_OUTPUT := .airflow/unit-airflow-$(AIRFLOW_2).log
 
+# For `make test`, each version writes its coverage to a file of its own.
+COVERAGE_ARGS := $(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
+
 unit: environment environment-2 ## run the unit tests, on both Airflow versions in parallel
 	@if $(PYTHON) -c '$(SUPPORTS_2)'; then unit_2=unit-2; else echo "$(SKIPPED_2)"; fi; \
 	status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 unit-3 $$unit_2 || status=$$?; \
@@ -52,30 +55,27 @@ unit: environment environment-2 ## run the unit tests, on both Airflow versions 
 
 unit-3:
 	@echo "== Unit tests on Airflow $(AIRFLOW)"
-	@$(VENV)/bin/python -m pytest -m "not airflow_run" $(PARALLEL) $(PYTEST_ARGS)
+	@COVERAGE_FILE=.coverage.airflow-3 $(VENV)/bin/python -m pytest -m "not airflow_run" \
+		$(PARALLEL) $(COVERAGE_ARGS) $(PYTEST_ARGS)
 
 unit-2:
 	@mkdir -p $(dir $(UNIT_2_OUTPUT))
 	@echo "== Unit tests on Airflow $(AIRFLOW_2)" >$(UNIT_2_OUTPUT)
-	@$(VENV_2)/bin/python -m pytest -m "not airflow_run" -o cache_dir=.pytest_cache/airflow-2 $(PARALLEL) $(PYTEST_ARGS) \
-		>>$(UNIT_2_OUTPUT) 2>&1
+	@COVERAGE_FILE=.coverage.airflow-2 $(VENV_2)/bin/python -m pytest -m "not airflow_run" \
+		-o cache_dir=.pytest_cache/airflow-2 $(PARALLEL) $(COVERAGE_ARGS) $(PYTEST_ARGS) >>$(UNIT_2_OUTPUT) 2>&1
 
 test: environment environment-2 chromium services ## run all tests, on both Airflow versions
 	@status=0; python_2=; \
-	if $(PYTHON) -c '$(SUPPORTS_2)'; then \
-		python_2="$(CURDIR)/$(VENV_2)/bin/python"; \
-		echo "== Tests on Airflow $(AIRFLOW_2)"; \
-		"$$python_2" -m pytest -m "not airflow_run" $(PARALLEL) $(if $(PYTEST_ARGS),,--cov --cov-report= --cov-fail-under=0) $(PYTEST_ARGS) || status=$$?; \
-	else \
-		echo "$(SKIPPED_2)"; \
-	fi; \
-	echo "== Tests on Airflow $(AIRFLOW), and system tests on both versions"; \
+	if $(PYTHON) -c '$(SUPPORTS_2)'; then python_2="$(CURDIR)/$(VENV_2)/bin/python"; fi; \
 	export AIRFLOW_2_11_PYTHON="$$python_2"; \
 	if [ "$(if $(PYTEST_ARGS),selected)" ]; then \
+		if [ "$$python_2" ]; then "$$python_2" -m pytest -m "not airflow_run" $(PYTEST_ARGS) || status=$$?; fi; \
 		$(VENV)/bin/python -m pytest $(PYTEST_ARGS) || status=$$?; \
 	else \
-		$(VENV)/bin/python -m pytest -m "not airflow_run" $(PARALLEL) --cov $${python_2:+--cov-append} --cov-report= --cov-fail-under=0 || status=$$?; \
-		$(VENV)/bin/python -m pytest -m airflow_run --cov --cov-append || status=$$?; \
+		$(MAKE) --no-print-directory unit COVERAGE=1 || status=$$?; \
+		$(VENV)/bin/coverage combine --quiet || status=$$?; \
+		echo "== System tests, on both Airflow versions"; \
+		$(VENV)/bin/python -m pytest -m airflow_run --durations 20 --cov --cov-append || status=$$?; \
 	fi; \
 	exit $$status
 

@@ -355,6 +355,8 @@ class Cluster(LocalAirflow):
                 "orphaned_tasks_check_interval": str(CHECK_INTERVAL),
                 "task_queued_timeout": str(QUEUED_TIMEOUT),
                 "task_queued_timeout_check_interval": str(CHECK_INTERVAL),
+                # Airflow fails a task that was queued in vain more often, whatever its retries are.
+                "num_stuck_in_queued_retries": "10",
                 # Otherwise, two tasks of Airflow 2 that end together both schedule the next, as two tries.
                 "schedule_after_task_execution": "False",
             },

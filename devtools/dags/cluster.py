@@ -27,7 +27,7 @@ for module in (idempotent_create, sync_run):
     module.CREATE_FLOOR_SECONDS = CREATE_FLOOR_SECONDS  # type: ignore[attr-defined]
 
 CHANGES_CONNECTION_ID = "changes"
-TIMER = datetime.timedelta(seconds=10)
+TIMER = datetime.timedelta(seconds=15)
 START = datetime.datetime(2031, 1, 1, 9, tzinfo=datetime.timezone.utc)
 WAIT: dict[str, Any] = {
     "target_states": ["finished"],
