@@ -163,9 +163,10 @@ class RecordRequests(Generic[RecordT]):
         :raises WebcamconsultConfigurationError: if the record exists.
         """
         if self.list_after_404({record_id}, not_found, fields=[]):
-            remedy = "Check the connection's Host"
+            conn_id = self.transport.settings.conn_id
+            remedy = f"Check the Host of connection '{conn_id}'"
             if self.resource.documented_detail != self.resource.plural:
-                remedy = "Change the connection's extra 'plural_paths', which is probably wrong"
+                remedy = f"Change the extra 'plural_paths' of connection '{conn_id}', which is probably wrong"
             raise _after(
                 not_found,
                 WebcamconsultConfigurationError,
@@ -191,7 +192,7 @@ class RecordRequests(Generic[RecordT]):
                 not_found,
                 WebcamconsultConfigurationError,
                 f"The list of {self.resource.plural} returned 404 too. The host does not have this path. "
-                "Check the connection's Host.",
+                f"Check the Host of connection '{self.transport.settings.conn_id}'.",
             ) from None
 
     @property

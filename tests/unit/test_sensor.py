@@ -318,7 +318,7 @@ def test_sensor_returns_final_state(
         (
             {"status": 401},
             WebcamconsultAuthenticationError,
-            f"GET /appointment/{ID}.json returned 401. Webcamconsult rejected the",
+            f"GET /appointment/{ID}.json with connection 'webcamconsult_default' returned 401. Webcamconsult",
         ),
     ],
     ids=["failed state", "missing", "unauthorized"],
