@@ -30,6 +30,7 @@ class Settings:
     """
     Validated settings of one connection.
 
+    :param conn_id: id of the Airflow connection.
     :param base_url: scheme, host, port and path, without a trailing slash.
     :param token: the organisation's API token.
     :param timezone: time zone of dates without a UTC offset.
@@ -40,6 +41,7 @@ class Settings:
     :param insecure: whether to skip the verification of TLS certificates.
     """
 
+    conn_id: str
     base_url: str
     token: str = field(repr=False)
     timezone: Timezone
@@ -66,6 +68,7 @@ class Settings:
         where = f"Connection '{connection.conn_id}'"
         extras = _Extras(where, connection.extra)
         return cls(
+            conn_id=connection.conn_id,
             base_url=_base_url(where, connection.host, connection.port, connection.schema),
             token=_token(where, connection.password, connection.login),
             timezone=extras.timezone("timezone"),

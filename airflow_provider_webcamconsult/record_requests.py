@@ -144,7 +144,7 @@ class RecordRequests(Generic[RecordT]):
         except WebcamconsultError as error:
             if error.status_code != 404:
                 raise
-            self.confirm_missing(record_id, error)
+            self.confirm_missing({record_id: error})
             # An earlier attempt may have deleted the record, although its response was lost.
             if not error.may_have_succeeded:
                 raise _after(
@@ -154,20 +154,20 @@ class RecordRequests(Generic[RecordT]):
                     happened=explain_missing(self.resource, record_id),
                 ) from None
 
-    def confirm_missing(self, record_id: str, not_found: WebcamconsultError) -> None:
+    def confirm_missing(self, not_found: Mapping[str, WebcamconsultError]) -> None:
         """
-        Raise an error unless the list shows that a record does not exist.
+        Raise an error unless the list shows that records do not exist.
 
-        :param record_id: id of the record.
-        :param not_found: the 404.
-        :raises WebcamconsultConfigurationError: if the record exists.
+        :param not_found: the 404 of each record, by id.
+        :raises WebcamconsultConfigurationError: if one of them exists.
         """
-        if self.list_after_404({record_id}, not_found, fields=[]):
-            remedy = "Check the connection's Host"
+        for record_id in self.list_after_404(not_found, next(iter(not_found.values())), fields=[]):
+            conn_id = self.transport.settings.conn_id
+            remedy = f"Check the Host of connection '{conn_id}'"
             if self.resource.documented_detail != self.resource.plural:
-                remedy = "Change the connection's extra 'plural_paths', which is probably wrong"
+                remedy = f"Change the extra 'plural_paths' of connection '{conn_id}', which is probably wrong"
             raise _after(
-                not_found,
+                not_found[record_id],
                 WebcamconsultConfigurationError,
                 f"The list shows that {self.resource.name} {record_id} still exists. {remedy}.",
             ) from None
@@ -191,7 +191,7 @@ class RecordRequests(Generic[RecordT]):
                 not_found,
                 WebcamconsultConfigurationError,
                 f"The list of {self.resource.plural} returned 404 too. The host does not have this path. "
-                "Check the connection's Host.",
+                f"Check the Host of connection '{self.transport.settings.conn_id}'.",
             ) from None
 
     @property

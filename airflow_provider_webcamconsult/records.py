@@ -90,7 +90,7 @@ class Records(Generic[AttributesT, RecordT]):
         try:
             return self.get(record_id)
         except WebcamconsultNotFoundError as error:
-            self.requests.confirm_missing(record_id, error)
+            self.requests.confirm_missing({record_id: error})
         return None
 
     def find(self, attributes: AttributesT | RecordT | UntypedAttributes) -> builtins.list[RecordT]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property
 from http import HTTPStatus
@@ -125,7 +126,7 @@ class Transport:
         def report(state: RetryCallState) -> None:
             (before_retry or self._log_retry)(state.outcome.exception(), state.upcoming_sleep)  # type: ignore[union-attr,arg-type]
 
-        pending = _PendingRequest(request, before_attempt)
+        pending = self._pending(request, before_attempt)
         retrying = Retrying(
             retry=_should_retry,
             stop=stop_after_attempt(1 + self.settings.retries) | stop_before_delay(RETRY_TOTAL_SECONDS),
@@ -148,11 +149,12 @@ class Transport:
         :return: the response.
         :raises WebcamconsultError: if the request did not succeed.
         """
-        response = self._send(_PendingRequest(request), etag=etag, timeout=timeout)
+        pending = self._pending(request)
+        response = self._send(pending, etag=etag, timeout=timeout)
         is_unchanged = etag is not None and response.status_code == HTTPStatus.NOT_MODIFIED
         value: Any = None
         if not is_unchanged:
-            value = self._read(request, response)
+            value = self._read(pending.request, response)
             if request.is_list:
                 value = [*value]
         return Response(
@@ -160,6 +162,9 @@ class Transport:
             etag=etag if is_unchanged else response.headers.get("ETag"),
             size=len(response.content),
         )
+
+    def _pending(self, request: Request, before_attempt: Callable[[], None] | None = None) -> _PendingRequest:
+        return _PendingRequest(replace(request, conn_id=self.settings.conn_id), before_attempt)
 
     def _log_retry(self, error: WebcamconsultError, delay: float) -> None:
         self.log.warning("%s Retrying in %.1f s.", error, delay)
@@ -218,7 +223,7 @@ class Transport:
         # Raised outside of the except block, so that the library's exception is not attached as the context:
         # its URL may contain the token.
         if failure:
-            message = f"{request.method} {request.path} failed: {failure.cause}."
+            message = f"{request} failed: {failure.cause}."
             if request.is_create and pending.was_sent and failure.status_code is None:
                 raise_unknown_outcome(request, message)
             raise failure.error_class(

@@ -8,7 +8,7 @@ import json
 import numbers
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime, serialize_datetime
@@ -139,9 +139,10 @@ def check_attributes(
         warnings += _check_expected(resource, attributes)
     if read_only := [name for name in attributes if not _is_writable(resource, name)]:
         warnings.append(f"Read-only attributes of the {resource.name} are not sent: {', '.join(read_only)}.")
-    for name in attributes:
-        if _is_writable(resource, name) and name not in resource.writable and name not in resource.aliases:
-            warnings.append(_unknown(resource, name) + " The attribute is sent unchanged.")
+    sent = [name for name in attributes if _is_writable(resource, name) and name not in resource.aliases]
+    warnings += [
+        f"{problem} The attribute is sent unchanged." for problem in describe_unknown(resource, sent)
+    ]
     if suspicious := [name for name, value in attributes.items() if _is_suspicious(resource, name, value)]:
         warnings.append(
             f"Attributes of the {resource.name} are texts that usually stand for a missing value: "
@@ -177,6 +178,17 @@ def _is_suspicious(resource: Resource[Any, Any], name: str, value: object) -> bo
 def _is_writable(resource: Resource[Any, Any], name: str) -> bool:
     name = resource.aliases.get(name, name)
     return name not in resource.read_only and name not in resource.credentials
+
+
+def describe_unknown(resource: Resource[Any, Any], names: Iterable[str]) -> list[str]:
+    """
+    Describe attributes that are not in the API document.
+
+    :param resource: the kind of record.
+    :param names: names of attributes that are sent.
+    :return: a sentence for each of those that are unknown.
+    """
+    return [_unknown(resource, name) for name in names if name not in resource.writable]
 
 
 def describe_misspelt(resource: Resource[Any, Any], attributes: Mapping[str, Any]) -> list[str]:

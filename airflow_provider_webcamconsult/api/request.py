@@ -28,6 +28,7 @@ class Request:
     :param fields: names of the attributes to return besides the id. By default, all attributes.
     :param skip_malformed: whether to skip what is not a record in a list. By default, it is an error.
     :param record_id: id that the returned record must have. By default, any id.
+    :param conn_id: id of the Airflow connection that sends it, for messages.
     """
 
     method: str
@@ -39,11 +40,17 @@ class Request:
     fields: Collection[str] | None = None
     skip_malformed: bool = False
     record_id: str | None = None
+    conn_id: str | None = None
 
     @property
     def is_create(self) -> bool:
         """Whether sending the request twice creates two records."""
         return self.method == "POST"
+
+    def __str__(self) -> str:
+        """Describe the request for a message. A DAG can use several connections, so this names the one."""
+        sender = f" with connection '{self.conn_id}'" if self.conn_id else ""
+        return f"{self.method} {self.path}{sender}"
 
 
 def list_request(

@@ -18,6 +18,7 @@ from airflow_provider_webcamconsult.api.decoding import (
     without_others,
 )
 from airflow_provider_webcamconsult.api.missing import is_no_value
+from airflow_provider_webcamconsult.api.payload import describe_unknown
 from airflow_provider_webcamconsult.api.redaction import select_known_messages
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
@@ -237,7 +238,7 @@ def _phrase(status_code: int | None) -> str | None:
 
 
 def _returned(request: Request, status_code: int) -> str:
-    return f"{request.method} {request.path} returned {status_code}"
+    return f"{request} returned {status_code}"
 
 
 def _raise_redirect(request: Request, status_code: int, location: str) -> NoReturn:
@@ -289,6 +290,7 @@ def _raise_validation(request: Request, content: bytes, details: dict[str, Any])
         if not withheld:
             sentences.append("The response contains no reason.")
         sentences.append("Compare the attributes with the API document.")
+    sentences += describe_unknown(request.resource, (request.body or {}).get(request.resource.name, ()))
     raise WebcamconsultValidationError(" ".join(sentences), errors=known, **details)
 
 

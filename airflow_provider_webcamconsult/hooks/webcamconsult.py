@@ -129,7 +129,9 @@ class WebcamconsultHook(BaseHook):
             users = self.transport.send_once(list_request(USER)).value
         except WebcamconsultError as error:
             # Airflow tests the form's values under a generated connection id, which the user does not know.
-            return False, str(error).replace(f"Connection '{self.webcamconsult_conn_id}'", "The connection")
+            conn_id = self.webcamconsult_conn_id
+            message = str(error).replace(f" with connection '{conn_id}'", "")
+            return False, message.replace(f"Connection '{conn_id}'", "The connection")
         count = "1 user" if len(users) == 1 else f"{len(users)} users"
         base_url = self.settings.base_url
         return True, f"Connected to Webcamconsult at {base_url}: the token's organisation has {count}."

@@ -11,13 +11,8 @@ from airflow_provider_webcamconsult.api.payload import check_id
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, INITIAL_STATE
 from airflow_provider_webcamconsult.api.states import describe_state, format_target_states
 from airflow_provider_webcamconsult.api.waits import StateGoal, TimeGoal, WaitFor
-from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultConfigurationError,
-    WebcamconsultError,
-    WebcamconsultInputError,
-)
+from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-from airflow_provider_webcamconsult.record_requests import RecordRequests
 from airflow_provider_webcamconsult.sensors.base import AppointmentSensor, check_states
 from airflow_provider_webcamconsult.triggers.appointments import (
     WebcamconsultAppointmentStateTrigger,
@@ -42,9 +37,9 @@ class WebcamconsultAppointmentStateSensor(AppointmentSensor):
     Wait until an appointment reaches a state (API document, "View an Appointment detail").
 
     The task returns the state that ended the wait. It fails without a retry if the appointment reaches a
-    failed state, or if the API answers twice in a row that it does not exist or that the token is rejected.
-    After any other error it keeps polling until ``timeout``. The outcome is the same with ``mode="poke"``,
-    ``mode="reschedule"`` and ``deferrable=True``.
+    failed state, or if the API answers twice in a row that the token is rejected or that the appointment does
+    not exist, and the list does not show it either. After any other error it keeps polling until ``timeout``.
+    The outcome is the same with ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``.
 
     With ``appointment_ids``, one task waits for many appointments and returns a dict of the states that have
     ended the wait, by id. Only the states at the time of a poll count, so choose target states that an
@@ -306,8 +301,6 @@ class WebcamconsultAppointmentTimeSensor(AppointmentSensor):
                 f"{self.max_lateness} (max_lateness) ago, so the task is skipped."
             )
         error = self._missing.get(str(self.appointment_id))
-        if error:
-            self._confirm_missing(error)
         state = None if error else self._values[str(self.appointment_id)]["state"]
         if self.if_cancelled == "skip":
             reason = "does not exist any more" if error else f"is in {describe_state(state)}"
@@ -316,12 +309,3 @@ class WebcamconsultAppointmentTimeSensor(AppointmentSensor):
             f"{who} is in state '{state}', which is one of cancelled_states. "
             "Check the appointment in Webcamconsult."
         )
-
-    def _confirm_missing(self, error: WebcamconsultError) -> None:
-        """Raise an error if the list shows the appointment: a wrong path returns 404 too."""
-        try:
-            RecordRequests(self.hook.transport, APPOINTMENT).confirm_missing(str(self.appointment_id), error)
-        except WebcamconsultConfigurationError:
-            raise
-        except WebcamconsultError as failure:
-            self.log.warning("%s", failure)  # two responses have said that it is missing

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_webcamconsult.api.missing import is_no_value
 from airflow_provider_webcamconsult.api.payload import check_switch
@@ -31,6 +31,7 @@ from airflow_provider_webcamconsult.polling.policy import (
     interval_until_date_seconds,
     next_interval_seconds,
 )
+from airflow_provider_webcamconsult.record_requests import RecordRequests
 from airflow_provider_webcamconsult.triggers.base import deserialize_error
 from airflow_provider_webcamconsult.version_compat import (
     AirflowException,
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.triggers.base import AppointmentTrigger
     from airflow_provider_webcamconsult.version_compat import Context
 
-T = TypeVar("T")
-
 #: Seconds after the deadline until Airflow itself ends a deferred wait, for example if no triggerer runs.
 DEFERRAL_GRACE_SECONDS = 60
 #: A longer timeout counts as this one, because Airflow stores the end of a deferred wait as a date.
@@ -61,6 +60,8 @@ TIMEOUT_MAX_SECONDS = 100 * 365 * 86400.0
 LAST_LEG_SECONDS = 15
 #: Seconds until an error that ends the wait is confirmed by a second request.
 CONFIRMATION_SECONDS = 5
+#: Minimum time limit of a request in seconds, when a poll has no more time.
+REQUEST_MIN_SECONDS = 0.1
 #: Minimum seconds between two processes of a rescheduled wait. If a task comes back within a second or two,
 #: Airflow 3 can mistake it for a killed task and count a try.
 RESCHEDULE_MIN_SECONDS = 5
@@ -79,6 +80,7 @@ class AppointmentSensor(BaseSensorOperator):
     _last_summary: str | None = None
     _last_error: WebcamconsultError | None = None
     _failures = 0
+    _poll_end = 0.0
 
     def __init__(
         self, *, webcamconsult_conn_id: str, deferrable: bool, end_from_trigger: bool, **kwargs: Any
@@ -247,72 +249,89 @@ class AppointmentSensor(BaseSensorOperator):
 
     def _request_values(self) -> WebcamconsultError | None:
         """Request the values of all appointments. Return the error of one that could not be read."""
-        goal = self._goal
-        listed = self._request_list() if len(goal.ids) >= LIST_TRIAL_POLLS else None
-        values, missing, unreadable = dict[str, Any](), dict[str, WebcamconsultError](), None
-        for id in goal.ids:
-            try:
-                if listed and id in listed:
-                    values[id] = goal.read(listed[id])
-                else:
-                    # An appointment that is missing from the list may still exist.
-                    values[id] = self._request_one(id, is_unlisted=listed is not None)
-            except WebcamconsultNotFoundError as error:
-                missing[id] = error
-            except WebcamconsultError as error:
-                if len(goal.ids) == 1 or isinstance(error, FINAL_ERRORS) or concerns_service(error):
-                    raise
-                unreadable = error
-        self._values, self._missing = values, missing
+        goal, unreadable = self._goal, None
+        self._poll_end = max(self._deadline, time.time()) + LAST_POLL_SECONDS
+        ids = [id for id in goal.ids if id not in self._missing]
+        listed = self._request_list(ids) if len(ids) >= LIST_TRIAL_POLLS else None
+        # An appointment that is missing has to be so twice: in the list and at its own path, or twice there.
+        for is_last in (listed is not None, True):
+            not_found: dict[str, WebcamconsultError] = {}
+            for id in ids:
+                if time.time() >= self._poll_end:
+                    break
+                try:
+                    self._values[id] = goal.read(listed[id] if listed and id in listed else self._get(id))
+                except WebcamconsultNotFoundError as error:
+                    not_found[id] = error
+                except WebcamconsultError as error:
+                    if len(goal.ids) == 1 or isinstance(error, FINAL_ERRORS) or concerns_service(error):
+                        raise
+                    unreadable = error
+            if is_last or not not_found:
+                break
+            ids = [*not_found]
+            self._wait_for_confirmation()
+        self._missing.update(not_found)
+        for id in not_found:
+            self._values.pop(id, None)
         return unreadable
 
-    def _request_list(self) -> dict[str, Any] | None:
+    def _request_list(self, ids: Collection[str]) -> dict[str, Any] | None:
         """Request all appointments; None if the service rejects lists."""
         request = list_request(
-            APPOINTMENT, only=frozenset(self._goal.ids), fields=self._goal.fields, skip_malformed=True
+            APPOINTMENT, only=frozenset(ids), fields=self._goal.fields, skip_malformed=True
         )
         try:
-            return {each["id"]: each for each in self._confirmed(lambda: self._send(request))}
+            return {each["id"]: each for each in self._send(request)}
         except WebcamconsultRequestError as error:
             if isinstance(error, WebcamconsultAuthenticationError):
                 raise
             return None
 
-    def _request_one(self, appointment_id: str, *, is_unlisted: bool) -> Any:
-        request = get_request(APPOINTMENT, appointment_id, plural_paths=self.hook.settings.plural_paths)
-        return self._confirmed(
-            lambda: self._goal.read(self._send(request)),
-            () if not is_unlisted else (WebcamconsultNotFoundError,),
+    def _get(self, appointment_id: str) -> Any:
+        return self._send(
+            get_request(APPOINTMENT, appointment_id, plural_paths=self.hook.settings.plural_paths)
         )
 
     def _send(self, request: Request) -> Any:
-        # No retries, because the next poke is the retry. The request must not run far past the deadline.
-        return self.hook.transport.send_once(request, timeout=self._remaining).value
-
-    def _confirmed(
-        self, request: Callable[[], T], confirmed_errors: tuple[type[WebcamconsultError], ...] = ()
-    ) -> T:
         """Send a request. Confirm an error that would end the wait, because it may be a hiccup."""
         try:
-            return request()
-        except (WebcamconsultConfigurationError, *FINAL_ERRORS) as error:
-            if isinstance(error, confirmed_errors):
-                raise
-            time.sleep(min(CONFIRMATION_SECONDS, self._remaining))
-        return request()
+            return self._send_once(request)
+        except (WebcamconsultConfigurationError, WebcamconsultAuthenticationError):
+            self._wait_for_confirmation()
+        return self._send_once(request)
+
+    def _send_once(self, request: Request) -> Any:
+        # No retries, because the next poke is the retry.
+        return self.hook.transport.send_once(request, timeout=self._remaining).value
+
+    def _wait_for_confirmation(self) -> None:
+        time.sleep(min(CONFIRMATION_SECONDS, self._remaining / 2))
 
     @property
     def _remaining(self) -> float:
-        return max(self._deadline - time.time(), LAST_POLL_SECONDS)
+        """Seconds that this poll may take."""
+        return max(self._poll_end - time.time(), REQUEST_MIN_SECONDS)
 
     # -- The end ---------------------------------------------------------------------------------------------
 
     def _is_over(self, now: float) -> bool:
         """Return whether the wait has succeeded. Raise if it cannot succeed any more."""
         verdict = self._goal.verdict(self._values, self._missing, now)
+        if verdict == "lost" and self._missing:
+            self._confirm_missing()
         if verdict not in ("waiting", "reached"):
             raise self._fail(verdict)
         return verdict == "reached"
+
+    def _confirm_missing(self) -> None:
+        """Raise an error if the list shows what is missing: a wrong path returns 404 too."""
+        try:
+            RecordRequests(self.hook.transport, APPOINTMENT).confirm_missing(self._missing)
+        except WebcamconsultConfigurationError:
+            raise
+        except WebcamconsultError as failure:
+            self.log.warning("%s", failure)  # two responses have said that it is missing
 
     def _defer(self) -> None:
         deadline = self._deadline

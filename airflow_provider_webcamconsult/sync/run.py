@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.evidence import Sent, Target
 from airflow_provider_webcamconsult.api.matching import differing_attributes, join_names, verify_stored
-from airflow_provider_webcamconsult.api.payload import describe_misspelt
 from airflow_provider_webcamconsult.api.resources import RecordT
 from airflow_provider_webcamconsult.api.sync_plan import (
     RecordIndex,
@@ -444,7 +443,6 @@ class Sync(Generic[RecordT]):
         names: Collection[str] = ()
         if isinstance(error, WebcamconsultValidationError):
             names = error.errors
-            reason = " ".join([reason, *describe_misspelt(self.resource, write.payload)])
         elif isinstance(error, WebcamconsultMismatchError):
             names = error.attributes
         if error is not None:

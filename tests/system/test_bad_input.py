@@ -11,7 +11,8 @@ MISTAKES = {
     "missing_token": "Connection 'without_token' has no API token. "
     "Enter the organisation's API token as the password",
     "unknown_connection": "There is no connection 'nowhere_defined'. Create it in Airflow under Admin",
-    "wrong_token": "GET /users.json returned 401. Webcamconsult rejected the API token",
+    "wrong_token": "GET /users.json with connection 'wrong_token' returned 401. Webcamconsult rejected the "
+    "API token",
     "html_host": "returned 200 with a web page instead of JSON. Check the connection's Host",
     "empty_id": "user_id is '', but it must be an id. If a row has no id there, correct or skip the row",
     "none_id": "user_id is 'None'. A template or an XCom probably had no value. Check the run's params",

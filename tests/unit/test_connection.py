@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOKEN = "38826f79010b41b5aaeb4710debb09db"
 DEFAULTS = Settings(
+    conn_id="webcamconsult_default",
     base_url="https://eapi.webcamconsult.com",
     token=TOKEN,
     timezone=pendulum.timezone("Europe/Amsterdam"),
@@ -130,7 +131,7 @@ def test_each_form_field_changes_exactly_one_setting(field: str, read: Read) -> 
 
 
 def test_each_setting_has_a_form_field() -> None:
-    standard_fields = {"base_url", "token"}
+    standard_fields = {"conn_id", "base_url", "token"}
     settings = {setting.name for setting in dataclasses.fields(Settings)} - standard_fields
     assert {*CONNECTION_FIELDS} == settings
 

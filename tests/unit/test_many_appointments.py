@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.sensors import base as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
@@ -146,10 +147,58 @@ def test_many_are_requested_as_a_list(book: Book, service: Service) -> None:
 def test_single_requests_replace_a_list_that_is_rejected(connect: Connect, serve: Serve) -> None:
     ids = [f"a{number:023x}" for number in range(12)]
     answers: Any = [{"body": {"appointment": {"id": id, "state": "finished"}}} for id in ids]
-    server = serve({"status": 404}, {"status": 404}, *answers)
+    server = serve({"status": 404}, *answers)
     connect(server.url)
     assert make_sensor(ids).poke({}).xcom_value == dict.fromkeys(ids, "finished")
-    assert len(server.requests) == 2 + len(ids)
+    assert len(server.requests) == 1 + len(ids)
+
+
+class VirtualTime:
+    """A clock that advances by what is slept, and a little each time that it is read."""
+
+    def __init__(self, seconds_per_look: float) -> None:
+        self.now = time.time()
+        self.seconds_per_look = seconds_per_look
+
+    def time(self) -> float:
+        self.now += self.seconds_per_look
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+@pytest.mark.parametrize("seconds_per_look", [0.01, 0.2], ids=["quick", "slow"])
+def test_poll_of_many_ends_a_second_after_the_timeout(
+    seconds_per_look: float, mode: str, connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"a{number:023x}" for number in range(30)]
+    connect(serve({"status": 404}).url, retries=0)
+    clock = VirtualTime(seconds_per_look)
+    monkeypatch.setattr(sensors, "time", clock)
+    monkeypatch.setattr(sensors, "CONFIRMATION_SECONDS", 60)
+    sensor = make_sensor(ids, wait_for="any", timeout=4, mode=mode, poke_interval=1)
+    began = clock.now
+    # The list that has to confirm that they are missing is rejected too.
+    with pytest.raises((AirflowSensorTimeout, WebcamconsultConfigurationError)):
+        sensor.poke({})
+    assert clock.now - began < 4 + policy.LAST_POLL_SECONDS + 10 * seconds_per_look
+
+
+def test_missing_appointment_is_not_requested_again(
+    book: Book, service: Service, hook: WebcamconsultHook
+) -> None:
+    ids = book(2)
+    hook.appointments.delete(ids[0])
+    sensor = make_sensor(ids, wait_for="any")
+    requested = []
+    for _ in range(2):
+        before = len(service.requests)
+        assert not sensor.poke({})
+        requested.append([request.path for request in service.requests[before:]])
+    gone, there = (f"/appointment/{id}.json" for id in ids)
+    assert requested == [[gone, there, gone], [there]]
 
 
 @pytest.mark.parametrize("count", [3, 12])

@@ -53,7 +53,7 @@ def test_delete_fails_while_the_record_exists(
         delete(ID, ignore_if_missing=ignore_if_missing).execute(context)
     assert str(error.value) == (
         f"DELETE /client/{ID}.json returned 404. The list shows that client {ID} still exists. "
-        "Change the connection's extra 'plural_paths', which is probably wrong."
+        "Change the extra 'plural_paths' of connection 'webcamconsult_default', which is probably wrong."
     )
     assert (error.value.method, error.value.path) == ("DELETE", f"/client/{ID}.json")
     assert (error.value.status_code, error.value.reason) == (404, "Not Found")
@@ -72,7 +72,9 @@ def test_delete_of_a_real_record_with_the_wrong_path_fails(connect: Connect, ser
 def test_users_have_no_other_path(connect: Connect, serve: Serve) -> None:
     with pytest.raises(WebcamconsultConfigurationError) as error:
         connect(serve(GONE, LISTED).url).users.delete(ID)
-    assert str(error.value).endswith(f"user {ID} still exists. Check the connection's Host.")
+    assert str(error.value).endswith(
+        f"user {ID} still exists. Check the Host of connection 'webcamconsult_default'."
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,9 +175,9 @@ def test_a_404_of_a_gateway_does_not_show_that_the_record_is_gone(
     with pytest.raises(WebcamconsultResponseError) as error:
         clients.get(ID) if call == "get" else clients.update(ID, {"last_name": "Alders"})
     assert str(error.value) == (
-        f"{'GET' if call == 'get' else 'PUT'} /client/{ID}.json returned 404, but the response did not come "
-        "from the Webcamconsult API, so the client may exist. Try again; if the error persists, check the "
-        "connection's Host."
+        f"{'GET' if call == 'get' else 'PUT'} /client/{ID}.json with connection 'webcamconsult_default' "
+        "returned 404, but the response did not come from the Webcamconsult API, so the client may exist. "
+        "Try again; if the error persists, check the connection's Host."
     )
     assert error.value.status_code == 404
 
@@ -212,7 +214,7 @@ def test_plural_paths_delete_and_singular_paths_do_not_hide_it(connect: Connect,
     operator = WebcamconsultDeleteAppointmentOperator(
         task_id="delete", appointment_id=appointment_id, ignore_if_missing=True
     )
-    with pytest.raises(WebcamconsultConfigurationError, match="'plural_paths', which is probably wrong"):
+    with pytest.raises(WebcamconsultConfigurationError, match=r"'plural_paths' of .* is probably wrong"):
         operator.execute(FIRST_TRY)
     connect(service.url, service.token)
     del operator.hook

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_webcamconsult import idempotent_create
+from airflow_provider_webcamconsult.api.overlaps import PARTICIPANTS
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConflictError,
     WebcamconsultError,
@@ -280,14 +281,14 @@ def book_at_once(bookings: list[Any], **options: Any) -> list[str | Webcamconsul
         return [*pool.map(book, bookings)]
 
 
-@pytest.mark.parametrize("if_exists", ["create", "fail"])
+@pytest.mark.parametrize(("if_exists", "shared"), [("create", "user_id"), ("fail", "client_id")])
 def test_of_two_overlapping_appointments_booked_at_once_one_stays(
-    hook: WebcamconsultHook, service: Service, if_exists: Any
+    hook: WebcamconsultHook, service: Service, if_exists: Any, shared: str
 ) -> None:
     def race(pair: int) -> list[str | WebcamconsultError]:
         return book_at_once(
             [
-                consult(time, user_id=f"u{pair}", client_id=f"{pair}-{time[-2:]}")
+                consult(time, **dict.fromkeys(PARTICIPANTS, f"p{pair}-{time[-2:]}") | {shared: f"p{pair}"})
                 for time in ("09:30", "09:45")
             ],
             if_exists=if_exists,

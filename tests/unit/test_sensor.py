@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Connect, Log, Serve, Service, Step
 
 ID = "1234567890abcdef12345678"
+GONE: list[Step] = [{"status": 404}, {"status": 404}, {"body": []}]
+"""The API says twice that the appointment does not exist, and the list confirms it."""
 AIRFLOW_2 = airflow.__version__.startswith("2.")
 
 
@@ -94,18 +96,18 @@ def test_failed_state_fails_task_without_retry(
 
 
 @pytest.mark.parametrize(
-    ("step", "error"),
+    ("steps", "error"),
     [
-        ({"status": 404}, WebcamconsultNotFoundError),
-        ({"status": 401}, WebcamconsultAuthenticationError),
-        ({"status": 403}, WebcamconsultAuthenticationError),
+        (GONE, WebcamconsultNotFoundError),
+        ([{"status": 401}] * 2, WebcamconsultAuthenticationError),
+        ([{"status": 403}] * 2, WebcamconsultAuthenticationError),
     ],
 )
 @pytest.mark.parametrize("after_success", [False, True])
 def test_repeated_rejection_by_the_api_fails_task_without_retry(
-    step: Step, error: type[Exception], after_success: bool, connect: Connect, serve: Serve
+    steps: list[Step], error: type[Exception], after_success: bool, connect: Connect, serve: Serve
 ) -> None:
-    server = serve(*[response_with_state("idle")] * after_success, step)
+    server = serve(*[response_with_state("idle")] * after_success, *steps)
     connect(server.url)
     sensor = make_sensor()
     for _ in range(after_success):
@@ -113,7 +115,7 @@ def test_repeated_rejection_by_the_api_fails_task_without_retry(
     with pytest.raises(error) as failed:
         sensor.poke({})
     assert isinstance(failed.value, AirflowFailException)
-    assert len(server.requests) == 2 + after_success
+    assert len(server.requests) == len(steps) + after_success
 
 
 @pytest.mark.parametrize(
@@ -305,26 +307,26 @@ def test_sensor_returns_final_state(
     ("last", "error", "message"),
     [
         (
-            response_with_state("cancelled"),
+            [response_with_state("cancelled")],
             AirflowFailException,
             "is in state 'cancelled', which is one of failed_states; expected 'finished'. "
             "Check the appointment in Webcamconsult.",
         ),
         (
-            {"status": 404},
+            GONE,
             WebcamconsultNotFoundError,
             f"Appointment {ID} does not exist for this API token: it was deleted, or the id is wrong.",
         ),
         (
-            {"status": 401},
+            [{"status": 401}],
             WebcamconsultAuthenticationError,
-            f"GET /appointment/{ID}.json returned 401. Webcamconsult rejected the",
+            f"GET /appointment/{ID}.json with connection 'webcamconsult_default' returned 401. Webcamconsult",
         ),
     ],
     ids=["failed state", "missing", "unauthorized"],
 )
 def test_permanent_failure_fails_without_retry_or_skips_with_soft_fail(
-    last: Step,
+    last: list[Step],
     error: type[Exception],
     message: str,
     soft_fail: bool,
@@ -332,7 +334,7 @@ def test_permanent_failure_fails_without_retry_or_skips_with_soft_fail(
     connect: Connect,
     serve: Serve,
 ) -> None:
-    connect(serve(response_with_state("idle"), last).url)
+    connect(serve(response_with_state("idle"), *last).url)
     sensor = make_sensor(
         target_states=["finished"], failed_states=["cancelled"], deferrable=deferrable, soft_fail=soft_fail
     )
@@ -372,7 +374,7 @@ FAILED, SKIPPED, FINISHED = "failed", "skipped", "finished"
 
 FAILURES: dict[str, tuple[list[Step], dict[str, Any]]] = {
     "failed state": ([response_with_state("cancelled")], {}),
-    "missing appointment": ([{"status": 404}], {}),
+    "missing appointment": (GONE, {}),
     "timeout": ([response_with_state("idle")], {"timeout": 0.1}),
     "temporary error": ([{"status": 503}, response_with_state("finished")], {}),
 }
@@ -512,8 +514,17 @@ def test_deadline_is_the_shorter_of_the_two_timeouts(
     assert deferred.timeout > datetime.timedelta(seconds=limit)
 
 
+@BOTH_MODES
+def test_appointment_that_the_list_shows_is_not_missing(
+    deferrable: bool, connect: Connect, serve: Serve
+) -> None:
+    connect(serve(response_with_state("idle"), *GONE[:2], {"body": [{"id": ID, "state": "idle"}]}).url)
+    with pytest.raises(WebcamconsultConfigurationError, match=f"appointment {ID} still exists"):
+        run_to_end(make_sensor(target_states=["finished"], deferrable=deferrable))
+
+
 def test_sensor_is_not_deferred_when_first_poke_fails(connect: Connect, serve: Serve) -> None:
-    connect(serve({"status": 404}).url)
+    connect(serve(*GONE).url)
     with pytest.raises(WebcamconsultNotFoundError):
         make_sensor(deferrable=True).execute({})
 

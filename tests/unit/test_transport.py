@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, ErrorText, Log, Serve, Step
 
+CONN_ID = "webcamconsult_default"
 TOKEN = "s3cret-token"
 ID = "1234567890abcdef12345678"
 # With two retries, a fault that is retried only once differs from one that is retried up to the limit.
@@ -247,7 +248,7 @@ def test_fault_determines_error_and_number_of_attempts(
 
 @pytest.mark.parametrize("auth_as_parameter", [False, True], ids=["header", "parameter"])
 @_cases({name: fault for name, fault in FAULTS.items() if "delay" not in fault.step}, ["DELETE", "POST"])
-def test_error_names_request_and_remedy_but_no_secret(
+def test_error_names_request_connection_and_remedy_but_no_secret(
     method: str,
     fault: Fault,
     auth_as_parameter: bool,
@@ -263,10 +264,9 @@ def test_error_names_request_and_remedy_but_no_secret(
         return
     path = "/clients.json" if method == "POST" else f"/client/{ID}.json"
     # An error about a missing record says first that it is gone.
-    assert str(error).startswith(
-        (f"{method} {path} returned ", f"{method} {path} failed: ", f"Client {ID} does not exist ")
-    )
+    assert str(error).startswith((f"{method} {path} ", f"Client {ID} does not exist "))
     assert f"{method} {path} " in str(error)
+    assert f"connection '{CONN_ID}'" in str(error)
     assert (error.method, error.path) == (method, path)
     remedy = NOT_RETRIED if method == "POST" and fault.create_error else fault.remedy
     assert any(alternative in str(error) for alternative in remedy.split("|"))
@@ -349,7 +349,7 @@ def test_unsent_request_is_retried_for_every_method(
     error = call(method, connect(url, TOKEN, retries=RETRIES, timeout=timeout))
     assert type(error) is WebcamconsultConnectionError
     assert not isinstance(error, AirflowFailException)
-    assert str(error).endswith(f".json failed: {cause}")
+    assert str(error).endswith(f".json with connection '{CONN_ID}' failed: {cause}")
     assert len(log.warnings) == RETRIES
 
 
@@ -359,7 +359,7 @@ def test_host_without_tls_is_not_retried(method: str, connect: Connect, serve: S
     error = call(method, connect(f"https://127.0.0.1:{server.port}", TOKEN, retries=RETRIES))
     assert type(error) is WebcamconsultConfigurationError
     assert str(error).endswith(
-        ".json failed: the host does not speak TLS on this port. Check the connection's Host and Port; for "
+        " failed: the host does not speak TLS on this port. Check the connection's Host and Port; for "
         "plain http, begin the Host with http://."
     )
     assert (log.warnings, server.requests) == ([], [])
@@ -614,7 +614,7 @@ def test_422_that_is_not_the_api_s_proves_nothing_about_a_create(
 def test_invalid_list_response_raises(body: Any, connect: Connect, serve: Serve) -> None:
     what = "record 1 of the list" if isinstance(body, list) else "the response"
     with pytest.raises(
-        WebcamconsultResponseError, match=rf"^GET /users\.json returned 200, but {what} is not"
+        WebcamconsultResponseError, match=rf"^GET /users\.json with \S+ \S+ returned 200, but {what} is not"
     ):
         connect(serve({"body": body}).url, retries=0).users.list()
 

@@ -194,7 +194,10 @@ def rejected(connect: Connect, serve: Serve, errors: object) -> WebcamconsultVal
     return error.value
 
 
-REJECTED = "POST /clients.json returned 422. Webcamconsult rejected the attributes."
+REJECTED = (
+    "POST /clients.json with connection 'webcamconsult_default' returned 422. "
+    "Webcamconsult rejected the attributes."
+)
 COMPARE = "Compare the attributes with the API document."
 
 
@@ -253,6 +256,21 @@ def test_only_known_messages_are_shown(
     assert error.errors == shown
     assert str(error) == f"{REJECTED} {explanation}"
     assert not any(secret in error_text(error) for secret in ("Alders", "Bakker", "bakker", "1979"))
+
+
+def test_attributes_that_are_not_in_the_api_document_are_named(
+    connect: Connect, serve: Serve, error_text: ErrorText
+) -> None:
+    clients = connect(serve({"status": 422, "body": {"errors": {"email": ["is ongeldig"]}}}).url).clients
+    attributes: Any = {"email": "x", "shoe_size": "s3cret", "lastname": "s3cret"}
+    for write in (clients.create, lambda attributes: clients.update("a", attributes)):
+        with pytest.raises(WebcamconsultValidationError) as error:
+            write(attributes)
+        assert str(error.value).endswith(
+            "email: is ongeldig. Attribute 'shoe_size' of a client is not in the API document. "
+            "Attribute 'lastname' of a client is not in the API document. Did you mean 'last_name'?"
+        )
+        assert "s3cret" not in error_text(error.value)
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\x1b[2J", "\u202e", "\u2028", "\0", "\x9b"], ids=repr)

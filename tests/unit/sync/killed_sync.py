@@ -68,6 +68,7 @@ class KilledTransport(Transport):
 
 def sync(url: str, token: str, folder: Path, count: int, creates: int, delay: float) -> None:
     settings = Settings(
+        conn_id="sandbox",
         base_url=url,
         token=token,
         timezone=pendulum.timezone("Europe/Amsterdam"),
