@@ -123,7 +123,7 @@ def cost(number: int) -> Iterator[str]:
     """Yield the rows of the table of the first part."""
     yield f"| {number:,} appointments | |\n| --- | --- |"
     marker = Marker(APPOINTMENT, TOKEN)
-    marks = {each["id"]: marker.mark(each) for each in appointments(number)}
+    marks = marker.marks(appointments(number))
     context = multiprocessing.get_context("spawn")
     for has_etag, what in ((True, "unchanged poll, with ETags"), (False, "poll without ETags")):
         pipe, far_end = context.Pipe()
