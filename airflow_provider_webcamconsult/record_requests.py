@@ -63,6 +63,16 @@ class RecordRequests(Generic[RecordT]):
         records: Iterator[RecordT] = self._send(list_request(self.resource, only=only, fields=fields))
         return records
 
+    def iterate_with_malformed(self, *, fields: Collection[str]) -> Iterator[RecordT | None]:
+        """
+        List the records, with None in place of what is not a record.
+
+        :param fields: names of the attributes to return besides the id.
+        """
+        request = list_request(self.resource, fields=fields, with_malformed=True)
+        records: Iterator[RecordT | None] = self._send(request)
+        return records
+
     def get(self, record_id: str) -> RecordT:
         """
         Return one record.

@@ -3,19 +3,21 @@ Measure what it costs to watch a list, and count what is told while triggerers a
 
 The first part polls a list in this process, and takes its CPU time. The second part changes appointments of a
 sandbox while a real Airflow 3.3 or newer follows them: first one by one, then in bursts while its processes
-are killed.
+are killed. The third part follows the same bursts by this provider and by the HTTP provider.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import http.server
 import json
 import logging
 import multiprocessing
 import os
 import random
+import statistics
 import tempfile
 import threading
 import time
@@ -28,10 +30,11 @@ from airflow_provider_webcamconsult.api.changes import Marker, list_digest
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from airflow_provider_webcamconsult.triggers.changes import WebcamconsultChangesTrigger
-from devtools.changes import watching
+from devtools import ROOT
+from devtools.changes import COMPLAINT, book, watching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from multiprocessing.connection import Connection
 
 TOKEN = "of-the-benchmark"  # noqa: S105
@@ -40,6 +43,14 @@ INTERVAL_SECONDS = 1.0
 #: Number of changes before the kills, and seconds over which the others are spread.
 SINGLE_CHANGES = 8
 SPREAD_SECONDS = 120.0
+#: Number of bursts, of changes in each, and of appointments in the list.
+BURSTS = 3
+BURST_CHANGES = 20
+BURST_APPOINTMENTS = 200
+#: Seconds of a burst, after which a change counts as missed, and in which the requests of no change count.
+BURST_SECONDS = 10.0
+MISSED_SECONDS = 30.0
+QUIET_SECONDS = 60.0
 
 
 def appointments(number: int) -> list[dict[str, Any]]:
@@ -123,7 +134,7 @@ def cost(number: int) -> Iterator[str]:
     """Yield the rows of the table of the first part."""
     yield f"| {number:,} appointments | |\n| --- | --- |"
     marker = Marker(APPOINTMENT, TOKEN)
-    marks = {each["id"]: marker.mark(each) for each in appointments(number)}
+    marks = marker.marks(appointments(number))
     context = multiprocessing.get_context("spawn")
     for has_etag, what in ((True, "unchanged poll, with ETags"), (False, "poll without ETags")):
         pipe, far_end = context.Pipe()
@@ -152,7 +163,7 @@ def follow(changes: int, triggerer_kills: int, task_kills: int) -> Iterator[str]
         Sandbox() as sandbox,
         watching(Path(folder), sandbox) as watch,
     ):
-        ids = watch.book(SINGLE_CHANGES + changes)
+        ids = book(sandbox, SINGLE_CHANGES + changes)
         watch.until_baseline()
         for appointment_id in ids[:SINGLE_CHANGES]:
             watch.change(appointment_id)
@@ -188,10 +199,110 @@ def follow(changes: int, triggerer_kills: int, task_kills: int) -> Iterator[str]
             yield f"| with kills: {name} | {value} |"
 
 
+# -- Beside the HTTP provider --------------------------------------------------------------------------------
+
+FOLLOW_LISTS = ROOT / "benchmarks" / "dags" / "follow_lists.py"
+#: What follows the appointments: the DAG, and the name of its asset.
+FOLLOWERS = {
+    "this provider": ("changes", "changed_appointments"),
+    "`HttpEventTrigger`, whose events are read": ("http_events", "http_appointments"),
+    "`HttpEventTrigger`, and the list again": ("http_list", "http_appointments"),
+}
+
+
+def bursts() -> Iterator[str]:
+    """Yield the rows of the table of the third part."""
+    yield f"| {BURSTS} bursts of {BURST_CHANGES} changes | {' | '.join(FOLLOWERS)} |"
+    yield f"| --- |{' --- |' * len(FOLLOWERS)}"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Sandbox() as ours,
+        Sandbox() as theirs,
+        watching(Path(folder), ours, dag_file=FOLLOW_LISTS, env=http_environment(theirs)) as watch,
+    ):
+        sandboxes = {dag_id: ours if dag_id == "changes" else theirs for dag_id, _ in FOLLOWERS.values()}
+        left = [book(each, BURST_APPOINTMENTS) for each in (ours, theirs)]
+        for dag_id in sandboxes:
+            watch.until_baseline(dag_id)
+        time.sleep(MISSED_SECONDS)
+        before = {dag_id: len(sandbox.requests) for dag_id, sandbox in sandboxes.items()}
+        time.sleep(QUIET_SECONDS)
+        yield row(
+            "requests per minute, while nothing changes",
+            (
+                (len(each.requests) - before[dag_id]) / QUIET_SECONDS * 60
+                for dag_id, each in sandboxes.items()
+            ),
+            ".0f",
+        )
+        changed: dict[str, float] = {}
+        missed: dict[str, list[int]] = {dag_id: [] for dag_id in sandboxes}
+        for _ in range(BURSTS):
+            for _ in range(BURST_CHANGES):
+                for ids, sandbox in zip(left, (ours, theirs), strict=True):
+                    changed[ids[-1]] = time.time()
+                    sandbox.set_state(ids.pop(), "finished")
+                time.sleep(BURST_SECONDS / BURST_CHANGES)
+            time.sleep(MISSED_SECONDS)
+            for dag_id, sandbox in sandboxes.items():
+                own = {each["id"] for each in sandbox.records("appointments")} & changed.keys()
+                missed[dag_id].append(len(own - {record_id for record_id, _ in watch.reports(dag_id)}))
+        after = f"changes not reported {MISSED_SECONDS:.0f} s after each burst"
+        yield row(after, (", ".join(map(str, each)) for each in missed.values()))
+        delays = [
+            # A run that requests the list also finds what has changed since its start.
+            [max(start - changed[record_id], 0.0) for record_id, start in watch.reports(dag_id)]
+            for dag_id in sandboxes
+        ]
+        for name, function in (("median", statistics.median), ("maximum", max)):
+            title = f"from a change to the start of the run that reports it, {name}, s"
+            yield row(title, map(function, delays), ".1f")
+        stored = [watch.airflow.events(asset) for _, asset in FOLLOWERS.values()]
+        yield row("events", map(len, stored))
+        yield row("bytes stored for an event", (statistics.mean(map(len, each)) for each in stored), ",.0f")
+        texts = ["".join(map(decoded, each)) for each in stored]
+        yield row(
+            "whether events have personal data", ("yes" if COMPLAINT in text else "no" for text in texts)
+        )
+        owned = [*zip(texts, sandboxes.values(), strict=True)]
+        yield row(
+            "appointments whose credential is in an event",
+            (
+                sum(each["token"] in text for each in sandbox.records("appointments"))
+                for text, sandbox in owned
+            ),
+        )
+        yield row(
+            "whether the API token is in an event",
+            ("yes" if sandbox.token in text else "no" for text, sandbox in owned),
+        )
+
+
+def http_environment(sandbox: Sandbox) -> dict[str, str]:
+    """Return what the HTTP provider needs: a connection, and the path of a function that it imports."""
+    headers = {"Authorization": f"Token token={sandbox.token}"}
+    connection = {"conn_type": "http", "host": sandbox.url, "extra": headers}
+    return {
+        "AIRFLOW_CONN_HTTP_DEFAULT": json.dumps(connection),
+        "PYTHONPATH": os.pathsep.join([str(FOLLOW_LISTS.parent), str(ROOT)]),
+    }
+
+
+def row(name: str, values: Iterable[Any], form: str = "") -> str:
+    """Return a row of a table."""
+    return f"| {name} | {' | '.join(format(value, form) for value in values)} |"
+
+
+def decoded(extra: str) -> str:
+    """Return what is stored for an event, with the body of a response as text."""
+    payload = json.loads(extra)["payload"]
+    return extra + base64.b64decode(payload.get("response", {}).get("content", "")).decode()
+
+
 def main() -> None:
     """Run the benchmark, and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().split("\n\n", maxsplit=1)[0])
-    parser.add_argument("--only", choices=["cost", "follow"], help="run only this part")
+    parser.add_argument("--only", choices=["cost", "follow", "bursts"], help="run only this part")
     parser.add_argument(
         "--appointments", type=int, default=10_000, help="length of the list (default: 10000)"
     )
@@ -203,6 +314,7 @@ def main() -> None:
     parts = {
         "cost": cost(arguments.appointments),
         "follow": follow(arguments.changes, arguments.triggerer_kills, arguments.task_kills),
+        "bursts": bursts(),
     }
     for name, rows in parts.items():
         if arguments.only in (None, name):

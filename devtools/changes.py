@@ -23,16 +23,19 @@ from devtools import ROOT
 from devtools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from airflow_provider_webcamconsult.sandbox import Sandbox
 
+DAG_FILE = ROOT / "devtools" / "dags" / "watch_changes.py"
 TIMEOUT_SECONDS = 600.0
 #: Seconds to wait for the next task to kill.
 NEXT_TASK_SECONDS = 60.0
 #: Seconds after which a second run for the same appointment would have started.
 SETTLE_SECONDS = 10.0
+#: What each appointment has as personal data.
+COMPLAINT = "ZqComplaint"
 #: Seconds from the moment that the baseline has moved to the end of the task, in which it can be killed.
 PAUSE_SECONDS = 1.0
 
@@ -43,6 +46,8 @@ def watching(
     sandbox: Sandbox,
     python: str = sys.executable,
     pause: float = PAUSE_SECONDS,
+    dag_file: Path = DAG_FILE,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Watch]:
     """
     Run an Airflow that follows the sandbox's appointments: by an asset from 3.3 on, by a timer below.
@@ -51,10 +56,12 @@ def watching(
     :param sandbox: the sandbox.
     :param python: interpreter of the environment with the Airflow.
     :param pause: seconds from the moment that the baseline has moved to the end of the task.
+    :param dag_file: the DAGs.
+    :param env: more environment variables for all components.
     """
     dags = home / "dags"
     dags.mkdir(parents=True)
-    shutil.copy(ROOT / "devtools" / "dags" / "watch_changes.py", dags)
+    shutil.copy(dag_file, dags)
     connection = {"conn_type": "webcamconsult", "host": sandbox.url, "password": sandbox.token}
     airflow = LocalAirflow(
         home / "airflow",
@@ -64,6 +71,7 @@ def watching(
             "AIRFLOW_CONN_WEBCAMCONSULT_DEFAULT": json.dumps(connection),
             "CHANGES_FOLDER": str(home),
             "CHANGES_PAUSE": str(pause),
+            **(env or {}),
             "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
         },
         config={
@@ -80,6 +88,20 @@ def watching(
     )
     with airflow:
         yield Watch(airflow, sandbox, home)
+
+
+def book(sandbox: Sandbox, number: int) -> list[str]:
+    """Create appointments, and return their ids."""
+    session = requests.Session()
+    session.headers["Authorization"] = f"Token token={sandbox.token}"
+    appointment = {
+        "date": "2031-01-01T10:00:00.000+01:00",
+        "duration": 30,
+        "inloop_json": {"complaint": COMPLAINT},
+    }
+    url = f"{sandbox.url}/appointments.json"
+    responses = (session.post(url, json={"appointment": appointment}) for _ in range(number))
+    return [str(response.json()["appointment"]["id"]) for response in responses]
 
 
 @dataclass
@@ -100,15 +122,6 @@ class Watch:
     triggerer_kills: int = 0
     task_kills: int = 0
 
-    def book(self, number: int) -> list[str]:
-        """Create appointments, and return their ids."""
-        session = requests.Session()
-        session.headers["Authorization"] = f"Token token={self.sandbox.token}"
-        appointment = {"date": "2031-01-01T10:00:00.000+01:00", "duration": 30}
-        url = f"{self.sandbox.url}/appointments.json"
-        responses = (session.post(url, json={"appointment": appointment}) for _ in range(number))
-        return [str(response.json()["appointment"]["id"]) for response in responses]
-
     def query(self, query: str, *values: object) -> list[Any]:
         """Return rows of Airflow's database."""
         address = f"{self.airflow.database.as_uri()}?mode=ro"
@@ -124,9 +137,10 @@ class Watch:
                 raise TimeoutError(f"Not within {TIMEOUT_SECONDS:.0f} s: {what}.")
             time.sleep(0.1)
 
-    def until_baseline(self) -> None:
-        """Wait until the first run has stored a baseline, and ended."""
-        self.until(lambda: self.query("SELECT 1 FROM dag_run WHERE state = 'success'"), "an ended run")
+    def until_baseline(self, dag_id: str = "watch") -> None:
+        """Wait until the first run of a DAG has stored a baseline, and ended."""
+        query = "SELECT 1 FROM dag_run WHERE state = 'success' AND dag_id = ?"
+        self.until(lambda: self.query(query, dag_id), "an ended run")
 
     def change(self, appointment_id: str) -> None:
         """Change the state of an appointment."""
@@ -153,11 +167,11 @@ class Watch:
             os.kill(int(pid), signal.SIGKILL)
             self.task_kills += 1
 
-    def reports(self) -> list[tuple[str, float]]:
+    def reports(self, dag_id: str = "watch") -> list[tuple[str, float]]:
         """Return the id of each reported change, with the start of the run in seconds since the epoch."""
         reports = []
-        for run_id, start in self.query("SELECT run_id, start_date FROM dag_run WHERE dag_id = 'watch'"):
-            for change in self.airflow.xcom("watch", run_id, "list_changes") or []:
+        for run_id, start in self.query("SELECT run_id, start_date FROM dag_run WHERE dag_id = ?", dag_id):
+            for change in self.airflow.xcom(dag_id, run_id, "list_changes") or []:
                 date = datetime.fromisoformat(start).replace(tzinfo=timezone.utc)
                 reports.append((change["id"], date.timestamp()))
         return reports

@@ -470,6 +470,17 @@ class LocalAirflow:
             self.command("dags", "trigger", dag_id, "--run-id", run_id, *options)
         return run_id
 
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Clear all tasks of a run that has ended, as a user does, so that they run again."""
+        if self.is_airflow_3:
+            body = {"dag_run_id": run_id, "dry_run": False, "only_failed": False, "reset_dag_runs": True}
+            token = self._api("GET", "/auth/token")["access_token"]
+            self._api("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body, token)
+        else:
+            query = "SELECT execution_date FROM dag_run WHERE dag_id = ? AND run_id = ?"
+            date = f"{self._query(query, dag_id, run_id)[0][0]}+00:00"
+            self.command("tasks", "clear", dag_id, "--yes", "--start-date", date, "--end-date", date)
+
     def wait_for_dag(self, dag_id: str, timeout: float = DAG_TIMEOUT) -> None:
         """Wait until Airflow has parsed the DAG. Raise an import error with its file and traceback."""
         first_error: float | None = None
@@ -586,6 +597,12 @@ class LocalAirflow:
         value = rows[0][0]
         # SQLite converts JSON that is a number, because of the column's type on Airflow 3.
         return json.loads(value) if isinstance(value, str | bytes) else value
+
+    def events(self, asset: str) -> list[str]:
+        """Return the JSON of each event of an asset, which only Airflow 3 has."""
+        query = "SELECT asset_event.extra FROM asset_event JOIN asset ON asset.id = asset_id WHERE name = ?"
+        rows = self._query(query, asset)
+        return [str(extra) for (extra,) in rows]
 
     def import_errors(self) -> dict[str, str]:
         """Return the DAG files that Airflow failed to import, with their tracebacks."""

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_webcamconsult.api.changes import Mark, diff, select, unite
+from airflow_provider_webcamconsult.api.changes import UNKNOWN_DIGEST, Mark, diff, select, unite
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -50,6 +50,11 @@ class Baseline:
     check: str
     reports: Mapping[str, list[Change]] = field(default_factory=dict)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place for another report, so that earlier ones may have been dropped."""
+        return len(self.reports) >= REPORTS_MAX
+
     def report(self, run: str) -> list[Change]:
         """
         Return what a run has to report.
@@ -68,6 +73,7 @@ def take_in(
     kinds: Collection[str],
     states: Collection[str] | None = None,
     initial: Initial = "none",
+    unreadable: Collection[str] | None = (),
 ) -> Baseline:
     """
     Return the baseline after a run: what it has to report is what an earlier try had, and what is new.
@@ -79,9 +85,16 @@ def take_in(
     :param kinds: the kinds of changes to report.
     :param states: report only changes of appointments in these states; None means any.
     :param initial: what to report if there is no baseline yet.
+    :param unreadable: ids of the listed records that have no mark. They count as unchanged. None means any
+        id, because some of the records have no readable one.
     """
     if old is None:
         old = Baseline({} if initial == "all" else marks, check)
+    kept = old.marks.keys() - marks.keys()
+    if unreadable is not None:
+        kept &= {*unreadable}
+    more = {} if check == old.check else {"digest": UNKNOWN_DIGEST}
+    marks = {**marks, **{record_id: old.marks[record_id]._replace(**more) for record_id in kept}}
     changes = select(diff(old.marks, marks, with_attributes=check == old.check), kinds, states)
     reports = dict(old.reports)
     if report := unite(reports.pop(run, ()), changes):

@@ -13,11 +13,14 @@ import hmac
 import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
-from airflow_provider_webcamconsult.api.dates import parse_datetime
+from airflow_provider_webcamconsult.api.dates import has_form_of_date, parse_datetime
+from airflow_provider_webcamconsult.api.matching import normalize
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, INITIAL_STATE, USER
+from airflow_provider_webcamconsult.api.states import is_state_name
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Collection, Iterable, Mapping
 
     from airflow_provider_webcamconsult.api.resources import Resource
@@ -33,6 +36,9 @@ RESOURCES: Mapping[str, Resource[Any, Any]] = {each.plural: each for each in (US
 #: Length of the digest of a record in bytes. It is long enough that no change is missed, and keeps a baseline
 #: small.
 DIGEST_BYTES = 8
+
+#: The digest of a record that was not read with the current key.
+UNKNOWN_DIGEST = ""
 
 #: Attributes that are not in the digest: a mark has them as they are, or they follow the state and the date.
 _NOT_DIGESTED = ("id", "state", "date", "started_at", "orig_date")
@@ -71,7 +77,7 @@ class Mark(NamedTuple):
     What is kept of a record.
 
     :param state: its state.
-    :param date: its date, as the service wrote it.
+    :param date: its date, as the service wrote it; None if that is not a date.
     :param digest: digest of its other attributes, in hexadecimal digits.
     """
 
@@ -89,6 +95,8 @@ class Marker:
     """
 
     def __init__(self, resource: Resource[Any, Any], secret: str) -> None:
+        self._resource = resource
+        self._has_state = "state" in resource.known
         self._key = hmac.digest(secret.encode(), b"webcamconsult changes", "sha256")
         self._names = sorted({*resource.known} - {*_NOT_DIGESTED})
         self.fields = frozenset(resource.known)
@@ -96,23 +104,45 @@ class Marker:
         self.check = self._digest(self._names)
         """Tells whether digests can be compared: it is different for another key or other attributes."""
 
-    def mark(self, record: Mapping[str, Any]) -> Mark:
+    def marks(self, records: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
+        """
+        Return the marks of the records that have one, by id.
+
+        :param records: the records.
+        """
+        return {record["id"]: mark for record in records if (mark := self.mark(record))}
+
+    def mark(self, record: Mapping[str, Any]) -> Mark | None:
         """
         Return the mark of a record.
 
         :param record: the record.
+        :return: the mark; None if the record is an appointment without a valid state.
         """
+        state = date = None
+        if self._has_state:
+            state, date = record.get("state"), record.get("date")
+            if not is_state_name(state):
+                return None
         # None is left out: the service may add an empty attribute to all records.
-        values = {name: record[name] for name in self._names if record.get(name) is not None}
-        return Mark(self._text(record, "state"), self._text(record, "date"), self._digest(values))
-
-    def _text(self, record: Mapping[str, Any], name: str) -> str | None:
-        value = record.get(name) if name in self.fields else None
-        return value if isinstance(value, str) else None
+        values = {
+            name: value
+            for name in self._names
+            if (value := record.get(name)) is not None
+            and (value := normalize(self._resource, name, value)) is not None
+        }
+        if date is not None and not has_form_of_date(date):
+            # It may be anything, so it is stored only as a part of the digest.
+            values["date"], date = date, None
+        return Mark(state, date, self._digest(values))
 
     def _digest(self, value: Any) -> str:
-        text = json.dumps(value, sort_keys=True).encode()
+        text = json.dumps(value, sort_keys=True, default=_seconds).encode()
         return hashlib.blake2b(text, key=self._key, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _seconds(date: datetime.datetime) -> float:
+    return date.timestamp()
 
 
 def diff(
@@ -151,7 +181,7 @@ def _kinds(before: Mark | None, after: Mark | None, with_attributes: bool) -> li
     has: dict[ChangeKind, bool] = {
         "state": before.state != after.state,
         "moved": not _is_same_date(before.date, after.date),
-        "attributes": with_attributes and before.digest != after.digest,
+        "attributes": with_attributes and before.digest not in (after.digest, UNKNOWN_DIGEST),
     }
     return [kind for kind, is_so in has.items() if is_so]
 

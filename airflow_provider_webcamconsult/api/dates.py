@@ -95,6 +95,15 @@ def parse_datetime(text: object) -> datetime.datetime | None:
     return _to_iso_precision(parsed)
 
 
+def has_form_of_date(text: object) -> bool:
+    """
+    Return whether a value is text in ISO 8601, without building the date.
+
+    :param text: a date from the service.
+    """
+    return isinstance(text, str) and _ISO_8601.fullmatch(text) is not None
+
+
 def _parse(text: str, name: str, day_only: bool) -> datetime.datetime | datetime.date:
     if not text.strip():
         raise WebcamconsultInputError(

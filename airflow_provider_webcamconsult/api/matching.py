@@ -170,7 +170,8 @@ def normalize(resource: Resource[Any, Any], name: str, value: Any) -> Any:
         return {str(key): normalize(resource, "", item) for key, item in value.items()}
     if isinstance(value, Sequence):
         items = [normalize(resource, "", item) for item in value]
-        return (sorted(set(map(str, items))) or None) if name.endswith("_ids") else items
+        has_order = not (name.endswith("_ids") or name == "roles")
+        return items if has_order else sorted(set(map(str, items))) or None
     return value
 
 

@@ -27,6 +27,7 @@ class Request:
     :param only: ids of the records to return from a list. By default, all records.
     :param fields: names of the attributes to return besides the id. By default, all attributes.
     :param skip_malformed: whether to skip what is not a record in a list. By default, it is an error.
+    :param with_malformed: whether to return None in place of what is not a record in a list.
     :param record_id: id that the returned record must have. By default, any id.
     :param conn_id: id of the Airflow connection that sends it, for messages.
     """
@@ -39,6 +40,7 @@ class Request:
     only: Collection[str] | None = None
     fields: Collection[str] | None = None
     skip_malformed: bool = False
+    with_malformed: bool = False
     record_id: str | None = None
     conn_id: str | None = None
 
@@ -59,6 +61,7 @@ def list_request(
     only: Collection[str] | None = None,
     fields: Collection[str] | None = None,
     skip_malformed: bool = False,
+    with_malformed: bool = False,
 ) -> Request:
     """
     Build a request for all records of a kind ("List All …").
@@ -69,6 +72,7 @@ def list_request(
     :param fields: names of the attributes to return besides the id. By default, all attributes.
     :param skip_malformed: whether to skip what is not a record, such as an object without an id. By default,
         it is an error, because it may be the record that the caller is looking for.
+    :param with_malformed: whether to return None in place of what is not a record.
     """
     return Request(
         "GET",
@@ -78,6 +82,7 @@ def list_request(
         only=only,
         fields=fields,
         skip_malformed=skip_malformed,
+        with_malformed=with_malformed,
     )
 
 

@@ -340,7 +340,9 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
     )
 
 
-def _iterate_records(request: Request, items: Iterable[msgspec.Raw], status_code: int) -> Iterator[Record]:
+def _iterate_records(
+    request: Request, items: Iterable[msgspec.Raw], status_code: int
+) -> Iterator[Record | None]:
     """Decode the requested records of a list one by one. A single long call would block all other threads."""
     resource, only = request.resource, request.only
     decode = record_decoder(resource, None if request.fields is None else frozenset({"id", *request.fields}))
@@ -353,6 +355,8 @@ def _iterate_records(request: Request, items: Iterable[msgspec.Raw], status_code
         if record is not None:
             if only is None or record["id"] in only:
                 yield record
+        elif request.with_malformed:
+            yield None
         elif not request.skip_malformed:
             raise exceptions.WebcamconsultResponseError(
                 f"{_returned(request, status_code)}, but record {position} of the list is not the documented "

@@ -30,6 +30,15 @@ def state_of(appointment: Mapping[str, Any]) -> str:
     return state
 
 
+def is_state_name(state: object) -> bool:
+    """
+    Return whether a value can be the name of a state. Another text may be anything, even personal data.
+
+    :param state: the state as the service returned it.
+    """
+    return isinstance(state, str) and _NAME.fullmatch(state) is not None
+
+
 def describe_state(state: object) -> str:
     """
     Describe a state for a message. A text that is no plain name may be anything, and is not shown.
@@ -37,7 +46,7 @@ def describe_state(state: object) -> str:
     :param state: the state as the service returned it.
     :return: text such as ``state 'started'``, or ``an unknown state``.
     """
-    return f"state '{state}'" if isinstance(state, str) and _NAME.fullmatch(state) else "an unknown state"
+    return f"state '{state}'" if is_state_name(state) else "an unknown state"
 
 
 def is_reached(state: str, target_states: Collection[str] | None) -> bool:

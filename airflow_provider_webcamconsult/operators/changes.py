@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_webcamconsult.api import baseline as baselines
@@ -31,6 +32,26 @@ if TYPE_CHECKING:
     from airflow_provider_webcamconsult.version_compat import Context
 
 
+#: Maximum number of positions in the list that a warning names.
+POSITIONS_MAX = 10
+
+
+@dataclass
+class _List:
+    """The marks of a list, and what of it cannot be read."""
+
+    marks: dict[str, Mark] = field(default_factory=dict)
+    length: int = 0
+    malformed: list[int] = field(default_factory=list)
+    """Positions in the list, counted from 1."""
+    unreadable: set[Any] = field(default_factory=set)
+    """The ids of these records; None for a record without a valid id."""
+
+    @property
+    def has_all_ids(self) -> bool:
+        return None not in self.unreadable
+
+
 class WebcamconsultListChangesOperator(BaseOperator):
     """
     List what changed since this task last ran (API document, "List All …").
@@ -39,7 +60,8 @@ class WebcamconsultListChangesOperator(BaseOperator):
     with the keys ``id``, ``kinds``, ``old_state``, ``new_state``, ``old_date`` and ``new_date``, one for each
     changed record. The baseline moves together with what the run reports. So a run that is killed and
     retried, or cleared, reports the same again and what is new since, and no other run reports it. A change
-    that is undone before the task sees it is not reported.
+    that is undone before the task sees it is not reported. A malformed record counts as unchanged until it
+    can be read, and a warning names its position in the list.
 
     The baseline contains ids, states, dates and keyed digests. It is stored in the state of the asset that
     the task has in ``inlets``, such as that of
@@ -108,10 +130,14 @@ class WebcamconsultListChangesOperator(BaseOperator):
         hook = WebcamconsultHook(self.webcamconsult_conn_id)
         marker = Marker(resource, hook.settings.token)
         records = getattr(hook, resource.plural)
-        marks = self._marks(records, marker)
-        if old and old.marks.keys() - marks.keys():
+        listed = self._list(records, marker)
+        if old and listed.has_all_ids and old.marks.keys() - listed.marks.keys() - listed.unreadable:
             # A list that lacks records for a moment must not report them as deleted, and later as created.
-            marks |= self._marks(records, marker)
+            earlier, listed = listed, self._list(records, marker)
+            listed.marks = {**earlier.marks, **listed.marks}
+            listed.unreadable |= earlier.unreadable
+        marks = listed.marks
+        self._warn_of_malformed(listed)
         ti: Any = context["ti"]
         run = ti.run_id if ti.map_index < 0 else f"{ti.run_id} [{ti.map_index}]"
         new = take_in(
@@ -122,6 +148,7 @@ class WebcamconsultListChangesOperator(BaseOperator):
             kinds=self.changes,
             states=self.states,
             initial=self.initial,
+            unreadable=listed.unreadable if listed.has_all_ids else None,
         )
         if old is None:
             self.log.info("There is no baseline yet. It now has %d %s.", len(marks), resource.plural)
@@ -129,6 +156,13 @@ class WebcamconsultListChangesOperator(BaseOperator):
             self.log.warning(
                 "The API token or the provider has changed since the last run, so this run cannot tell which "
                 "attributes besides state and date have changed. The next one can."
+            )
+        if old and old.is_full and run not in old.reports and ti.try_number > 1:
+            self.log.warning(
+                "This is not the first try of this run. If an earlier one has reported changes, they are no "
+                "longer stored, and this one returns only what is new since the last run. The reports of the "
+                "last %d runs are stored.",
+                len(old.reports),
             )
         if new != old:
             store.write(baselines.dump(new, task=self._task, resource=self._listed))
@@ -145,22 +179,42 @@ class WebcamconsultListChangesOperator(BaseOperator):
             )
         return report
 
-    def _marks(self, records: Records[Any, Any], marker: Marker) -> dict[str, Mark]:
-        """Return the marks of all records by id."""
-        marks: dict[str, Mark] = {}
-        for record in records.iterate():
-            mark = marker.mark(record)
-            if "state" in marker.fields and mark.state is None:
-                problem = "without a state"
-            elif marks.setdefault(record["id"], mark) != mark:
-                problem = "twice, with different attributes"
-            else:
-                continue
+    def _list(self, records: Records[Any, Any], marker: Marker) -> _List:
+        """Return the marks of all records, and what of the list cannot be read."""
+        listed = _List()
+        iterator = records.requests.iterate_with_malformed(fields=marker.fields)
+        for listed.length, record in enumerate(iterator, 1):
+            mark = marker.mark(record) if record else None
+            if record is None or mark is None:
+                listed.malformed.append(listed.length)
+                listed.unreadable.add(record and record["id"])
+            elif listed.marks.setdefault(record["id"], mark) != mark:
+                raise WebcamconsultResponseError(
+                    f"The list shows {records.resource.name} {record['id']} twice, with different "
+                    "attributes, so nothing was compared. Try again; if the error persists, check the "
+                    "record in Webcamconsult."
+                )
+        if listed.malformed and not listed.marks:
             raise WebcamconsultResponseError(
-                f"The list shows {records.resource.name} {record['id']} {problem}, so nothing was compared. "
-                "Try again; if the error persists, check the record in Webcamconsult."
+                f"None of the {listed.length} {self.resource} in the list could be read, so nothing was "
+                "compared. Try again; if the error persists, check the connection's Host."
             )
-        return marks
+        return listed
+
+    def _warn_of_malformed(self, listed: _List) -> None:
+        if not listed.malformed:
+            return
+        numbers = ", ".join(map(str, listed.malformed[:POSITIONS_MAX]))
+        self.log.warning(
+            "%d of %d %s in the list could not be read: number %s%s. What cannot be read counts as unchanged "
+            "until it can.%s Check it in Webcamconsult.",
+            len(listed.malformed),
+            listed.length,
+            self.resource,
+            numbers,
+            " …" if len(listed.malformed) > POSITIONS_MAX else "",
+            " One has no valid id, so until then no deletion is reported." if not listed.has_all_ids else "",
+        )
 
     @property
     def _task(self) -> str:

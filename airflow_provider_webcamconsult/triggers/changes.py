@@ -11,7 +11,11 @@ from airflow.triggers import base
 
 from airflow_provider_webcamconsult.api.baseline import DIGEST_KEY
 from airflow_provider_webcamconsult.api.changes import Marker, find_resource, list_digest
-from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
+from airflow_provider_webcamconsult.exceptions import (
+    WebcamconsultConfigurationError,
+    WebcamconsultError,
+    WebcamconsultInputError,
+)
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.polling.poller import Poller
@@ -65,8 +69,7 @@ def webcamconsult_changes(
     :raises WebcamconsultConfigurationError: before Airflow 3.3.
     """
     find_resource(resource)
-    if not isinstance(poke_interval, (int, float)) or not poke_interval > 0:
-        raise WebcamconsultInputError("poke_interval must be a positive number of seconds. Correct it.")
+    _check_interval(poke_interval)
     name = name or f"webcamconsult_{resource}_{webcamconsult_conn_id}"
     asset: Asset | None = asset_with_watcher(
         name,
@@ -135,17 +138,17 @@ class WebcamconsultChangesTrigger(BaseEventTrigger):
                     async for event in events:
                         yield event
             except Exception as error:
-                # Airflow would start the trigger again every second. Not its text: it may contain a value.
+                # Airflow would start the trigger again every second. The text of an unexpected error may
+                # contain a value.
+                text = error if isinstance(error, WebcamconsultError) else type(error).__name__
                 self.log.error(
-                    "Watching the %s failed (%s). Next try in %.0f s.",
-                    self.resource,
-                    type(error).__name__,
-                    PAUSE_SECONDS,
+                    "Watching the %s failed (%s). Next try in %.0f s.", self.resource, text, PAUSE_SECONDS
                 )
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _events(self) -> AsyncGenerator[TriggerEvent, None]:
         resource = find_resource(self.resource)
+        _check_interval(self.poke_interval)
         self._subscription = subscription = Poller.subscribe(
             self.webcamconsult_conn_id,
             None,
@@ -191,6 +194,12 @@ class WebcamconsultChangesTrigger(BaseEventTrigger):
             self._subscription.unsubscribe()
 
 
+def _check_interval(poke_interval: float) -> None:
+    is_number = isinstance(poke_interval, (int, float)) and not isinstance(poke_interval, bool)
+    if not (is_number and 0 < poke_interval < math.inf):
+        raise WebcamconsultInputError("poke_interval must be a positive number of seconds. Correct it.")
+
+
 def _pause_seconds(events: int) -> float:
     """Return the seconds until the next event for a list that has caused some events already."""
     return min(PAUSE_SECONDS * 2.0 ** min(events, 32), PAUSE_MAX_SECONDS)
@@ -208,8 +217,7 @@ class _List:
     __hash__ = None  # type: ignore[assignment]
 
     def digest(self, resource: Resource[Any, Any], token: str) -> str:
-        marker = Marker(resource, token)
-        return list_digest({record_id: marker.mark(each) for record_id, each in self._records.items()})
+        return list_digest(Marker(resource, token).marks(self._records.values()))
 
 
 class _Updates:

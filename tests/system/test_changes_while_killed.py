@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_webcamconsult.sandbox import Sandbox
-from devtools.changes import watching
+from devtools.changes import book, watching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def test_each_change_is_told_once_through_kills(airflow_python: str, tmp_path: P
     with Sandbox() as sandbox, watching(tmp_path, sandbox, airflow_python) as watch:
         if watch.airflow.version.startswith("3.0."):
             pytest.skip("Airflow 3.0 does not retry killed tasks")
-        appointments = watch.book(CHANGES)
+        appointments = book(sandbox, CHANGES)
         watch.until_baseline()
         kill = threading.Thread(target=watch.kill_task)
         kill.start()

@@ -148,27 +148,35 @@ def wait_until_deferred(airflow: LocalAirflow, run_id: str, count: int) -> list[
     raise AssertionError(airflow.describe_run("reminders", run_id))
 
 
-def test_consult_finished_lists_each_finished_consult_once(
+def test_consult_finished_lists_each_finished_consult_once_and_again_when_it_is_cleared(
     local_airflow: LocalAirflow, airflow_sandbox: Sandbox
 ) -> None:
-    response = requests.post(
-        f"{airflow_sandbox.url}/appointments.json",
-        json={"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}},
-        headers={"Authorization": f"Token token={airflow_sandbox.token}"},
-        timeout=30,
-    )
-    appointment_id = response.json()["appointment"]["id"]
+    def create() -> str:
+        response = requests.post(
+            f"{airflow_sandbox.url}/appointments.json",
+            json={"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}},
+            headers={"Authorization": f"Token token={airflow_sandbox.token}"},
+            timeout=30,
+        )
+        return str(response.json()["appointment"]["id"])
 
-    listed = []
-    for state in ("started", "finished", "finished"):
-        airflow_sandbox.set_state(appointment_id, state)
-        run_id = local_airflow.trigger("consult_finished")
+    def listed(run_id: str) -> list[str]:
         assert local_airflow.wait("consult_finished", run_id) == "success", local_airflow.describe_run(
             "consult_finished", run_id
         )
         changes = local_airflow.xcom("consult_finished", run_id, "list_finished") or []
-        listed.append([change["id"] for change in changes].count(appointment_id))
-    assert listed == [0, 1, 0]
+        return [change["id"] for change in changes if change["id"] in (first, second)]
+
+    first, second = create(), create()
+    airflow_sandbox.set_state(first, "started")
+    assert listed(local_airflow.trigger("consult_finished")) == []
+    airflow_sandbox.set_state(first, "finished")
+    run_id = local_airflow.trigger("consult_finished")
+    assert listed(run_id) == [first]
+    airflow_sandbox.set_state(second, "finished")
+    local_airflow.clear("consult_finished", run_id)
+    assert listed(run_id) == sorted([first, second])
+    assert listed(local_airflow.trigger("consult_finished")) == []
 
 
 def test_offboarding_deletes_open_appointments_and_deletes_the_client(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from contextlib import aclosing
 from datetime import timedelta
 from importlib import import_module
@@ -17,6 +18,7 @@ from airflow_provider_webcamconsult.api.changes import Marker, list_digest
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT
 from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
+from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling import policy, poller
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.triggers import changes
@@ -27,7 +29,6 @@ from tests.unit.polling.virtual_time import add
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, Log, Serve, Service
 
 HAS_STATE = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 3)
@@ -97,7 +98,7 @@ def test_payload_is_the_resource_and_the_digest_that_the_task_stores(
     hook.appointments.create({"date": "2030-03-01T09:30", "inloop_json": {"complaint": "a"}})
     hook.clients.create({"last_name": "Ester", "email": "ester@example.com"})
     marker = Marker(resource, service.token)
-    expected = list_digest({each["id"]: marker.mark(each) for each in getattr(hook, kind).iterate()})
+    expected = list_digest(marker.marks(getattr(hook, kind).iterate()))
     (payload,) = follow(make_trigger(State(), resource=kind), nothing)
     assert json.loads(json.dumps(payload)) == {"resource": kind, "digest": expected}
 
@@ -145,6 +146,31 @@ def test_errors_are_logged_and_do_not_end_the_trigger(serve: Serve, connect: Con
     assert "401" in log.text
     assert "RuntimeError" in log.text
     assert "ZqComplaint" not in log.text
+
+
+def test_stored_interval_that_is_none_is_logged_and_does_not_end_the_trigger(
+    hook: WebcamconsultHook, log: Log
+) -> None:
+    async def run() -> None:
+        trigger = make_trigger(State(), poke_interval=math.inf)
+        async with aclosing(trigger.run()) as events:  # type: ignore[type-var]
+            waiting = asyncio.ensure_future(anext(events))
+            while "poke_interval must be" not in log.text:
+                await asyncio.sleep(0.01)
+            assert not waiting.done()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(run(), LIMIT_SECONDS))
+
+
+def test_malformed_record_leaves_the_digest_that_the_task_stores(serve: Serve, connect: Connect) -> None:
+    readable = [{"id": "a1", "state": "idle"}, {"id": "a2", "state": "started"}]
+    server = serve({"body": [{"id": "a0"}, *readable, {"id": "a3", "state": "Jan Jansen has phoned"}, 7]})
+    connect(server.url)
+    marker = Marker(APPOINTMENT, WebcamconsultHook().settings.token)
+    (payload,) = follow(make_trigger(State()), nothing)
+    assert payload["digest"] == list_digest(marker.marks(readable))
 
 
 def test_missing_connection_does_not_end_the_trigger(log: Log) -> None:
@@ -197,7 +223,12 @@ def test_assets_with_different_names_have_different_triggers() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"resource": "invoices"}, {"poke_interval": 0}, {"poke_interval": timedelta(minutes=1)}]
+    "arguments",
+    [
+        {"resource": "invoices"},
+        *({"poke_interval": each} for each in (0, timedelta(minutes=1), True, math.inf, math.nan)),
+    ],
+    ids=str,
 )
 def test_invalid_arguments_are_refused_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
     with pytest.raises(WebcamconsultInputError):

@@ -11,6 +11,7 @@ import airflow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
+from airflow_provider_webcamconsult.api import baseline as baselines
 from airflow_provider_webcamconsult.api.baseline import BASELINE_KEY, DIGEST_KEY
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 DATE, LATER = "2030-03-01T09:30:00.000+01:00", "2030-03-01T10:00:00.000+01:00"
 
 
-def context(run: str = "run", **more: Any) -> Any:
-    return {"ti": SimpleNamespace(run_id=run, map_index=-1), **more}
+def context(run: str = "run", try_number: int = 1, **more: Any) -> Any:
+    return {"ti": SimpleNamespace(run_id=run, map_index=-1, try_number=try_number), **more}
 
 
 class Task:
@@ -39,11 +40,11 @@ class Task:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "baseline.json"
 
-    def run(self, run: str = "run", **arguments: Any) -> list[Any]:
+    def run(self, run: str = "run", try_number: int = 1, **arguments: Any) -> list[Any]:
         operator = WebcamconsultListChangesOperator(
             **{"task_id": "changes", "baseline_path": str(self.file), **arguments}
         )
-        return list(operator.execute(context(run)))
+        return list(operator.execute(context(run, try_number)))
 
     def skips(self, run: str = "run", **arguments: Any) -> bool:
         try:
@@ -95,7 +96,7 @@ def test_changes_and_states_select_what_is_reported_once(
     hook: WebcamconsultHook, service: Service, task: Task
 ) -> None:
     first, second = create(hook), create(hook)
-    chosen = {"changes": ["state"], "states": ["finished"]}
+    chosen: Any = {"changes": ["state"], "states": ["finished"]}
     assert task.skips("1", **chosen)
     service.set_state(first, "finished")
     service.set_state(second, "started")
@@ -233,17 +234,58 @@ def test_list_that_lacks_records_for_a_moment_changes_nothing(
     assert task.skips("second")
 
 
-@pytest.mark.parametrize(
-    "record", [{**LISTED[0], "state": 7}, {"id": "a"}, {**LISTED[1], "state": "finished"}], ids=str
-)
-def test_list_that_contradicts_the_document_or_itself_is_an_error(
-    connect: Connect, serve: Serve, task: Task, record: dict[str, Any]
-) -> None:
-    connect(serve({"body": LISTED}, {"body": [record, *LISTED[1:]]}, {"body": LISTED}).url)
+def test_list_that_contradicts_itself_is_an_error(connect: Connect, serve: Serve, task: Task) -> None:
+    contradicting = [{**LISTED[1], "state": "finished"}, *LISTED]
+    connect(serve({"body": LISTED}, {"body": contradicting}, {"body": LISTED}).url)
     assert task.skips("first")
     with pytest.raises(WebcamconsultResponseError, match="nothing was compared"):
         task.run("second")
     assert task.skips("third")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{**LISTED[0], "state": "ZqName has phoned"}, {"id": "a"}, {"state": "ZqName"}, "ZqName", None],
+    ids=str,
+)
+def test_malformed_record_counts_as_unchanged_until_it_can_be_read(
+    connect: Connect, serve: Serve, task: Task, log: Log, record: Any
+) -> None:
+    new, changed = {**LISTED[0], "id": "d"}, {**LISTED[0], "state": "finished"}
+    later: Any = {"body": [changed, LISTED[1], LISTED[2], new]}
+    malformed: Any = {"body": [new, record, LISTED[1], LISTED[2]]}
+    connect(serve({"body": LISTED}, malformed, malformed, later).url)
+    assert task.skips("first")
+    assert [(change["id"], change["kinds"]) for change in task.run("second")] == [("d", ["created"])]
+    assert task.skips("third")
+    assert "1 of 4 appointments in the list could not be read: number 2." in log.text
+    assert [(change["id"], change["kinds"]) for change in task.run("fourth")] == [("a", ["state"])]
+    assert "ZqName" not in log.text + task.file.read_text()
+
+
+def test_deletion_is_reported_when_the_malformed_record_that_may_be_the_missing_one_can_be_read(
+    connect: Connect, serve: Serve, task: Task
+) -> None:
+    malformed: Any = {"body": [{"state": "idle"}, LISTED[1]]}
+    connect(serve({"body": LISTED}, malformed, {"body": LISTED[:2]}).url)
+    assert task.skips("first")
+    assert task.skips("second")
+    assert [(change["id"], change["kinds"]) for change in task.run("third")] == [("c", ["deleted"])]
+
+
+def test_clear_of_a_run_whose_report_is_no_longer_stored_is_logged(
+    hook: WebcamconsultHook, service: Service, task: Task, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "REPORTS_MAX", 2)
+    record_id = create(hook)
+    assert task.skips("0")
+    for run in ("1", "2", "3"):
+        service.set_state(record_id, f"state-{run}")
+        task.run(run)
+    task.run("2", try_number=2)
+    assert "no longer stored" not in log.text
+    assert task.skips("1", try_number=2)
+    assert "no longer stored" in log.text
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"format": 1}'])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_webcamconsult.api import baseline as baselines
 from airflow_provider_webcamconsult.api.baseline import Baseline, take_in
 from airflow_provider_webcamconsult.api.changes import CHANGE_KINDS, Marker, diff, list_digest, select, unite
-from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.api.changes import Mark
@@ -26,12 +26,14 @@ OLD = {
     "state": "idle",
     "date": "2030-03-01T09:00:00.000+01:00",
     "duration": 30,
+    "external_participant_ids": ["p1", "p2"],
     "inloop_json": {"complaint": "ZqComplaint"},
 }
 
 
 def mark(*records: dict[str, Any], marker: Marker = MARKER) -> dict[str, Mark]:
-    return {record["id"]: marker.mark(record) for record in records}
+    marks = {record["id"]: marker.mark({"state": "idle", **record}) for record in records}
+    return {record_id: each for record_id, each in marks.items() if each}
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,15 @@ def mark(*records: dict[str, Any], marker: Marker = MARKER) -> dict[str, Mark]:
     [
         ({}, None),
         ({"state": "finished", "started_at": "2030-03-01T09:01:00.000+01:00"}, ["state"]),
-        ({"state": None}, ["state"]),
         ({"date": "2030-03-01T08:00:00.000Z"}, None),
         ({"date": "2030-03-01T09:15:00.000+01:00", "orig_date": OLD["date"]}, ["moved"]),
         ({"date": None}, ["moved"]),
-        ({"date": "soon"}, ["moved"]),
+        ({"date": "soon"}, ["moved", "attributes"]),
         ({"duration": 45}, ["attributes"]),
+        ({"duration": 30.0}, None),
+        ({"external_participant_ids": ["p2", "p1"]}, None),
+        ({"external_participant_ids": ["p1"]}, ["attributes"]),
+        ({"questionnaire_id": " "}, None),
         ({"inloop_json": {"complaint": "Other"}}, ["attributes"]),
         ({"division_id": None}, None),
         ({"token": "a credential", "unknown": 1}, None),
@@ -58,10 +63,10 @@ def test_diff_tells_what_changed(changed: dict[str, Any], kinds: list[str] | Non
 
 @pytest.mark.parametrize(
     ("state", "kinds"),
-    [("idle", ["created"]), (None, ["created"]), ("finished", ["created", "state"])],
+    [("idle", ["created"]), ("finished", ["created", "state"])],
 )
 def test_created_appointment_beyond_the_initial_state_has_changed_its_state(
-    state: str | None, kinds: list[str]
+    state: str, kinds: list[str]
 ) -> None:
     (change,) = diff({}, mark({**OLD, "state": state})).values()
     assert (change["kinds"], change["old_state"], change["new_state"]) == (kinds, None, state)
@@ -97,9 +102,42 @@ def test_clients_have_no_state_and_date() -> None:
     assert {change["old_state"], change["new_state"], change["old_date"], change["new_date"]} == {None}
 
 
+@pytest.mark.parametrize(
+    ("resource", "old", "new"),
+    [
+        (
+            CLIENT,
+            {"date_of_birth": "1931-05-01T00:00:00.000+00:20"},
+            {"date_of_birth": "1931-04-30T23:40:00Z"},
+        ),
+        (CLIENT, {"email": "Zq@example.com"}, {"email": "zq@example.com "}),
+        (USER, {"roles": ["admin", "user"]}, {"roles": ["user", "admin"]}),
+    ],
+)
+def test_another_form_of_the_same_value_is_no_change(
+    resource: Any, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    marker = Marker(resource, SECRET)
+    old, new = {"id": "c1", **old}, {"id": "c1", **new}
+    assert not diff(mark(old, marker=marker), mark(new, marker=marker))
+
+
+@pytest.mark.parametrize("state", [None, "", 7, "Jan Jansen has phoned", "x" * 41])
+def test_appointment_whose_state_is_no_name_has_no_mark(state: Any) -> None:
+    assert MARKER.mark({**OLD, "state": state}) is None
+
+
+def test_date_that_is_none_is_only_in_the_digest() -> None:
+    first, second = (MARKER.mark({**OLD, "date": date}) for date in ("Jan Jansen", "Piet"))
+    assert first
+    assert second
+    assert first.date is None
+    assert first.digest != second.digest
+
+
 def test_digest_needs_the_secret_and_the_same_attributes() -> None:
     other = Marker(APPOINTMENT, "another-token")
-    assert MARKER.mark(OLD).digest != other.mark(OLD).digest
+    assert mark(OLD) != mark(OLD, marker=other)
     assert len({MARKER.check, other.check, Marker(CLIENT, SECRET).check}) == 3
 
 
@@ -161,6 +199,33 @@ def test_new_token_hides_no_change_but_those_of_attributes() -> None:
     assert [change["kinds"] for change in taken.report("third")] == [["attributes"]]
 
 
+TWO = mark(OLD, {**OLD, "id": "a2"})
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "kinds"),
+    [((), {"a1": ["deleted"], "a2": ["deleted"]}), (["a1"], {"a2": ["deleted"]}), (None, {})],
+)
+def test_unreadable_records_are_neither_deleted_nor_created(
+    unreadable: Any, kinds: dict[str, list[str]]
+) -> None:
+    taken = take_in(None, TWO, MARKER.check, "first", kinds=CHANGE_KINDS)
+    taken = take_in(taken, {}, MARKER.check, "second", kinds=CHANGE_KINDS, unreadable=unreadable)
+    assert {change["id"]: change["kinds"] for change in taken.report("second")} == kinds
+    readable = {record_id: each for record_id, each in TWO.items() if record_id not in kinds}
+    taken = take_in(taken, readable, MARKER.check, "third", kinds=CHANGE_KINDS)
+    assert not taken.report("third")
+
+
+def test_unreadable_record_after_a_new_token_shows_no_false_change() -> None:
+    other = Marker(APPOINTMENT, "another-token")
+    taken = take_in(None, TWO, MARKER.check, "first", kinds=CHANGE_KINDS)
+    taken = take_in(taken, {}, other.check, "second", kinds=CHANGE_KINDS, unreadable=None)
+    new = mark({**OLD, "state": "finished"}, {**OLD, "id": "a2"}, marker=other)
+    taken = take_in(taken, new, other.check, "third", kinds=CHANGE_KINDS)
+    assert {change["id"]: change["kinds"] for change in taken.report("third")} == {"a1": ["state"]}
+
+
 def test_reports_of_old_runs_are_dropped() -> None:
     baseline = take_in(None, {}, MARKER.check, "first", kinds=CHANGE_KINDS)
     for number in range(baselines.REPORTS_MAX + 1):
@@ -209,12 +274,16 @@ MUTATIONS = {
 CHANGE = st.tuples(st.just("change"), st.sampled_from(CHANGE_KINDS))
 #: A run, and how often it is killed before and after it has stored the baseline.
 RUN = st.tuples(st.just("run"), st.lists(st.sampled_from(["before", "after"]), max_size=2))
+#: A run for which a record is unreadable, and whether its id is readable.
+GLITCH = st.tuples(st.just("glitch"), st.tuples(st.integers(0, 24), st.booleans()))
 CLEAR = st.tuples(st.just("clear"), st.integers(0, 9))
 
 
 @settings(max_examples=100, deadline=None)
-@given(steps=st.lists(CHANGE | RUN | CLEAR, max_size=25))
-def test_each_change_is_in_exactly_one_report_through_kills_and_clears(steps: list[tuple[str, Any]]) -> None:
+@given(steps=st.lists(CHANGE | RUN | GLITCH | CLEAR, max_size=25))
+def test_each_change_is_in_exactly_one_report_through_kills_clears_and_unreadable_records(
+    steps: list[tuple[str, Any]],
+) -> None:
     records = {f"a{number}": {**OLD, "id": f"a{number}"} for number in range(len(steps))}
     for number, (step, kind) in enumerate(steps):
         if (step, kind) == ("change", "created"):
@@ -222,11 +291,13 @@ def test_each_change_is_in_exactly_one_report_through_kills_and_clears(steps: li
     stored = json.dumps(baselines.dump(take_in(None, mark(*records.values()), "", "0", kinds=CHANGE_KINDS)))
     reports: dict[str, list[Any]] = {}
 
-    def run(name: str, kills: list[str]) -> None:
+    def run(name: str, kills: list[str], hidden: str = "", unreadable: Any = ()) -> None:
         nonlocal stored
         for kill in [*kills, None]:
             baseline = baselines.load(json.loads(stored))
-            taken = take_in(baseline, mark(*records.values()), "", name, kinds=CHANGE_KINDS)
+            marks = mark(*records.values())
+            marks.pop(hidden, None)
+            taken = take_in(baseline, marks, "", name, kinds=CHANGE_KINDS, unreadable=unreadable)
             if kill != "before":
                 stored = json.dumps(baselines.dump(taken))
         reports[name] = taken.report(name)
@@ -235,6 +306,9 @@ def test_each_change_is_in_exactly_one_report_through_kills_and_clears(steps: li
         record_id = f"a{number}"
         if step == "run":
             run(f"run {number}", value)
+        elif step == "glitch":
+            hidden = f"a{value[0]}"
+            run(f"run {number}", [], hidden, [hidden] if value[1] and hidden in records else None)
         elif step == "clear":
             if reports:
                 run([*reports][value % len(reports)], [])
