@@ -69,7 +69,7 @@ class RecordRequests(Generic[RecordT]):
 
         :param fields: names of the attributes to return besides the id.
         """
-        request = list_request(self.resource, fields=fields, with_malformed=True)
+        request = list_request(self.resource, fields=fields, malformed="none")
         records: Iterator[RecordT | None] = self._send(request)
         return records
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from airflow_provider_webcamconsult.api.payload import check_id
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from airflow_provider_webcamconsult.api.resources import Resource
+
+#: What becomes of what is not a record in a list: an error, nothing, or None in its place.
+Malformed: TypeAlias = Literal["raise", "skip", "none"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,7 @@ class Request:
     :param is_list: whether the response is a list of records.
     :param only: ids of the records to return from a list. By default, all records.
     :param fields: names of the attributes to return besides the id. By default, all attributes.
-    :param skip_malformed: whether to skip what is not a record in a list. By default, it is an error.
-    :param with_malformed: whether to return None in place of what is not a record in a list.
+    :param malformed: what to do with what is not a record in a list.
     :param record_id: id that the returned record must have. By default, any id.
     :param conn_id: id of the Airflow connection that sends it, for messages.
     """
@@ -39,8 +41,7 @@ class Request:
     is_list: bool = False
     only: Collection[str] | None = None
     fields: Collection[str] | None = None
-    skip_malformed: bool = False
-    with_malformed: bool = False
+    malformed: Malformed = "raise"
     record_id: str | None = None
     conn_id: str | None = None
 
@@ -60,8 +61,7 @@ def list_request(
     *,
     only: Collection[str] | None = None,
     fields: Collection[str] | None = None,
-    skip_malformed: bool = False,
-    with_malformed: bool = False,
+    malformed: Malformed = "raise",
 ) -> Request:
     """
     Build a request for all records of a kind ("List All …").
@@ -70,9 +70,8 @@ def list_request(
     :param only: ids of the records to return. By default, all records. The service always sends all of them;
         the others are not decoded.
     :param fields: names of the attributes to return besides the id. By default, all attributes.
-    :param skip_malformed: whether to skip what is not a record, such as an object without an id. By default,
-        it is an error, because it may be the record that the caller is looking for.
-    :param with_malformed: whether to return None in place of what is not a record.
+    :param malformed: what to do with what is not a record, such as an object without an id. By default, it is
+        an error, because it may be the record that the caller is looking for.
     """
     return Request(
         "GET",
@@ -81,8 +80,7 @@ def list_request(
         is_list=True,
         only=only,
         fields=fields,
-        skip_malformed=skip_malformed,
-        with_malformed=with_malformed,
+        malformed=malformed,
     )
 
 

@@ -349,15 +349,15 @@ def _iterate_records(
     if only is None:
         numbered: Iterable[tuple[int, msgspec.Raw]] = enumerate(items, 1)
     else:
-        numbered = without_others(resource, items, only, skip_malformed=request.skip_malformed)
+        numbered = without_others(resource, items, only, skip_malformed=request.malformed == "skip")
     for position, item in numbered:
         record = to_record(resource, decode(item))
         if record is not None:
             if only is None or record["id"] in only:
                 yield record
-        elif request.with_malformed:
+        elif request.malformed == "none":
             yield None
-        elif not request.skip_malformed:
+        elif request.malformed == "raise":
             raise exceptions.WebcamconsultResponseError(
                 f"{_returned(request, status_code)}, but record {position} of the list is not the documented "
                 "JSON or is incomplete. Try again; if the error persists, check the connection's Host.",

@@ -100,7 +100,7 @@ class Service:
         :param etag: ETag of an earlier response.
         """
         hook = self._connected_hook
-        request = list_request(self.resource, only=only, fields=fields, skip_malformed=True)
+        request = list_request(self.resource, only=only, fields=fields, malformed="skip")
         return await _in_daemon_thread(lambda: hook.transport.send_once(request, etag=etag))
 
     @property

@@ -278,9 +278,7 @@ class AppointmentSensor(BaseSensorOperator):
 
     def _request_list(self, ids: Collection[str]) -> dict[str, Any] | None:
         """Request all appointments; None if the service rejects lists."""
-        request = list_request(
-            APPOINTMENT, only=frozenset(ids), fields=self._goal.fields, skip_malformed=True
-        )
+        request = list_request(APPOINTMENT, only=frozenset(ids), fields=self._goal.fields, malformed="skip")
         try:
             return {each["id"]: each for each in self._send(request)}
         except WebcamconsultRequestError as error:

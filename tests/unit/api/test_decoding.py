@@ -157,7 +157,7 @@ class TestList:
         content = b'[{"id": 1, "state": {}, "id": "a", "state": "idle"}]'
         assert [*iterate(content, **selection)] == [{"id": "a", "state": "idle"}]
 
-    @pytest.mark.parametrize("selection", [{}, {"only": {"a"}, "skip_malformed": True}], ids=repr)
+    @pytest.mark.parametrize("selection", [{}, {"only": {"a"}, "malformed": "skip"}], ids=repr)
     @pytest.mark.parametrize(
         "content",
         [
@@ -199,7 +199,7 @@ class TestList:
         content = json.dumps(records).encode()
         end = data.draw(st.integers(0, len(content) - 1))
         with pytest.raises(WebcamconsultResponseError, match="the response is not the documented JSON"):
-            iterate(content[:end], skip_malformed=True)
+            iterate(content[:end], malformed="skip")
 
     @without_deadline
     @given(LISTS, st.binary(min_size=1), st.data())
@@ -213,7 +213,7 @@ class TestList:
         content = content[:at] + garbage + content[at:]
         found = read(content)
         assert found is None or found == [*map(cleaned_up, json.loads(content.decode("utf-8-sig")))]
-        for selection in ({"only": set("abc")}, {"fields": ["state"]}, {"skip_malformed": True}):
+        for selection in ({"only": set("abc")}, {"fields": ["state"]}, {"malformed": "skip"}):
             read(content, **selection)  # raises no other error
 
 
@@ -269,8 +269,8 @@ class TestMalformedRecord:
     @each_malformed
     def test_can_be_skipped(self, item: str) -> None:
         content = list_with(item)
-        assert [*iterate(content, skip_malformed=True)] == [{"id": "a"}, {"id": "c"}]
-        assert [*iterate(content, only={"c"}, fields=["state"], skip_malformed=True)] == [{"id": "c"}]
+        assert [*iterate(content, malformed="skip")] == [{"id": "a"}, {"id": "c"}]
+        assert [*iterate(content, only={"c"}, fields=["state"], malformed="skip")] == [{"id": "c"}]
 
     @each_without_id
     def test_may_be_a_selected_record(self, item: str) -> None:
@@ -317,7 +317,7 @@ class TestHook:
 
     def test_polls_a_list_once(self, connect: Connect, serve: Serve) -> None:
         hook = connect(serve({"body": [None, {"id": "a", "state": "idle"}], "headers": {"ETag": "x"}}).url)
-        request = list_request(APPOINTMENT, only={"a"}, fields=["state"], skip_malformed=True)
+        request = list_request(APPOINTMENT, only={"a"}, fields=["state"], malformed="skip")
         response = hook.transport.send_once(request)
         assert response.value == [{"id": "a", "state": "idle"}]
         assert response.etag == "x"
