@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
 __all__ = [
+    "AIRFLOW_VERSION",
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
@@ -64,7 +65,10 @@ __all__ = [
 
 XCOM_RETURN_KEY = "return_value"
 
-_IS_AIRFLOW_2 = airflow_version.startswith("2.")
+#: The major and the minor version of Airflow.
+AIRFLOW_VERSION = tuple(map(int, airflow_version.split(".")[:2]))
+
+_IS_AIRFLOW_2 = AIRFLOW_VERSION < (3,)
 
 
 def was_rescheduled(context: Context) -> bool:
@@ -202,7 +206,7 @@ def asset_with_watcher(name: str, make_trigger: Callable[[], Any]) -> Any:
     :param make_trigger: returns the trigger.
     :return: the asset; None below Airflow 3.3.
     """
-    if tuple(map(int, airflow_version.split(".")[:2])) < (3, 3):
+    if AIRFLOW_VERSION < (3, 3):
         return None
     from airflow.sdk import Asset, AssetWatcher
 

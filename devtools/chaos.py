@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_webcamconsult.sandbox import Sandbox
 from devtools import ROOT
 from devtools.fault_proxy import FAULTS, ProxiedRequest, Proxy, make_response, truncate
-from devtools.local_airflow import LocalAirflow
+from devtools.local_airflow import ZOMBIE_INTERVAL, LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,8 +54,6 @@ BARRIER_TIMEOUT = 30.0
 RACE_SPAN = 0.1
 """How far apart the two are processed then."""
 DEATH_TIMEOUT = 30.0
-ZOMBIE_INTERVAL = 20.0
-"""How often Airflow 2 looks for dead tasks: long enough to handle those that it found before."""
 RUN_TIMEOUT = 3600.0
 
 BEFORE_INTENT = "before the intent is stored"

@@ -34,6 +34,7 @@ from devtools.local_airflow import (
     MIGRATE_TIMEOUT,
     POLL_INTERVAL,
     START_TIMEOUT,
+    ZOMBIE_INTERVAL,
     Component,
     LocalAirflow,
     LocalAirflowError,
@@ -70,8 +71,6 @@ A task that starts at that very moment is ended, and started again as the same t
 """
 CHECK_INTERVAL = 5
 """Seconds between Airflow's checks for dead tasks and for tasks that stay queued."""
-ZOMBIE_INTERVAL = 20
-"""How often Airflow 2 looks for dead tasks: long enough to handle those that it found before."""
 
 STOP_TIMEOUT = 20.0
 

@@ -66,6 +66,8 @@ IMPORT_ERROR_GRACE = 5.0
 """How long to wait for a DAG after an import error, which may be in a different file."""
 DATABASE_BUSY_TIMEOUT = 30.0
 HEALTH_TIMEOUT = 5.0
+ZOMBIE_INTERVAL = 20
+"""How often Airflow 2 looks for dead tasks: long enough to handle those that it found before."""
 
 LOG_LINES = 40
 """Number of log lines that an error message shows."""

@@ -472,11 +472,13 @@ def _read_row(
         plan.failures.append(RowFailure(number, None, (), (row.reason,)))
         return None
     try:
-        plan.warnings.update(check_attributes(resource, row))
+        warnings = check_attributes(resource, row)
         value = row.get(key)
         if value is None or (isinstance(value, str) and not value.strip()):
             misspelt = describe_misspelt(resource, row)
             raise WebcamconsultInputError(" ".join([f"The row has no {key}.", *misspelt]))
+        # Only now: in a file without a header, the names are values.
+        plan.warnings.update(warnings)
         payload = serialize_attributes(resource, row, zone=zone)
         return RowWrite(number, payload[key], payload)
     except WebcamconsultInputError as error:

@@ -180,6 +180,10 @@ class Sync(Generic[RecordT]):
         self._failures: list[RowFailure] = []
         #: Number of deletes that were not sent, because rows failed.
         self._withheld = 0
+        #: Whether an earlier try may have created records that it does not know of.
+        self._is_retry = False
+        #: Why the records could not be listed again.
+        self._list_error: WebcamconsultError | None = None
         #: Creates with an unknown outcome, and what disputed the response to them.
         self._unknown: list[RowWrite] = []
         self._unknown_rows: set[int] = set()
@@ -217,6 +221,7 @@ class Sync(Generic[RecordT]):
         earlier, now = self.checkpoint.read(), time.time()
         # The clock of the earlier worker may be ahead, so never wait longer than the floor from now.
         sent_at = min(earlier["sent_at"], now) if "sent_at" in earlier else None
+        self._is_retry = sent_at is not None
         self._began_at = now if sent_at is None else min(earlier.get("began_at", sent_at), sent_at)
         self.plan = plan = plan_sync(
             self.resource,
@@ -308,12 +313,15 @@ class Sync(Generic[RecordT]):
             again, self._unknown = self._unknown, []
             settled_at = self._create(again)
         for write in self._unknown:
-            self._add_failure(
-                write,
-                f"The {self.resource.name} may have been created, but was not found. A retry looks for it "
-                "before it creates one.",
-                can_retry=True,
-            )
+            if self._is_retry or write.row in self._unknown_rows:
+                self._add_failure(
+                    write,
+                    f"The {self.resource.name} may have been created, but was not found. A retry looks for "
+                    "it before it creates one.",
+                    can_retry=True,
+                )
+            else:
+                self._add_unsent(write, self._workers.fatal or self._list_error)
         self._unknown = []
 
     def _look_up(self, *, is_final: bool) -> bool:
@@ -325,6 +333,7 @@ class Sync(Generic[RecordT]):
             index = RecordIndex(self.resource, self.key, self._iterate(), only={*values.values()})
         except WebcamconsultError as error:
             self.transport.log.warning("%s", error)
+            self._list_error = error
             return False
         found = SyncPlan(ids=self.plan.ids)
         for write in self._unknown:
@@ -360,9 +369,7 @@ class Sync(Generic[RecordT]):
 
         unsent = self._workers.run(writes, check=check_all)
         for write in unsent:
-            self._add_failure(
-                write, f"Not sent, because of an earlier error: {self._workers.fatal}", self._workers.fatal
-            )
+            self._add_unsent(write, self._workers.fatal)
 
     def _send_write(self, write: RowWrite) -> None:
         if write.record_id is None:
@@ -452,6 +459,9 @@ class Sync(Generic[RecordT]):
         self._failures.append(
             RowFailure(write.row or None, write.key or None, tuple(names), (reason,), can_retry)
         )
+
+    def _add_unsent(self, write: RowWrite, error: WebcamconsultError | None) -> None:
+        self._add_failure(write, f"Not sent, because of an earlier error: {error}", error)
 
     def _explain_not_found(self) -> None:
         """Decide what a 404 meant: the record was deleted by others, or the connection has wrong paths."""

@@ -7,18 +7,18 @@ import re
 import subprocess
 import sys
 import textwrap
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION
 from devtools import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    RunProject = Callable[[str, str], str]
+    RunProject = Callable[[dict[str, str], str], str]
 
 PLUGIN = "airflow_provider_webcamconsult.sandbox.pytest_plugin"
 TIMEOUT = 300  # seconds
@@ -44,14 +44,14 @@ failing()
 
 @pytest.fixture
 def run_project(airflow_python: str, tmp_path: Path) -> RunProject:
-    """Write a project with one DAG and one module of tests, and run pytest in its folder."""
+    """Write a project with DAGs and one module of tests, and run pytest in its folder."""
 
-    def run(dag: str, tests: str) -> str:
+    def run(dags: dict[str, str], tests: str) -> str:
         files = {
             "pytest.ini": "[pytest]\naddopts = --strict-markers\n",
-            "dags/a_dag.py": dag,
+            **{f"dags/{name}.py": code for name, code in dags.items()},
             "dags/helper.py": "REASON = 'a reason'\n",
-            "tests/test_a_dag.py": tests,
+            "tests/test_dags.py": tests,
         }
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -72,37 +72,40 @@ def run_project(airflow_python: str, tmp_path: Path) -> RunProject:
     return run
 
 
-def test_the_guides_tests_of_a_dag_pass(
+def python_blocks(page: str) -> list[str]:
+    text = (ROOT / page).read_text()
+    found = re.findall(r"(?m)^\.\. code-block:: python\n\n((?: {4}.*\n|\n)+)", text)
+    return [textwrap.dedent(code) for code in found] + re.findall(r"(?ms)^```python\n(.*?)^```$", text)
+
+
+def test_the_guides_tests_of_dags_pass(
     run_project: RunProject, request: pytest.FixtureRequest, airflow_python: str
 ) -> None:
     is_airflow_2 = "airflow-2.11" in request.node.callspec.id
-    readme, guide = ((ROOT / name).read_text() for name in ("README.md", "docs/guides/sandbox.rst"))
-    (dag,) = (
-        code for code in re.findall(r"(?ms)^```python\n(.*?)^```$", readme) if "my_first_consult" in code
-    )
-    dag = dag.replace("from airflow.sdk import dag", "from airflow.providers.common.compat.sdk import dag")
-    blocks = re.findall(r"(?m)^\.\. code-block:: python\n\n((?: {4}.*\n|\n)+)", guide)
-    tests = "\n".join(textwrap.dedent(block) for block in blocks if "webcamconsult_dag(" in block)
+    guides = ["sandbox", "reminders", "syncing", "exports"]
+    if airflow_python == sys.executable and AIRFLOW_VERSION >= (3, 3):
+        guides.append("changes")  # earlier, Airflow does not keep the state of assets
+    blocks = [
+        code
+        for page in ["README.md", *(f"docs/guides/{name}.rst" for name in guides)]
+        for code in python_blocks(page)
+    ]
+    tests = "\n".join(code for code in blocks if "webcamconsult_dag(" in code)
+    names = {*re.findall(r"dags/(\w+)\.py", tests)}
+    dags = {name: code for code in blocks for name in names if code.rstrip().endswith(f"\n{name}()")}
+    assert len(dags) == len(guides)
+    dags = {
+        name: code.replace(
+            "from airflow.sdk import dag", "from airflow.providers.common.compat.sdk import dag"
+        )
+        for name, code in dags.items()
+    }
     if is_airflow_2:
         tests = tests.replace("logical_date=", "execution_date=")
 
-    output = run_project(dag, tests.replace("my_first_consult.py", "a_dag.py"))
+    output = run_project(dags, tests)
 
-    assert re.search("^=+ 3 passed", output, re.MULTILINE), output
-
-
-def test_the_guides_test_of_changes_passes(run_project: RunProject, airflow_python: str) -> None:
-    if airflow_python != sys.executable or version("apache-airflow") < "3.3":
-        pytest.skip("Airflow keeps the state of assets from 3.3")
-    guide = (ROOT / "docs/guides/changes.rst").read_text()
-    examples = re.findall(r"(?m)^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", guide)
-    (test,) = (code for code in examples if "def test_" in code)
-
-    output = run_project(
-        textwrap.dedent(examples[0]), textwrap.dedent(test).replace("follow_changes.py", "a_dag.py")
-    )
-
-    assert re.search("^=+ 1 passed", output, re.MULTILINE), output
+    assert re.search(rf"^=+ {tests.count('def test_')} passed", output, re.MULTILINE), output
 
 
 def test_a_failing_task_ends_the_run_without_retries(run_project: RunProject) -> None:
@@ -124,7 +127,7 @@ def test_uses_no_connection_of_the_user(webcamconsult_dag):
 
     assert WebcamconsultHook().appointments.list() == []
 """
-    output = run_project(FAILING_DAG, tests)
+    output = run_project({"a_dag": FAILING_DAG}, tests)
 
     assert re.search("^=+ 1 failed, 2 passed", output, re.MULTILINE), output
     assert "There is no file" in output
@@ -134,7 +137,7 @@ def test_an_import_error_of_the_dag_is_the_tests_failure(run_project: RunProject
     tests = 'def test_imports(webcamconsult_dag):\n    webcamconsult_dag("dags/a_dag.py")\n'
 
     # Airflow reads only files that have the words "airflow" and "dag".
-    output = run_project("import no_such_module  # of an Airflow DAG\n", tests)
+    output = run_project({"a_dag": "import no_such_module  # of an Airflow DAG\n"}, tests)
 
     assert re.search("^=+ 1 failed", output, re.MULTILINE), output
     assert "No module named 'no_such_module'" in output

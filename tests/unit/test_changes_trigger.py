@@ -10,7 +10,6 @@ from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import airflow
 import pytest
 
 from airflow_provider_webcamconsult.api.baseline import DIGEST_KEY
@@ -23,6 +22,7 @@ from airflow_provider_webcamconsult.polling import policy, poller
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.triggers import changes
 from airflow_provider_webcamconsult.triggers.changes import WebcamconsultChangesTrigger, webcamconsult_changes
+from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION
 from tests.unit.polling import virtual_time
 from tests.unit.polling.virtual_time import add
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.unit.conftest import Connect, Log, Serve, Service
 
-HAS_STATE = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 3)
+HAS_STATE = AIRFLOW_VERSION >= (3, 3)
 LIMIT_SECONDS = 20
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-import airflow
 import pytest
 
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, CLIENT, USER
@@ -22,6 +21,7 @@ from airflow_provider_webcamconsult.connection import Settings
 from airflow_provider_webcamconsult.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.sandbox.__main__ import _parser
+from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def examples(language: str) -> list[Any]:
 
 def for_this_airflow(code: str) -> str:
     """Adapt an example to Airflow 2.11 as the README describes."""
-    if airflow.__version__.startswith("2."):
+    if AIRFLOW_VERSION < (3,):
         return code.replace("from airflow.sdk import dag", "from airflow.decorators import dag")
     return code
 
@@ -83,9 +83,9 @@ def dag_of(code: str) -> Any:
 
 @pytest.mark.parametrize("code", [example for example in PYTHON if "def test_" not in str(example.values[0])])
 def test_example_runs(code: str, hook: WebcamconsultHook) -> None:
-    if "operators.hitl" in code and airflow.__version__ < "3.1":
+    if "operators.hitl" in code and AIRFLOW_VERSION < (3, 1):
         pytest.skip("Airflow has the operator from 3.1")
-    if ("webcamconsult_changes" in code or "import Asset" in code) and airflow.__version__ < "3.3":
+    if ("webcamconsult_changes" in code or "import Asset" in code) and AIRFLOW_VERSION < (3, 3):
         pytest.skip("Airflow keeps the state of assets from 3.3")
     if "@dag" in code:
         assert dag_of(code).tasks
@@ -250,6 +250,7 @@ def test_page_can_be_read_without_building_it(page: Path) -> None:
 )
 def test_reference_links_to_the_code_that_only_the_built_page_shows(page: Path) -> None:
     text = page.read_text()
+    assert text.split("\n\n")[1].startswith("Only the built page shows ")
     linked = {(page.parent / link).resolve() for link in re.findall(r"<([\w./-]+\.py)>`__", text)}
     included = re.findall(r"(?m)^\.\. literalinclude:: (\S+)$", text)
     assert {(page.parent / name).resolve() for name in included} <= linked

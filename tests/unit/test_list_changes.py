@@ -7,7 +7,6 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import airflow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
@@ -20,6 +19,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultServerError,
 )
 from airflow_provider_webcamconsult.operators.changes import WebcamconsultListChangesOperator
+from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -307,10 +307,7 @@ def test_report_and_baseline_contain_nothing_personal(
     assert set(report[0]) == {"id", "kinds", "old_state", "new_state", "old_date", "new_date"}
 
 
-@pytest.mark.skipif(
-    tuple(map(int, airflow.__version__.split(".")[:2])) < (3, 3),
-    reason="this Airflow keeps no state of assets",
-)
+@pytest.mark.skipif(AIRFLOW_VERSION < (3, 3), reason="this Airflow keeps no state of assets")
 class TestStateOfAnAsset:
     class State(dict[str, Any]):
         """The state of an asset in memory, as JSON."""

@@ -26,11 +26,11 @@ from airflow_provider_webcamconsult.get_provider_info import (
     get_provider_info,
 )
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
+from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION
 from devtools import ROOT
 
-AIRFLOW = tuple(int(part) for part in airflow.__version__.split(".")[:2])
 # Before 3.2, Airflow builds the form from the hook; 3.0 and 3.1 do so only with the FAB provider installed.
-HAS_FORM = AIRFLOW >= (3, 2) or importlib.util.find_spec("wtforms") is not None
+HAS_FORM = AIRFLOW_VERSION >= (3, 2) or importlib.util.find_spec("wtforms") is not None
 DISTRIBUTION = "airflow-provider-webcamconsult"
 
 
@@ -42,7 +42,7 @@ def test_provider_info_matches_runtime_schema() -> None:
     jsonschema.validate(get_provider_info(), schema("provider_info"))
 
 
-@pytest.mark.skipif(AIRFLOW < (3, 3), reason="the schema covers the whole form since Airflow 3.3")
+@pytest.mark.skipif(AIRFLOW_VERSION < (3, 3), reason="the schema covers the whole form since Airflow 3.3")
 def test_connection_type_matches_airflow_3_schema() -> None:
     # The runtime schema does not validate the form fields.
     (form,) = get_provider_info()["connection-types"]
@@ -82,9 +82,9 @@ def test_standard_fields_are_not_hidden() -> None:
 
 @pytest.mark.parametrize("name", CONNECTION_FIELDS)
 def test_field_value_is_not_masked(name: str) -> None:
-    if AIRFLOW >= (3, 1):
+    if AIRFLOW_VERSION >= (3, 1):
         masker = import_module("airflow.sdk._shared.secrets_masker.secrets_masker")
-    elif AIRFLOW == (3, 0):
+    elif AIRFLOW_VERSION == (3, 0):
         masker = import_module("airflow.sdk.execution_time.secrets_masker")
     else:
         masker = import_module("airflow.utils.log.secrets_masker")

@@ -23,6 +23,7 @@ from airflow_provider_webcamconsult.sensors import base as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
 from airflow_provider_webcamconsult.version_compat import (
+    AIRFLOW_VERSION,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowTaskTimeout,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 ID = "1234567890abcdef12345678"
 GONE: list[Step] = [{"status": 404}, {"status": 404}, {"body": []}]
 """The API says twice that the appointment does not exist, and the list confirms it."""
-AIRFLOW_2 = airflow.__version__.startswith("2.")
+AIRFLOW_2 = AIRFLOW_VERSION < (3,)
 
 
 @pytest.fixture(autouse=True)

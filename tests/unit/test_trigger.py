@@ -9,19 +9,19 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import airflow
 import pytest
 
 from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.triggers.appointments import WebcamconsultAppointmentStateTrigger
 from airflow_provider_webcamconsult.triggers.base import deserialize_error, serialize_error
+from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from tests.unit.conftest import Connect, Log, Serve, Service, Step
 
-AIRFLOW_2 = airflow.__version__.startswith("2.")
+AIRFLOW_2 = AIRFLOW_VERSION < (3,)
 ID = "1234567890abcdef12345678"
 TASK_INSTANCE: Any = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1)
 

@@ -196,6 +196,10 @@ class TestWrites:
         (count,) = done.warnings.values()
         assert count == 3
 
+    def test_no_name_in_a_file_without_a_header_is_in_a_warning(self) -> None:
+        done = plan([{"DL-1": "DL-2", "Jansen": "Alders"}], [])
+        assert (len(done.failures), done.warnings) == (1, {})
+
 
 class TestFailures:
     @pytest.mark.parametrize(

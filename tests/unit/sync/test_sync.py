@@ -407,6 +407,36 @@ class TestEmptyList:
         assert (result.unchanged, result.created) == (3, 1)
         assert codes(service) == ["DL-0", "DL-1", "DL-2", "DL-3"]
 
+    @pytest.mark.parametrize(
+        ("status", "error"), [(503, WebcamconsultSyncError), (401, WebcamconsultSyncRejectedError)]
+    )
+    def test_creates_nobody_and_says_so_if_the_second_list_fails(
+        self, status: int, error: type[Exception], connect: Connect, service: Service
+    ) -> None:
+        rejected = rejects("GET", make_response(status), 1)
+
+        def rule(request: ProxiedRequest) -> bool:
+            return bool(service.requests) and rejected(request)
+
+        with Rule(service.url, rule) as proxy, pytest.raises(WebcamconsultSyncError) as raised:
+            sync(connect(proxy.url, service.token, retries=0), [client(1)])
+        assert type(raised.value) is error
+        (failure,) = raised.value.result.failures
+        assert failure.reasons[0].startswith("Not sent, because of an earlier error: GET /clients.json ")
+        assert writes(service) == {"GET": 1}
+
+    def test_creates_of_an_earlier_try_may_exist_if_the_list_fails_after_it(
+        self, connect: Connect, service: Service
+    ) -> None:
+        rejected = rejects("GET", make_response(503), 9)
+
+        def rule(request: ProxiedRequest) -> bool:
+            return bool(service.requests) and rejected(request)
+
+        checkpoint = Checkpoint(sent_at=time.time())
+        with Rule(service.url, rule) as proxy, pytest.raises(WebcamconsultSyncError, match="may have been"):
+            sync(connect(proxy.url, service.token, retries=0), [client(1)], checkpoint=checkpoint)
+
 
 class TestRateLimit:
     def test_pauses_all_workers(self, connect: Connect, service: Service, log: Log) -> None:
