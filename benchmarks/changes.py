@@ -108,9 +108,11 @@ def serve(pipe: Connection, number: int, has_etag: bool) -> None:
 
 async def poll(digest: str | None) -> float:
     """Return the CPU seconds of a poll of a list that was taken in."""
+    has_read_list = asyncio.Event()
 
     class State:
         async def aget(self, key: str) -> str | None:
+            has_read_list.set()
             return digest
 
     trigger = WebcamconsultChangesTrigger(
@@ -119,7 +121,8 @@ async def poll(digest: str | None) -> float:
     trigger.asset_state_store = State()  # type: ignore[assignment]
     async with aclosing(trigger.run()) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(3 * INTERVAL_SECONDS)
+        await has_read_list.wait()
+        await asyncio.sleep(INTERVAL_SECONDS)
         start = time.process_time()
         await asyncio.sleep(POLLS * INTERVAL_SECONDS)
         seconds = (time.process_time() - start) / POLLS

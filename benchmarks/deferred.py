@@ -8,6 +8,7 @@ scheduler would need an hour to defer thousands of tasks.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import datetime, timedelta, timezone
@@ -50,6 +51,12 @@ def waits() -> None:
 
 
 waits()
+
+if interval := os.environ.get("WATCHED_INTERVAL"):
+    from airflow_provider_webcamconsult.triggers.changes import webcamconsult_changes
+
+    # Only an asset that a DAG is scheduled on is watched.
+    dag(dag_id="watched", schedule=[webcamconsult_changes(poke_interval=float(interval))])(lambda: None)()
 
 
 class Timed:

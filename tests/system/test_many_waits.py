@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,10 @@ ON_A_WORKER = WAITS // 10
 IN_THE_TRIGGERER = WAITS - ON_A_WORKER
 PART = WAITS // 5
 POKE_INTERVAL_SECONDS = 2
+COUNTED_SECONDS = 4 * POKE_INTERVAL_SECONDS
 OLD_TOKEN, NEW_TOKEN = "the-old-token", "the-new-token"
+
+HAS_WATCHERS = re.compile(r"3\.(?![012]\.)")
 
 TIMEOUT = 900.0  # seconds; generous for a busy machine
 TASK_IDS = ("ends_in_the_triggerer", "ends_on_a_worker")
@@ -48,6 +52,8 @@ class ManyWaits:
         self.appointments = [self.book() for _ in range(IN_THE_TRIGGERER + ON_A_WORKER)]
         many, few = self.appointments[:IN_THE_TRIGGERER], self.appointments[IN_THE_TRIGGERER:]
         self.run_id = airflow.trigger("many_waits", conf={"many": many, "few": few})
+        self.counted: Counter[str] = Counter()
+        self.counted_seconds = 0.0
         # Each part has some of both kinds.
         self.parts = [self.appointments[number::5] for number in range(5)]
 
@@ -74,6 +80,13 @@ class ManyWaits:
         self.data.write_text(json.dumps({"organisations": {NEW_TOKEN: stored[OLD_TOKEN]}}))
         self.sandbox = Sandbox([NEW_TOKEN], data=self.data, port=self.port)
         self.sandbox.start()
+
+    def count_requests(self) -> None:
+        """Count the requests of some seconds by their paths."""
+        before, begin = len(self.sandbox.requests), time.monotonic()
+        time.sleep(COUNTED_SECONDS)
+        self.counted.update(request.path for request in self.sandbox.requests[before:])
+        self.counted_seconds = time.monotonic() - begin
 
     def stop_service(self, seconds: float) -> None:
         self.sandbox.stop()
@@ -118,6 +131,12 @@ def many_waits(local_airflow: LocalAirflow, tmp_path_factory: pytest.TempPathFac
         waits.until(lambda: waits.states()["deferred"] == WAITS and None not in waits.waits_by_triggerer())
         log_step(f"deferred, by triggerer: {dict(waits.waits_by_triggerer())}")
         assert len(waits.waits_by_triggerer()) == 2
+
+        if HAS_WATCHERS.match(local_airflow.version):
+            waits.until(lambda: local_airflow.events("webcamconsult_appointments_many_waits"))
+        time.sleep(POKE_INTERVAL_SECONDS)  # until the last wait has joined the others
+        waits.count_requests()
+        log_step(f"requests in {waits.counted_seconds:.1f} s: {dict(waits.counted)}")
 
         waits.finish(0)
         local_airflow.kill("triggerer")
@@ -168,6 +187,14 @@ def test_each_wait_ends_once_on_its_first_try(many_waits: ManyWaits) -> None:
         if task.task_id in TASK_IDS
     ]
     assert Counter(ends) == {("success", 1, "finished"): WAITS - 1, ("failed", 1, None): 1}
+
+
+def test_waits_and_a_watched_list_make_one_request_for_each_triggerer_and_interval(
+    many_waits: ManyWaits,
+) -> None:
+    assert {*many_waits.counted} == {"/appointments.json"}
+    polls = many_waits.counted_seconds / POKE_INTERVAL_SECONDS + 1
+    assert many_waits.counted.total() <= 2 * polls
 
 
 def test_log_shows_one_end_for_each_wait(many_waits: ManyWaits) -> None:

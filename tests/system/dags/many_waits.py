@@ -1,12 +1,21 @@
-"""Mapped waits for many appointments. The connection is in Airflow's database."""
+"""
+Mapped waits for many appointments, and from Airflow 3.3 on a watched list with the same connection.
+
+The connection is in Airflow's database.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from airflow.providers.common.compat.sdk import dag, task
 
+from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
+from airflow_provider_webcamconsult.triggers.changes import webcamconsult_changes
+
+CONNECTION: dict[str, Any] = {"webcamconsult_conn_id": "many_waits", "poke_interval": 2}
 
 
 @dag(
@@ -14,9 +23,8 @@ from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultApp
     catchup=False,
     max_active_tasks=1000,
     default_args={
-        "webcamconsult_conn_id": "many_waits",
+        **CONNECTION,
         "deferrable": True,
-        "poke_interval": 2,
         "timeout": 900,
         "retries": 1,
     },
@@ -36,3 +44,7 @@ def many_waits() -> None:
 
 
 many_waits()
+
+with suppress(WebcamconsultConfigurationError):  # before Airflow 3.3
+    # Only an asset that a DAG is scheduled on is watched. Here, that starts no run.
+    dag(dag_id="watched", schedule=[webcamconsult_changes(**CONNECTION)])(lambda: None)()
