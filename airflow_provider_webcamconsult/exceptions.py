@@ -167,7 +167,7 @@ class WebcamconsultSyncError(WebcamconsultError):
     Or there were no rows, and ``mode="mirror"`` would delete records. Then nothing was written.
 
     :param result: the counts and the failures of the run, as
-        :class:`~airflow_provider_webcamconsult.sync.run.SyncResult` has them.
+        :class:`~airflow_provider_webcamconsult.sync.report.SyncResult` has them.
     """
 
     def __init__(self, message: str, *, result: Any = None, **kwargs: Any) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_webcamconsult.api.sync_plan import MalformedRow, SyncMode
     from airflow_provider_webcamconsult.operators.record_files import FilePath
-    from airflow_provider_webcamconsult.sync.run import SyncResult
+    from airflow_provider_webcamconsult.sync.report import SyncResult
     from airflow_provider_webcamconsult.version_compat import Context
 
 

@@ -9,12 +9,13 @@ from airflow_provider_webcamconsult.api.resources import AttributesT, RecordT
 from airflow_provider_webcamconsult.api.sync_plan import MAX_DELETES
 from airflow_provider_webcamconsult.create_checkpoint import Checkpoint, NoCheckpoint
 from airflow_provider_webcamconsult.records import Records
-from airflow_provider_webcamconsult.sync.run import WORKERS, Sync, SyncResult
+from airflow_provider_webcamconsult.sync.run import WORKERS, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from airflow_provider_webcamconsult.api.sync_plan import MalformedRow, SyncMode
+    from airflow_provider_webcamconsult.sync.report import SyncResult
 
 
 class SyncableRecords(Records[AttributesT, RecordT]):

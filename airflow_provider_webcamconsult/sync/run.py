@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.evidence import Sent, Target
-from airflow_provider_webcamconsult.api.matching import differing_attributes, join_names, verify_stored
+from airflow_provider_webcamconsult.api.matching import differing_attributes, verify_stored
 from airflow_provider_webcamconsult.api.resources import RecordT
 from airflow_provider_webcamconsult.api.sync_plan import (
     RecordIndex,
-    RowFailure,
     RowWrite,
     SyncPlan,
     check_sync,
@@ -30,21 +27,19 @@ from airflow_provider_webcamconsult.api.sync_plan import (
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultError,
     WebcamconsultInputError,
-    WebcamconsultMismatchError,
     WebcamconsultNotFoundError,
     WebcamconsultRateLimitError,
     WebcamconsultSyncError,
     WebcamconsultSyncRejectedError,
     WebcamconsultUnknownOutcomeError,
-    WebcamconsultValidationError,
 )
 from airflow_provider_webcamconsult.idempotent_create import CREATE_FLOOR_SECONDS
 from airflow_provider_webcamconsult.record_requests import RecordRequests
+from airflow_provider_webcamconsult.sync.report import SyncReport, SyncResult
 from airflow_provider_webcamconsult.sync.workers import Brake, StoppedError, Workers
-from airflow_provider_webcamconsult.version_compat import AirflowFailException
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow_provider_webcamconsult.api.resources import Resource
     from airflow_provider_webcamconsult.api.sync_plan import MalformedRow, SyncMode
@@ -55,44 +50,10 @@ if TYPE_CHECKING:
 WORKERS = 4
 #: Maximum number of threads: the network connections that the session keeps open.
 WORKERS_MAX = 10
-#: Seconds between two lines about the progress in the log.
-PROGRESS_SECONDS = 10.0
 #: Seconds for which a checkpoint allows to send creates, so that it is not written before each of them.
 LEASE_SECONDS = 60.0
 #: How often creates with an unknown outcome are looked up and sent again.
 CREATE_ROUNDS_MAX = 3
-#: Maximum number of failures, and of warnings, to show in an error or in the log.
-SHOWN_MAX = 20
-
-
-@dataclass(frozen=True)
-class SyncResult:
-    """
-    What a synchronization did, or in a plan is going to do.
-
-    :param rows: number of rows.
-    :param created: number of records that were created.
-    :param updated: number of records that were updated.
-    :param unchanged: number of rows for which there was nothing to write in this mode.
-    :param deleted: number of records that were deleted.
-    :param failed: number of rows that were not synchronized, and of records that were not deleted.
-    :param failures: the failures, in the order of the rows.
-    :param ids: ids of the records by key; None if they were not asked for.
-    """
-
-    rows: int
-    created: int
-    updated: int
-    unchanged: int
-    deleted: int
-    failed: int
-    failures: tuple[RowFailure, ...] = field(default=(), repr=False)
-    ids: Mapping[str, str] | None = field(default=None, repr=False)
-
-    def counts(self) -> dict[str, int]:
-        """Return only the counts."""
-        names = ("rows", "created", "updated", "unchanged", "deleted", "failed")
-        return {name: getattr(self, name) for name in names}
 
 
 class _Lease:
@@ -171,15 +132,17 @@ class Sync(Generic[RecordT]):
         self.mode = mode
         self.key_prefix = key_prefix
         self.max_deletes = max_deletes
-        self.max_failures = max_failures
         self.plan_only = plan_only
         self.with_ids = with_ids
         self.checkpoint = checkpoint
         self.plan = SyncPlan()
-        self._counts = Counter[str]()
-        self._failures: list[RowFailure] = []
-        #: Number of deletes that were not sent, because rows failed.
-        self._withheld = 0
+        self.report = SyncReport(
+            resource,
+            transport.log,
+            max_deletes=max_deletes,
+            max_failures=max_failures,
+            plan_only=plan_only,
+        )
         #: Whether an earlier try may have created records that it does not know of.
         self._is_retry = False
         #: Why the records could not be listed again.
@@ -189,8 +152,6 @@ class Sync(Generic[RecordT]):
         self._unknown_rows: set[int] = set()
         self._disputes: dict[int, str] = {}
         self._not_found: list[tuple[RowWrite, WebcamconsultError]] = []
-        self._different = Counter[str]()
-        self._retries = Counter[str]()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._brake = Brake(self._stop)
@@ -205,8 +166,6 @@ class Sync(Generic[RecordT]):
         self._workers: Workers[RowWrite] = Workers(
             workers, send=self._send_write, on_error=self._fail, stop=self._stop
         )
-        self._progress_at = time.monotonic() + PROGRESS_SECONDS
-        self._writing_since = 0.0
 
     def run(self, rows: Iterable[Mapping[str, Any] | MalformedRow]) -> SyncResult:
         """
@@ -225,7 +184,7 @@ class Sync(Generic[RecordT]):
         self._began_at = now if sent_at is None else min(earlier.get("began_at", sent_at), sent_at)
         self.plan = plan = plan_sync(
             self.resource,
-            self._log_compared(rows),
+            self.report.log_compared(rows),
             self._iterate(),
             key=self.key,
             mode=self.mode,
@@ -235,24 +194,23 @@ class Sync(Generic[RecordT]):
             since=None if sent_at is None else self._began_at,
             until=now,
         )
-        self._log_warnings(plan.warnings, plan.rows)
-        self._failures += plan.failures
+        self.report.begin(plan)
         if self.plan_only:
-            return self._report_plan()
+            return self.report.report_plan()
         if plan.deletes and not plan.rows:
             raise WebcamconsultSyncError(
-                f"{self._describe_no_rows()}. Nothing was written. Check the source of the rows, and "
+                f"{self.report.describe_no_rows()}. Nothing was written. Check the source of the rows, and "
                 "run again. If the records are to be deleted, delete them in Webcamconsult.",
-                result=self._result(),
+                result=self.report.result(),
             )
         if plan.may_delete and exceeds(self.max_deletes, plan):
             raise WebcamconsultSyncRejectedError(
-                f"{self._describe_deletes()}, so nothing was written. Check that the rows are complete. If "
-                "they are, run again with a larger max_deletes.",
-                result=self._result(),
+                f"{self.report.describe_deletes()}, so nothing was written. Check that the rows are "
+                "complete. If they are, run again with a larger max_deletes.",
+                result=self.report.result(),
             )
         self._write(0.0 if sent_at is None else sent_at + CREATE_FLOOR_SECONDS)
-        return self._finish()
+        return self.report.finish(self._brake.count)
 
     # The phases: creates, updates, unknown outcomes, deletes
 
@@ -262,7 +220,7 @@ class Sync(Generic[RecordT]):
 
         :param settled_at: when no create of an earlier try can be in progress any more.
         """
-        plan, self._writing_since = self.plan, time.monotonic()
+        plan = self.plan
         # An empty list may be a hiccup, after which everybody would be created again: list once more.
         if plan.creates and (settled_at > time.time() or not self._listed_ids):
             self._unknown = plan.creates
@@ -271,8 +229,8 @@ class Sync(Generic[RecordT]):
         self._send(plan.updates)
         self._settle(settled_at)
         self._explain_not_found()
-        if self._failures:
-            self._withheld = len(plan.deletes)
+        if self.report.failures:
+            self.report.withhold_deletes()
         else:
             # Deletes are writes without attributes.
             self._send([RowWrite(0, "", {}, record_id) for record_id in plan.deletes])
@@ -314,7 +272,7 @@ class Sync(Generic[RecordT]):
             settled_at = self._create(again)
         for write in self._unknown:
             if self._is_retry or write.row in self._unknown_rows:
-                self._add_failure(
+                self.report.add_failure(
                     write,
                     f"The {self.resource.name} may have been created, but was not found. A retry looks for "
                     "it before it creates one.",
@@ -341,9 +299,9 @@ class Sync(Generic[RecordT]):
             plan_write(found, index, write, value, self.mode, since=self._began_at, until=time.time())
             if found.unchanged:
                 found.unchanged = 0
-                self._count("created" if write.row in self._unknown_rows else "unchanged")
+                self.report.count("created" if write.row in self._unknown_rows else "unchanged")
         self._unknown = found.creates
-        self._failures += found.failures
+        self.report.failures += found.failures
         if is_final:
             self._fail_disputed()
         self._send(found.updates)
@@ -352,7 +310,7 @@ class Sync(Generic[RecordT]):
     def _fail_disputed(self) -> None:
         """Do not create again what a response showed as a different record: it may be stored like that."""
         for write in [write for write in self._unknown if write.row in self._disputes]:
-            self._add_failure(
+            self.report.add_failure(
                 write,
                 f"The response to the create showed {self._disputes[write.row]}. Check it; if it is wrong, "
                 "delete it.",
@@ -365,7 +323,7 @@ class Sync(Generic[RecordT]):
         def check_all() -> None:
             if check is not None:
                 check()
-            self._log_progress()
+            self.report.log_progress()
 
         unsent = self._workers.run(writes, check=check_all)
         for write in unsent:
@@ -378,7 +336,7 @@ class Sync(Generic[RecordT]):
             self._send_update(write, write.record_id)
         else:
             self._writes.delete(write.record_id)
-            self._count("deleted")
+            self.report.count("deleted")
 
     def _send_create(self, write: RowWrite) -> None:
         sent_at = 0.0
@@ -399,30 +357,22 @@ class Sync(Generic[RecordT]):
                 self._add_unknown(write)
             return
         self._verify(write, record)
-        self._count("created", write.key, record["id"])
+        self.report.count("created", write.key, record["id"])
 
     def _send_update(self, write: RowWrite, record_id: str) -> None:
         self._verify(write, self._writes.update(record_id, write.payload))
         # The record of a create with an unknown outcome, which is updated to match.
         outcome = "created" if write.row in self._unknown_rows else "updated"
-        self._count(outcome, write.key, record_id)
+        self.report.count(outcome, write.key, record_id)
 
     def _before_retry(self, error: WebcamconsultError, delay: float) -> None:
         if error.retry_after or isinstance(error, WebcamconsultRateLimitError):
             self._brake.apply(delay)
-        with self._lock:
-            self._retries[str(error)] += 1
+        self.report.add_retry(error)
 
     def _verify(self, write: RowWrite, record: Mapping[str, Any]) -> None:
         if verify_stored(self.resource, write.payload, record, strict=False):
-            with self._lock:
-                self._different.update(differing_attributes(self.resource, write.payload, record))
-
-    def _count(self, name: str, key: str | None = None, record_id: str | None = None) -> None:
-        with self._lock:
-            self._counts[name] += 1
-            if self.plan.ids is not None and key is not None and record_id is not None:
-                self.plan.ids[key] = record_id
+            self.report.add_different(differing_attributes(self.resource, write.payload, record))
 
     # Failures
 
@@ -433,35 +383,14 @@ class Sync(Generic[RecordT]):
             elif isinstance(error, WebcamconsultNotFoundError) and write.record_id is not None:
                 self._not_found.append((write, error))
             else:
-                self._add_failure(write, str(error), error)
+                self.report.add_failure(write, str(error), error)
 
     def _add_unknown(self, write: RowWrite) -> None:
         self._unknown.append(write)
         self._unknown_rows.add(write.row)
 
-    def _add_failure(
-        self,
-        write: RowWrite,
-        reason: str,
-        error: WebcamconsultError | None = None,
-        *,
-        can_retry: bool = False,
-    ) -> None:
-        names: Collection[str] = ()
-        if isinstance(error, WebcamconsultValidationError):
-            names = error.errors
-        elif isinstance(error, WebcamconsultMismatchError):
-            names = error.attributes
-        if error is not None:
-            can_retry = not isinstance(error, AirflowFailException)
-        if not write.row and write.record_id:
-            reason = f"{self.resource.name.capitalize()} {write.record_id} was not deleted. {reason}"
-        self._failures.append(
-            RowFailure(write.row or None, write.key or None, tuple(names), (reason,), can_retry)
-        )
-
     def _add_unsent(self, write: RowWrite, error: WebcamconsultError | None) -> None:
-        self._add_failure(write, f"Not sent, because of an earlier error: {error}", error)
+        self.report.add_failure(write, f"Not sent, because of an earlier error: {error}", error)
 
     def _explain_not_found(self) -> None:
         """Decide what a 404 meant: the record was deleted by others, or the connection has wrong paths."""
@@ -476,147 +405,17 @@ class Sync(Generic[RecordT]):
             listed = ids
         for write, error in not_found:
             if write.record_id in listed:
-                self._add_failure(write, str(error), error)
+                self.report.add_failure(write, str(error), error)
             elif write.row:
                 reason = f"{self.resource.name.capitalize()} {write.record_id} was deleted during the run."
-                self._add_failure(write, reason, can_retry=True)
+                self.report.add_failure(write, reason, can_retry=True)
             else:
-                self._count("deleted")
-
-    # The report
+                self.report.count("deleted")
 
     def _iterate(self) -> Iterator[RecordT]:
         for record in self._requests.iterate():
             self._listed_ids.add(record["id"])
             yield record
-
-    def _log_compared(
-        self, rows: Iterable[Mapping[str, Any] | MalformedRow]
-    ) -> Iterator[Mapping[str, Any] | MalformedRow]:
-        for number, row in enumerate(rows):
-            if time.monotonic() >= self._progress_at:
-                self._progress_at = time.monotonic() + PROGRESS_SECONDS
-                self.transport.log.info("%s rows compared.", f"{number:,}")
-            yield row
-
-    def _log_progress(self) -> None:
-        now = time.monotonic()
-        if now < self._progress_at:
-            return
-        self._progress_at = now + PROGRESS_SECONDS
-        plan, counts = self.plan, self._counts
-        done = counts["created"] + counts["updated"] + counts["deleted"]
-        total = len(plan.creates) + len(plan.updates) + len(plan.deletes)
-        seconds = (now - self._writing_since) / max(done, 1) * max(total - done, 0)
-        self.transport.log.info(
-            "%s of %s writes sent: %s created, %s updated, %s deleted, %s failed; about %.0f s left.",
-            f"{done:,}",
-            f"{total:,}",
-            *(f"{counts[name]:,}" for name in ("created", "updated", "deleted")),
-            f"{len(self._failures):,}",
-            seconds,
-        )
-
-    def _log_warnings(self, warnings: Counter[str], rows: int) -> None:
-        for warning, count in warnings.most_common(SHOWN_MAX):
-            self.transport.log.warning("%s (%s of %s rows)", warning, f"{count:,}", f"{rows:,}")
-
-    def _describe_no_rows(self) -> str:
-        return (
-            f"There were no rows, so all {self.plan.owned:,} {self.resource.plural} with this key_prefix "
-            "would be deleted"
-        )
-
-    def _describe_deletes(self) -> str:
-        plan = self.plan
-        limit = f"{self.max_deletes:.1%}" if isinstance(self.max_deletes, float) else str(self.max_deletes)
-        return (
-            f"{len(plan.deletes):,} of {plan.owned:,} {self.resource.plural} are in no row and would be "
-            f"deleted, which is more than max_deletes ({limit})"
-        )
-
-    def _report_plan(self) -> SyncResult:
-        plan = self.plan
-        if plan.failures:
-            self._withheld = len(plan.deletes)
-        elif plan.deletes and not plan.rows:
-            self.transport.log.warning("%s. A run would fail and write nothing.", self._describe_no_rows())
-        elif exceeds(self.max_deletes, plan):
-            self.transport.log.warning("%s. A run would write nothing.", self._describe_deletes())
-        self._counts.update(
-            created=len(plan.creates),
-            updated=len(plan.updates),
-            deleted=len(plan.deletes) if plan.may_delete else 0,
-        )
-        result = self._result()
-        self._log_result("Plan", result)
-        if result.failed:
-            self.transport.log.warning("%s", self._describe_failures(result))
-        return result
-
-    def _finish(self) -> SyncResult:
-        for message, count in self._retries.most_common(SHOWN_MAX):
-            self.transport.log.warning("%s Retried %d times.", message, count)
-        if self._brake.count:
-            self.transport.log.warning(
-                "Webcamconsult asked %d times to wait, and all workers paused. Use fewer workers.",
-                self._brake.count,
-            )
-        if self._different:
-            names = ", ".join(f"{name} ({count:,})" for name, count in self._different.most_common())
-            self.transport.log.warning(
-                "Webcamconsult accepted the requests, but attributes are different or missing in the "
-                "responses, with the number of %s: %s.",
-                self.resource.plural,
-                names,
-            )
-        result = self._result()
-        self._log_result("Done", result)
-        if not result.failed:
-            return result
-        message = self._describe_failures(result)
-        if result.failed <= self.max_failures:
-            self.transport.log.warning("%s", message)
-            return result
-        if any(failure.can_retry for failure in result.failures):
-            raise WebcamconsultSyncError(message, result=result)
-        raise WebcamconsultSyncRejectedError(message, result=result)
-
-    def _log_result(self, title: str, result: SyncResult) -> None:
-        counts = ", ".join(f"{count:,} {name}" for name, count in result.counts().items())
-        self.transport.log.info("%s, %s: %s.", title, self.resource.plural, counts)
-
-    def _describe_failures(self, result: SyncResult) -> str:
-        lines = [
-            f"{'delete' if failure.row is None else f'row {failure.row}'}"
-            f"{f' ({join_names(failure.attributes)})' if failure.attributes else ''}: "
-            f"{' '.join(failure.reasons)}"
-            for failure in result.failures[:SHOWN_MAX]
-        ]
-        more = result.failed - len(lines)
-        if more > 0:
-            lines.append(f"and {more:,} more")
-        subject = "1 failure" if result.failed == 1 else f"{result.failed:,} failures"
-        summary = f"{subject} in {result.rows:,} rows; the other rows are not affected."
-        if self._withheld:
-            summary += (
-                f" Nothing {'would be' if self.plan_only else 'was'} deleted, because rows failed; "
-                f"{self.resource.plural} in no row: {self._withheld:,}."
-            )
-        return "\n".join([summary, *lines])
-
-    def _result(self) -> SyncResult:
-        failures = sorted(self._failures, key=lambda failure: (failure.row is None, failure.row or 0))
-        return SyncResult(
-            rows=self.plan.rows,
-            created=self._counts["created"],
-            updated=self._counts["updated"],
-            unchanged=self.plan.unchanged + self._counts["unchanged"],
-            deleted=self._counts["deleted"],
-            failed=len(failures),
-            failures=tuple(failures),
-            ids=self.plan.ids,
-        )
 
 
 def _check_count(name: str, value: object, lowest: int, highest: int | None) -> None:

@@ -19,7 +19,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultSyncError,
     WebcamconsultSyncRejectedError,
 )
-from airflow_provider_webcamconsult.sync import run, workers
+from airflow_provider_webcamconsult.sync import report, run, workers
 from devtools import ROOT
 from devtools.fault_proxy import FAULTS, FaultProxy, Proxy, make_response
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
-    from airflow_provider_webcamconsult.sync.run import SyncResult
+    from airflow_provider_webcamconsult.sync.report import SyncResult
     from devtools.fault_proxy import ProxiedRequest
     from tests.unit.conftest import Connect, ErrorText, Log, Serve, Service
 
@@ -195,7 +195,7 @@ class TestLog:
     def test_shows_the_progress_and_the_counts(
         self, connect: Connect, service: Service, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.05)
+        monkeypatch.setattr(report, "PROGRESS_SECONDS", 0.05)
 
         def slowly(request: ProxiedRequest) -> bool:
             time.sleep(0.02)
