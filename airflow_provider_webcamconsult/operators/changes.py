@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow_provider_webcamconsult.api import baseline as baselines
 from airflow_provider_webcamconsult.api.baseline import DIGEST_KEY, Baseline, Initial, take_in
 from airflow_provider_webcamconsult.api.changes import CHANGE_KINDS, Marker, find_resource, list_digest
+from airflow_provider_webcamconsult.api.states import is_state_name
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultConfigurationError,
     WebcamconsultInputError,
@@ -228,6 +229,10 @@ class WebcamconsultListChangesOperator(BaseOperator):
         _check_list("changes", self.changes, CHANGE_KINDS)
         if self.states is not None:
             _check_list("states", self.states)
+            if not all(map(is_state_name, self.states)):
+                raise WebcamconsultInputError(
+                    "states may only contain names: up to 40 letters, digits, - and _. Correct it."
+                )
         if self.initial not in get_args(Initial):
             raise WebcamconsultInputError("initial must be 'none' or 'all'. Correct it.")
 

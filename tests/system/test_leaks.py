@@ -287,6 +287,8 @@ def run(airflow_python: str, dags: Path, tmp_path_factory: pytest.TempPathFactor
         airflow.wait_for_task("booking", runs["booking"], "wait_until_over", "deferred")
         sandbox.set_state(airflow.xcom("booking", runs["booking"], "book_consult"), "finished")
         states = {dag_id: airflow.wait(dag_id, run_id) for dag_id, run_id in runs.items()}
+        # A state that is no name may be anything.
+        sandbox.set_state(an_appointment(sandbox), COMPLAINT)
         # Last, so that the others have created everybody.
         states["changes"] = airflow.wait("changes", airflow.trigger("changes"))
         if "table asset_state_store" in dict(leaks.tables(airflow.database)):
@@ -329,6 +331,17 @@ def a_client(sandbox: Sandbox) -> str:
         timeout=30,
     )
     return str(response.json()["client"]["id"])
+
+
+def an_appointment(sandbox: Sandbox) -> str:
+    """Create an appointment in the organisation whose changes are listed."""
+    response = requests.post(
+        f"{sandbox.url}/appointments.json",
+        json={"appointment": {"duration": 30}},
+        headers={"Authorization": f"Token token={TOKENS['header']}"},
+        timeout=30,
+    )
+    return str(response.json()["appointment"]["id"])
 
 
 def kind_of(place: str) -> str:

@@ -190,6 +190,7 @@ def test_new_token_is_logged(serve: Serve, connect: Connect, task: Task, log: Lo
         {"changes": []},
         {"states": "finished"},
         {"states": []},
+        {"states": ["finished", "no show"]},
         {"initial": "some"},
         {"baseline_path": "baseline.json"},
         {"baseline_path": None},
