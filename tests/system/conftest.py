@@ -125,7 +125,7 @@ def local_airflow(
     connections = {
         "webcamconsult_default": valid,
         "without_token": {**valid, "password": ""},
-        "wrong_token": {**valid, "password": "wrong"},
+        "wrong_token": {**valid, "password": "of-nobody"},
         "html": {**valid, "host": web_page},
     }
     with LocalAirflow(
