@@ -21,6 +21,7 @@ from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 for conn_id in sys.argv[1:]:
     settings = WebcamconsultHook(conn_id).settings
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    assert values.pop("conn_id") == conn_id
     print("READ " + json.dumps({**values, "timezone": settings.timezone.name}))
 """
 

@@ -135,7 +135,7 @@ def test_lost_checkpoint_counts_as_a_create_that_was_sent_just_now(
 def test_record_that_cannot_be_looked_up_is_created_after_a_clear_and_the_floor(
     service: Service, connect: Connect, monkeypatch: pytest.MonkeyPatch, has_store: bool
 ) -> None:
-    floor(monkeypatch, 0.5)
+    floor(monkeypatch, 1)
     task = TaskInstance(has_store)
     task.task.retry_delay = datetime.timedelta()
     operator = WebcamconsultCreateClientOperator(task_id="create", attributes={"last_name": "Alders"})
@@ -156,7 +156,8 @@ def test_record_that_cannot_be_looked_up_is_created_after_a_clear_and_the_floor(
             operator.execute(task.context)
         task.clear()
         operator.execute(task.context)
-    assert times[1] - times[0] > 0.45
+    # The floor begins before the first request is sent, and a busy machine takes time until it arrives.
+    assert times[1] - times[0] > 0.5
     assert len(service.records("clients")) == 1
 
 
