@@ -11,12 +11,12 @@ import queue
 import shutil
 import threading
 import time
-import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devtools.changes import book
 from devtools.fault_proxy import TIMEOUT_SECONDS, ProxiedRequest, Proxy
 from devtools.local_airflow import LocalAirflowError
 
@@ -195,7 +195,8 @@ class ClusterRun:
         """Run to the end, and return what is left."""
         begin = time.monotonic()
         cluster, result = self.cluster, self.result
-        conf = {"consults": self._consults, "clients": self._clients, "appointments": self._prepare()}
+        appointments = book(self._sandbox, WATCHES_PER_CONSULT * self._consults)
+        conf = {"consults": self._consults, "clients": self._clients, "appointments": appointments}
         service = {"conn_type": "webcamconsult", "password": self._sandbox.token}
         cluster.set_connections(
             {
@@ -226,19 +227,6 @@ class ClusterRun:
         self._collect()
         result.retried_waits = len(self._tries_of_waits() - tries)
         return result
-
-    def _prepare(self) -> list[str]:
-        """Book appointments without Airflow, and return their ids."""
-        ids = []
-        for _ in range(WATCHES_PER_CONSULT * self._consults):
-            request = urllib.request.Request(  # noqa: S310
-                f"{self._sandbox.url}/appointments.json",
-                json.dumps({"appointment": {"date": "2031-01-01T10:00:00.000+01:00"}}).encode(),
-                {"Authorization": f"Token token={self._sandbox.token}", "Content-Type": "application/json"},
-            )
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
-                ids.append(str(json.load(response)["appointment"]["id"]))
-        return ids
 
     # -- The creates -----------------------------------------------------------------------------------------
 

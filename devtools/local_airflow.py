@@ -67,7 +67,11 @@ IMPORT_ERROR_GRACE = 5.0
 DATABASE_BUSY_TIMEOUT = 30.0
 HEALTH_TIMEOUT = 5.0
 ZOMBIE_INTERVAL = 20
-"""How often Airflow 2 looks for dead tasks: long enough to handle those that it found before."""
+"""
+Seconds between Airflow 2's checks for dead tasks.
+
+With a shorter interval, it counts a dead task again while it still handles the first report.
+"""
 
 LOG_LINES = 40
 """Number of log lines that an error message shows."""

@@ -360,7 +360,9 @@ class Poller:
         interval_after(0, None)  # raises if an argument is invalid, before a poller starts
         pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
         key = (webcamconsult_conn_id, resource.plural)
-        poller = pollers.get(key) or pollers.setdefault(key, cls(Service(webcamconsult_conn_id, resource)))
+        poller = pollers.get(key)
+        if poller is None:
+            poller = pollers[key] = cls(Service(webcamconsult_conn_id, resource))
         return Subscription(poller, appointment_id, read, fields, interval_after)
 
     def _add(self, subscription: Subscription[Any]) -> _Target:

@@ -274,8 +274,8 @@ class Sync(Generic[RecordT]):
             if self._is_retry or write.row in self._unknown_rows:
                 self.report.add_failure(
                     write,
-                    f"The {self.resource.name} may have been created, but was not found. A retry looks for "
-                    "it before it creates one.",
+                    f"The {self.resource.name} may have been created, but the list does not show it yet. "
+                    "A retry checks the list again before it creates a record.",
                     can_retry=True,
                 )
             else:

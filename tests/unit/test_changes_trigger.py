@@ -148,20 +148,25 @@ def test_errors_are_logged_and_do_not_end_the_trigger(serve: Serve, connect: Con
     assert "ZqComplaint" not in log.text
 
 
-def test_stored_interval_that_is_none_is_logged_and_does_not_end_the_trigger(
-    hook: WebcamconsultHook, log: Log
-) -> None:
+def assert_goes_on_after(text: str, trigger: WebcamconsultChangesTrigger, log: Log) -> None:
+    """Run a trigger until it has logged a text, and assert that it has not ended."""
+
     async def run() -> None:
-        trigger = make_trigger(State(), poke_interval=math.inf)
         async with aclosing(trigger.run()) as events:  # type: ignore[type-var]
             waiting = asyncio.ensure_future(anext(events))
-            while "poke_interval must be" not in log.text:
+            while text not in log.text:
                 await asyncio.sleep(0.01)
             assert not waiting.done()
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(run(), LIMIT_SECONDS))
+
+
+def test_stored_interval_that_is_none_is_logged_and_does_not_end_the_trigger(
+    hook: WebcamconsultHook, log: Log
+) -> None:
+    assert_goes_on_after("poke_interval must be", make_trigger(State(), poke_interval=math.inf), log)
 
 
 def test_malformed_record_leaves_the_digest_that_the_task_stores(serve: Serve, connect: Connect) -> None:
@@ -174,16 +179,8 @@ def test_malformed_record_leaves_the_digest_that_the_task_stores(serve: Serve, c
 
 
 def test_missing_connection_does_not_end_the_trigger(log: Log) -> None:
-    async def run() -> None:
-        async with aclosing(make_trigger(State(), webcamconsult_conn_id="missing").run()) as events:  # type: ignore[type-var]
-            waiting = asyncio.ensure_future(anext(events))
-            while "There is no connection 'missing'" not in log.text:
-                await asyncio.sleep(0.01)
-            assert not waiting.done()
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-
-    asyncio.run(asyncio.wait_for(run(), LIMIT_SECONDS))
+    trigger = make_trigger(State(), webcamconsult_conn_id="missing")
+    assert_goes_on_after("There is no connection 'missing'", trigger, log)
 
 
 def test_trigger_that_a_release_has_stored_can_be_recreated() -> None:
