@@ -72,16 +72,10 @@ def watching(
             "CHANGES_FOLDER": str(home),
             "CHANGES_PAUSE": str(pause),
             **(env or {}),
-            "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
         },
         config={
             # Only with this, timers and assets start runs.
-            "scheduler": {
-                "use_job_schedule": "True",
-                "task_instance_heartbeat_timeout": "15",
-                "schedule_after_task_execution": "False",
-            },
-            "core": {"executor": "LocalExecutor"},
+            "scheduler": {"use_job_schedule": "True", "task_instance_heartbeat_timeout": "15"},
             # Seconds until a triggerer takes over the triggers of a killed one.
             "triggerer": {"triggerer_health_check_threshold": "5"},
         },

@@ -709,15 +709,8 @@ def run(python: str, kills: int, pairs: int, lost: int, syncs: int) -> Result:
             Path(home),
             dags,
             python=python,
-            env={
-                "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-                # Airflow 2 refuses to run tasks in parallel on SQLite unless this check is skipped.
-                "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
-            },
-            config={
-                "core": {"executor": "LocalExecutor"},
-                "scheduler": {"zombie_detection_interval": str(ZOMBIE_INTERVAL)},
-            },
+            env={"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
+            config={"scheduler": {"zombie_detection_interval": str(ZOMBIE_INTERVAL)}},
         ) as airflow:
             killed = kill_workers(airflow, sandbox, proxy) if kills else []
             races = race(airflow, sandbox, proxy, pairs) if pairs else []

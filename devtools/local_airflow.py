@@ -252,8 +252,7 @@ class LocalAirflow:
             "core": {
                 "dags_folder": str(self.dags),
                 "load_examples": "False",
-                # On SQLite, Airflow 2 runs one task at a time.
-                "executor": "LocalExecutor" if self.is_airflow_3 else "SequentialExecutor",
+                "executor": "LocalExecutor",
                 "parallelism": "4",
                 "dags_are_paused_at_creation": "False",
                 "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -266,6 +265,8 @@ class LocalAirflow:
                 "scheduler_heartbeat_sec": "1",
                 "scheduler_idle_sleep_time": "0.2",
                 "trigger_timeout_check_interval": "1",
+                # Otherwise, two tasks of Airflow 2 that end together both schedule the next one.
+                "schedule_after_task_execution": "False",
             },
             "triggerer": {"job_heartbeat_sec": "1"},
             # How long a worker of Airflow 3 may take to notice that its task ended.
@@ -320,6 +321,8 @@ class LocalAirflow:
             "PATH": f"{self.python.parent}{os.pathsep}{inherited.get('PATH', os.defpath)}",
             # The logs of the components are read while they are written.
             "PYTHONUNBUFFERED": "1",
+            # Airflow 2 refuses to run tasks in parallel on SQLite unless this check is skipped.
+            "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
         }
         # The components and the sandbox are on this machine: never connect to them through a proxy.
         for name in ("NO_PROXY", "no_proxy"):
@@ -481,7 +484,14 @@ class LocalAirflow:
         if self.is_airflow_3:
             body = {"dag_run_id": run_id, "dry_run": False, "only_failed": False, "reset_dag_runs": True}
             token = self._api("GET", "/auth/token")["access_token"]
+            before = len(self.earlier_tries(dag_id, run_id))
             self._api("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body, token)
+            # Airflow 3.0 responds before it commits.
+            self._poll(
+                lambda: len(self.earlier_tries(dag_id, run_id)) > before,
+                COMMAND_TIMEOUT,
+                lambda: f"Run {run_id} of {dag_id} was not cleared.",
+            )
         else:
             query = "SELECT execution_date FROM dag_run WHERE dag_id = ? AND run_id = ?"
             date = f"{self._query(query, dag_id, run_id)[0][0]}+00:00"

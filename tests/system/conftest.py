@@ -132,17 +132,8 @@ def local_airflow(
         tmp_path_factory.mktemp("airflow-home"),
         dags_folder,
         python=airflow_python,
-        env={
-            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
-            # Airflow 2 refuses to run tasks in parallel on SQLite unless this check is skipped.
-            "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
-        },
-        config={
-            "core": {"executor": "LocalExecutor"},
-            # Otherwise, two tasks of Airflow 2 that end together both schedule the next one, as two tries.
-            "scheduler": {"schedule_after_task_execution": "False"},
-            # Seconds until a triggerer takes over the triggers of a killed one.
-            "triggerer": {"triggerer_health_check_threshold": "10"},
-        },
+        env={f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+        # Seconds until a triggerer takes over the triggers of a killed one.
+        config={"triggerer": {"triggerer_health_check_threshold": "10"}},
     ) as airflow:
         yield airflow
