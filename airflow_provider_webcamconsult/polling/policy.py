@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from airflow_provider_webcamconsult.exceptions import (
@@ -119,46 +118,6 @@ def failure_delay_seconds(interval: float, failures: int, error: WebcamconsultEr
     longest = max(interval, FAILURE_DELAY_MAX_SECONDS)
     delay = min(interval * 2.0 ** min(failures, 32), longest) * random.uniform(1, 1.1)  # noqa: S311
     return max(delay, min((error and error.retry_after) or 0.0, RETRY_AFTER_MAX_SECONDS))
-
-
-@dataclass
-class Failures:
-    """
-    The consecutive failures of an appointment or of the service, and the delay that they cause.
-
-    :param count: number of consecutive failures.
-    :param error: the last error.
-    :param not_before: when to poll again at the earliest, in seconds of the event loop's clock.
-    """
-
-    count: int = 0
-    error: WebcamconsultError | None = None
-    not_before: float = 0.0
-
-    def add(self, error: WebcamconsultError, interval: float, now: float) -> bool:
-        """
-        Count a failure, and return whether it ends the wait.
-
-        :param error: the error.
-        :param interval: seconds between two successful polls.
-        :param now: the time of the failure.
-        """
-        is_final = ends_wait(error, self.error)
-        self.count, self.error = self.count + 1, error
-        delay = failure_delay_seconds(interval, self.count, error)
-        self.not_before = max(self.not_before, now + delay)
-        return is_final
-
-    def shorten(self, interval: float, now: float) -> None:
-        """
-        Shorten the delay to what a new interval allows, which can be much less.
-
-        :param interval: seconds between two successful polls of a new subscription.
-        :param now: the time at which it starts.
-        """
-        if self.count:
-            delay = failure_delay_seconds(interval, self.count, self.error)
-            self.not_before = min(self.not_before, now + delay)
 
 
 def is_list_lighter(polls: float, list_seconds: float | None, single_seconds: float) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -20,27 +19,24 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT
-from airflow_provider_webcamconsult.exceptions import (
-    WebcamconsultError,
-    WebcamconsultRequestError,
-    WebcamconsultResponseError,
-)
+from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultRequestError
 from airflow_provider_webcamconsult.polling import policy
-from airflow_provider_webcamconsult.polling.policy import Failures
 from airflow_provider_webcamconsult.polling.service import Service
+from airflow_provider_webcamconsult.polling.target import Failures, Interest, Target, safe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from airflow_provider_webcamconsult.api.resources import Resource
     from airflow_provider_webcamconsult.connection import Settings
+    from airflow_provider_webcamconsult.polling.target import Update
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Minimum fraction of the interval before the first poll; a random fraction spreads the load of triggerers.
-INITIAL_JITTER_MIN = 0.5
+#: Subscribes to the list of all appointments, in place of an id.
+LIST = ""
 #: Seconds until the connection is read again, to use a new token or address.
 CONNECTION_SECONDS = 60.0
 #: Seconds after which the duration of a list counts as unknown, so that a slow list is tried again.
@@ -53,139 +49,31 @@ CLOCK_STEP_SECONDS = 0.001
 SINGLE_POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True)
-class Update(Generic[T]):
-    """
-    What a poll has found.
-
-    :param value: the new value; None after an error.
-    :param error: the error of a failed poll.
-    :param is_final: whether the error ends the wait.
-    """
-
-    value: T | None = None
-    error: WebcamconsultError | None = None
-    is_final: bool = False
-
-
 class Subscription(Generic[T]):
     """
-    A subscription to one appointment, or to the list of all appointments; see :meth:`Poller.subscribe`.
+    A subscription to appointments, or to the list of all; see :meth:`Poller.subscribe`.
 
     :param poller: the poller of the connection.
-    :param appointment_id: id of the appointment; None means the list.
-    :param read: returns the value to report.
-    :param fields: attributes of an appointment that ``read`` needs.
-    :param interval_after: returns the interval in seconds after a number of polls, given the last value.
+    :param interests: the interest in each appointment, by id.
+    :param changed: set when one of them has an update.
     """
 
-    def __init__(
-        self,
-        poller: Poller,
-        appointment_id: str | None,
-        read: Callable[[Any], T],
-        fields: Collection[str],
-        interval_after: Callable[[int, T | None], float],
-    ) -> None:
-        self.appointment_id = appointment_id
-        self.read = read
-        self.fields = fields
-        self.polled_at = poller.time()
-        self.interval = interval_after(0, None)
-        self.due = self.polled_at + self.interval * random.uniform(INITIAL_JITTER_MIN, 1)  # noqa: S311
+    def __init__(self, poller: Poller, interests: dict[str, Interest[T]], changed: asyncio.Event) -> None:
         self._poller = poller
-        self._interval_after = interval_after
-        self._polls = 0
-        self._value: T | None = None
-        self._update: Update[T] | None = None
-        self._has_update = asyncio.Event()
+        self._interests = interests
+        self._changed = changed
         self._last_deadline: float | None = None
-        self._reports_next = False
-        self._target = poller._add(self)
 
     @property
     def settings(self) -> Settings:
         """The settings of the connection. There are none before the first value."""
-        return self._poller._service.settings
+        return self._poller.settings
 
     @property
     def seconds_to_next_poll(self) -> float:
         """Seconds until the next poll, if no other subscription causes an earlier one."""
-        due = max(self.due, self._target.failures.not_before, self._poller.failures.not_before)
+        due = min((self._poller.due(id, each) for id, each in self._interests.items()), default=math.inf)
         return max(0.0, due - self._poller.time())
-
-    async def next_update(self, deadline: float) -> Update[T] | None:
-        """
-        Wait for a new value or an error.
-
-        :param deadline: when to stop waiting, after a last poll, in seconds since the epoch.
-        :return: the update; None if the deadline has passed.
-        """
-        return (await _next_updates([self], self._has_update, deadline)).get(self)
-
-    def _poll_last(self, deadline: float) -> bool:
-        """Report the next poll even if nothing has changed. Poll at once, unless the last poll failed."""
-        if self._last_deadline == deadline:
-            return False
-        self._last_deadline, self._reports_next = deadline, True
-        if self._target.failures.count or self._poller.failures.count:
-            return False
-        self.due = self._poller.time()
-        self._poller._wake_before(self.due)
-        return True
-
-    def report(self, value: T, polled_at: float) -> None:
-        """
-        Record the result of a poll, and wake the subscriber if it is new.
-
-        :param value: the value.
-        :param polled_at: when the poll started, in seconds of the event loop's clock.
-        """
-        if polled_at >= self.due:
-            self._polls += 1
-        self.polled_at, self.interval = polled_at, self._interval_after(self._polls, value)
-        self.due = polled_at + self.interval
-        if value != self._value or self._reports_next:
-            self._notify(Update(value))
-        self._value, self._reports_next = value, False
-
-    def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
-        """
-        Wake the subscriber with an error, unless it has yet to receive an update that matters more.
-
-        :param error: the error.
-        :param is_final: whether it ends the wait.
-        """
-        # A poll reports a value only once, but a final error again if it persists.
-        if self._update is None or (is_final and self._update.error):
-            self._notify(Update(error=error, is_final=is_final))
-
-    def _notify(self, update: Update[T]) -> None:
-        self._update = update
-        self._has_update.set()
-
-    def unsubscribe(self) -> None:
-        """End the subscription. The poller stops with its last one."""
-        self._poller._remove(self, self._target)
-
-
-class Subscriptions(Generic[T]):
-    """
-    The subscriptions of one wait to many appointments, whose updates arrive together.
-
-    :param subscriptions: a subscription to each of the appointments.
-    """
-
-    def __init__(self, subscriptions: Iterable[Subscription[T]]) -> None:
-        self._has_update = asyncio.Event()
-        self._by_id = {each.appointment_id or "": each for each in subscriptions}
-        for each in self._by_id.values():
-            each._has_update = self._has_update
-
-    @property
-    def seconds_to_next_poll(self) -> float:
-        """Seconds until the next poll, if no other subscription causes an earlier one."""
-        return min((each.seconds_to_next_poll for each in self._by_id.values()), default=math.inf)
 
     async def next_updates(self, deadline: float, *, with_unchanged: bool = False) -> dict[str, Update[T]]:
         """
@@ -196,40 +84,40 @@ class Subscriptions(Generic[T]):
         :return: the updates by the id of the appointment; empty if the deadline has passed.
         """
         if with_unchanged:
-            for each in self._by_id.values():
-                each._reports_next = True
-        updates = await _next_updates(self._by_id.values(), self._has_update, deadline)
-        return {each.appointment_id or "": update for each, update in updates.items()}
+            self._report_next()
+        if self._has_update():  # and the call before was cancelled
+            self._changed.set()
+        await _wait(self._changed, deadline - time.time())
+        # The clock may have been set back meanwhile.
+        while not self._has_update() and (seconds := deadline - time.time()) > 0:
+            await _wait(self._changed, max(seconds, CLOCK_STEP_SECONDS))
+        if not self._has_update() and self._last_deadline != deadline:
+            self._last_deadline = deadline
+            self._report_next()
+            last = self._poller.poll_now(self._interests)
+            end = max(deadline, time.time()) + policy.LAST_POLL_SECONDS
+            while not all(each.update for each in last) and (seconds := end - time.time()) > 0:
+                await _wait(self._changed, seconds)
+        updates = {id: each.update for id, each in self._interests.items() if each.update}
+        for id in updates:
+            self._interests[id].update = None
+        return updates
+
+    def _has_update(self) -> bool:
+        return any(each.update for each in self._interests.values())
+
+    def _report_next(self) -> None:
+        for each in self._interests.values():
+            each.reports_next = True
 
     def unsubscribe(self, *ids: str) -> None:
         """
-        End subscriptions.
+        End the subscription. The poller stops with its last one.
 
-        :param ids: ids of the appointments. By default, all of them.
+        :param ids: ids of the appointments to leave. By default, all of them.
         """
-        for id in ids or tuple(self._by_id):
-            self._by_id.pop(id).unsubscribe()
-
-
-async def _next_updates(
-    subscriptions: Collection[Subscription[T]], event: asyncio.Event, deadline: float
-) -> dict[Subscription[T], Update[T]]:
-    """Wait for updates of subscriptions that share an event."""
-    if any(each._update for each in subscriptions):  # and the call before was cancelled
-        event.set()
-    await _wait(event, deadline - time.time())
-    # The clock may have been set back meanwhile.
-    while not any(each._update for each in subscriptions) and (seconds := deadline - time.time()) > 0:
-        await _wait(event, max(seconds, CLOCK_STEP_SECONDS))
-    if not any(each._update for each in subscriptions):
-        last = [each for each in subscriptions if each._poll_last(deadline)]
-        end = max(deadline, time.time()) + policy.LAST_POLL_SECONDS
-        while not all(each._update for each in last) and (seconds := end - time.time()) > 0:
-            await _wait(event, seconds)
-    updates = {each: each._update for each in subscriptions if each._update}
-    for each in updates:
-        each._update = None
-    return updates
+        for id in ids or tuple(self._interests):
+            self._poller.leave(id, self._interests.pop(id))
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -241,47 +129,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     finally:
         timer.cancel()
         event.clear()
-
-
-@dataclass
-class _Target:
-    """An appointment that is polled, or the list if somebody subscribed to it."""
-
-    subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
-    failures: Failures = field(default_factory=Failures)
-
-    @property
-    def due(self) -> float:
-        return max(min(each.due for each in self.subscriptions), self.failures.not_before)
-
-    @property
-    def interval(self) -> float:
-        return min(each.interval for each in self.subscriptions)
-
-    def elapsed(self, now: float) -> float:
-        """Return how much of the interval has passed, as a fraction."""
-        return max(min(1.0, (now - each.polled_at) / each.interval) for each in self.subscriptions)
-
-    def report(self, response: Any, polled_at: float) -> WebcamconsultError | None:
-        """Report a response to those who asked for it, or return the error that makes it unreadable."""
-        # Somebody may have joined meanwhile, or received a newer value.
-        asked = [each for each in self.subscriptions if each.polled_at <= polled_at]
-        try:
-            values = [(each, each.read(response)) for each in asked]
-        except Exception as error:
-            return _safe(error)
-        self.failures = Failures()
-        for each, value in values:
-            each.report(value, polled_at)
-        return None
-
-    def fail(self, error: WebcamconsultError, now: float) -> None:
-        """Report an error of this appointment, and delay its next poll."""
-        self.report_error(error, is_final=self.failures.add(error, self.interval, now))
-
-    def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
-        for each in self.subscriptions:
-            each.report_error(error, is_final=is_final)
 
 
 @dataclass
@@ -317,77 +164,124 @@ class Poller:
     """
 
     def __init__(self, service: Service) -> None:
-        loop = asyncio.get_running_loop()
-        self.time = loop.time
+        self.time = asyncio.get_running_loop().time
         self.failures = Failures()
         """The failures of the service as a whole."""
         self._service = service
-        self._targets: dict[str | None, _Target] = {}
+        self._targets: dict[str, Target] = {}
         # A changed connection gets a new one. That also tells old responses apart.
         self._list = _List()
         self._single_seconds = SINGLE_POLL_SECONDS
         self._connection_expires_at = 0.0
         self._unreadable_since: float | None = None
         self._lanes = [_Lane(is_failing=False), _Lane(is_failing=True)]
-        self._tasks = [_apart(loop.create_task, self._run(lane)) for lane in self._lanes]
-        _apart(logger.info, "Started polling for connection '%s'.", service.webcamconsult_conn_id)
+        self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
+    def of_connection(cls, webcamconsult_conn_id: str, resource: Resource[Any, Any] = APPOINTMENT) -> Poller:
+        """
+        Return the poller that all subscribers in this event loop share.
+
+        :param webcamconsult_conn_id: id of the Airflow connection.
+        :param resource: the kind of record. Each has a poller of its own.
+        """
+        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
+        key = (webcamconsult_conn_id, resource.plural)
+        if key not in pollers:
+            pollers[key] = cls(Service(webcamconsult_conn_id, resource))
+        return pollers[key]
+
     def subscribe(
-        cls,
-        webcamconsult_conn_id: str,
-        appointment_id: str | None,
+        self,
+        ids: Iterable[str],
         read: Callable[[Any], T],
         *,
         fields: Collection[str],
         interval_after: Callable[[int, T | None], float],
-        resource: Resource[Any, Any] = APPOINTMENT,
     ) -> Subscription[T]:
         """
-        Subscribe to an appointment or to the list, and start the connection's poller if there is none.
+        Subscribe to appointments or to the list. The first subscription starts the poller.
 
-        :param webcamconsult_conn_id: id of the Airflow connection.
-        :param appointment_id: id of the appointment; None means the list of all appointments.
-        :param read: returns the value to report from the appointment, or from a dict of all appointments by
+        :param ids: ids of the appointments; ``[LIST]`` means the list of all.
+        :param read: returns the value to report from an appointment, or from a dict of all appointments by
             id. For an appointment, it may raise a
             :class:`~airflow_provider_webcamconsult.exceptions.WebcamconsultError`.
         :param fields: attributes of an appointment that ``read`` needs, besides the id.
         :param interval_after: returns the seconds until the next poll after a number of polls, given the last
             value; see :mod:`~airflow_provider_webcamconsult.polling.policy`.
-        :param resource: the kind of record. Each has a poller of its own.
         :return: the subscription.
         """
-        interval_after(0, None)  # raises if an argument is invalid, before a poller starts
-        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
-        key = (webcamconsult_conn_id, resource.plural)
-        poller = pollers.get(key)
-        if poller is None:
-            poller = pollers[key] = cls(Service(webcamconsult_conn_id, resource))
-        return Subscription(poller, appointment_id, read, fields, interval_after)
-
-    def _add(self, subscription: Subscription[Any]) -> _Target:
-        target = self._targets.setdefault(subscription.appointment_id, _Target())
-        target.subscriptions[subscription] = None
-        # The delays after failures follow from the intervals, and this interval can be much shorter.
-        for failures in (target.failures, self.failures):
-            failures.shorten(subscription.interval, self.time())
-        self._wake_before(max(target.due, self.failures.not_before))
-        return target
-
-    def _remove(self, subscription: Subscription[Any], target: _Target) -> None:
-        if subscription not in target.subscriptions:
-            return
-        del target.subscriptions[subscription]
-        if not target.subscriptions:
-            del self._targets[subscription.appointment_id]
+        changed, now = asyncio.Event(), self.time()
+        interests = {id: Interest(read, fields, interval_after, changed, now) for id in ids}
         if not self._targets:
-            pollers = _POLLERS.get(asyncio.get_running_loop(), {})
-            for key in [key for key, poller in pollers.items() if poller is self]:
-                del pollers[key]
-            for task in self._tasks:
-                task.cancel()
-            conn_id = self._service.webcamconsult_conn_id
-            _apart(logger.info, "Stopped polling for connection '%s'.", conn_id)
+            self._start()
+        for id, interest in interests.items():
+            target = self._targets.setdefault(id, Target())
+            target.interests[interest] = None
+            # The delays after failures follow from the intervals, and this interval can be much shorter.
+            for failures in (target.failures, self.failures):
+                failures.shorten(interest.interval, now)
+            self._wake_before(max(target.due, self.failures.not_before))
+        return Subscription(self, interests, changed)
+
+    def leave(self, appointment_id: str, interest: Interest[Any]) -> None:
+        """
+        End an interest.
+
+        :param appointment_id: id of the appointment.
+        :param interest: the interest.
+        """
+        target = self._targets[appointment_id]
+        del target.interests[interest]
+        if not target.interests:
+            del self._targets[appointment_id]
+        if not self._targets:
+            self._stop()
+
+    def _start(self) -> None:
+        self._tasks = [_apart(asyncio.ensure_future, self._run(lane)) for lane in self._lanes]
+        _apart(logger.info, "Started polling for connection '%s'.", self._service.webcamconsult_conn_id)
+
+    def _stop(self) -> None:
+        pollers = _POLLERS.get(asyncio.get_running_loop(), {})
+        for key in [key for key, poller in pollers.items() if poller is self]:
+            del pollers[key]
+        for task in self._tasks:
+            task.cancel()
+        _apart(logger.info, "Stopped polling for connection '%s'.", self._service.webcamconsult_conn_id)
+
+    def due(self, appointment_id: str, interest: Interest[Any]) -> float:
+        """
+        Return when the next poll for an interest is due, in seconds of the event loop's clock.
+
+        :param appointment_id: id of the appointment.
+        :param interest: the interest.
+        """
+        target = self._targets[appointment_id]
+        return max(interest.due, target.failures.not_before, self.failures.not_before)
+
+    def poll_now(self, interests: Mapping[str, Interest[T]]) -> list[Interest[T]]:
+        """
+        Poll appointments at once, except those whose last poll failed.
+
+        :param interests: the interests by the id of the appointment.
+        :return: the interests in those that are polled.
+        """
+        polled = [
+            each
+            for id, each in interests.items()
+            if not (self._targets[id].failures.count or self.failures.count)
+        ]
+        for each in polled:
+            each.due = self.time()
+        if polled:
+            self._wake_before(self.time())
+        return polled
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the connection, once it was read."""
+        return self._service.settings
 
     # -- The two tasks ---------------------------------------------------------------------------------------
 
@@ -406,17 +300,17 @@ class Poller:
             try:
                 await self._poll(lane)
             except Exception as error:
-                self._fail(_safe(error), self._targets)
+                self._fail(safe_error(error), self._targets)
             for other in self._lanes:  # an appointment can have moved there
                 other.changed.set()
             await asyncio.sleep(0)  # lets the subscribers that got an update unsubscribe
 
-    def _members(self, lane: _Lane) -> dict[str | None, _Target]:
+    def _members(self, lane: _Lane) -> dict[str, Target]:
         # The list is polled with the appointments that do not fail, even if its subscribers cannot read it.
         return {
             id: each
             for id, each in self._targets.items()
-            if bool(id and each.failures.count) is lane.is_failing
+            if bool(id != LIST and each.failures.count) is lane.is_failing
         }
 
     async def _poll(self, lane: _Lane) -> None:
@@ -430,13 +324,13 @@ class Poller:
         if not lane.is_failing and self._should_list(due, now):
             due = await self._poll_list(due)
         for appointment_id in due:
-            if appointment_id is not None and not await self._poll_one(appointment_id, lane):
+            if appointment_id != LIST and not await self._poll_one(appointment_id, lane):
                 return
             if lane.is_failing and self.time() >= now + FAILING_ROUND_SECONDS:
                 return
 
-    def _should_list(self, due: Collection[str | None], now: float) -> bool:
-        if None in due:
+    def _should_list(self, due: Collection[str], now: float) -> bool:
+        if LIST in due:
             return True
         known = self._list
         if now < known.not_before or known.missing.issuperset(due) or len(self._targets) < 2:
@@ -445,20 +339,20 @@ class Poller:
         is_recent = now - known.requested_at < LIST_DURATION_MAX_AGE_SECONDS
         return policy.is_list_lighter(polls, known.seconds if is_recent else None, self._single_seconds)
 
-    async def _poll_list(self, due: list[str | None]) -> list[str | None]:
+    async def _poll_list(self, due: list[str]) -> list[str]:
         """Request the list, and return the due appointments that have to be polled one by one."""
         known, began = self._list, self.time()
-        requested = frozenset(filter(None, self._targets))
-        only = None if None in self._targets else requested
+        requested = frozenset(self._targets.keys() - {LIST})
+        only = None if LIST in self._targets else requested
         fields = frozenset(
-            name for each in self._targets.values() for one in each.subscriptions for name in one.fields
+            name for each in self._targets.values() for one in each.interests for name in one.fields
         )
         covers = known.only is None or (only is not None and only <= known.only)
         etag = known.etag if covers and fields <= known.fields else None
         try:
             response = await self._service.list(only, fields, etag)
         except Exception as error:
-            return self._fail_list(_safe(error), due) if known is self._list else []
+            return self._fail_list(safe_error(error), due) if known is self._list else []
         if known is not self._list:  # the connection has changed meanwhile
             return []
         if response.value is not None:
@@ -470,13 +364,13 @@ class Poller:
         # Lists take at most half of the time, so that the service can handle other requests.
         self.failures = Failures(not_before=max(self.failures.not_before, now + known.seconds))
         for appointment_id, target in self._targets.items():
-            found = known.appointments if appointment_id is None else known.appointments.get(appointment_id)
+            found = known.appointments if appointment_id == LIST else known.appointments.get(appointment_id)
             unreadable = None if found is None else target.report(found, began)
-            if unreadable and (appointment_id is None or not target.failures.count):
+            if unreadable and (appointment_id == LIST or not target.failures.count):
                 target.fail(unreadable, now)
         return [*known.missing.intersection(due)]
 
-    def _fail_list(self, error: WebcamconsultError, due: list[str | None]) -> list[str | None]:
+    def _fail_list(self, error: WebcamconsultError, due: list[str]) -> list[str]:
         """Delay the next list, and return the due appointments that have to be polled one by one."""
         known, now = self._list, self.time()
         known.failures += 1
@@ -490,7 +384,7 @@ class Poller:
             longest = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
             delay = policy.failure_delay_seconds(longest, 0, error)
             known.not_before = max(now, self.failures.not_before) + delay
-        if subscribers := self._targets.get(None):
+        if subscribers := self._targets.get(LIST):
             if only_list_fails:
                 subscribers.fail(error, now)
             subscribers.failures.not_before = known.not_before
@@ -507,7 +401,7 @@ class Poller:
         try:
             appointment = await self._service.get(appointment_id, timeout)
         except Exception as caught:
-            error = _safe(caught)
+            error = safe_error(caught)
         if known is not self._list:  # the connection has changed meanwhile
             return True
         now = self.time()
@@ -517,7 +411,7 @@ class Poller:
             self._single_seconds = now - began
             self.failures = Failures(not_before=self.failures.not_before)
             return True
-        if target.subscriptions:
+        if target.interests:
             target.fail(error, now)
         if not policy.concerns_service(error, is_failing=lane.is_failing):
             return True
@@ -530,9 +424,7 @@ class Poller:
     def _shortest_interval(self) -> float:
         return min(each.interval for each in self._targets.values())
 
-    def _fail(
-        self, error: WebcamconsultError, concerned: Iterable[str | None], *, is_final: bool = False
-    ) -> None:
+    def _fail(self, error: WebcamconsultError, concerned: Iterable[str], *, is_final: bool = False) -> None:
         """Delay all requests after a failure of the service, and report it to those concerned."""
         if error.status_code == HTTPStatus.UNAUTHORIZED:
             self._connection_expires_at = 0.0  # it may have a new token
@@ -564,15 +456,6 @@ class Poller:
 def _apart(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function in an empty context. Otherwise it would log to the task of the subscriber."""
     return Context().run(function, *arguments)
-
-
-def _safe(error: Exception) -> WebcamconsultError:
-    """Replace an unexpected exception, whose text may contain personal data."""
-    if isinstance(error, WebcamconsultError):
-        return error
-    name = type(error).__name__
-    logger.error("A poll failed unexpectedly (%s).", name)
-    return WebcamconsultResponseError(f"The poll failed unexpectedly ({name}). Try again.")
 
 
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Poller]] = WeakKeyDictionary()

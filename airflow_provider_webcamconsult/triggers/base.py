@@ -9,13 +9,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.exceptions import WebcamconsultError, WebcamconsultNotFoundError
-from airflow_provider_webcamconsult.polling.poller import Poller, Subscriptions
+from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.version_compat import task_success
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from airflow_provider_webcamconsult.api.waits import Goal, Verdict
+    from airflow_provider_webcamconsult.polling.poller import Subscription
 
 
 class AppointmentTrigger(BaseTrigger):
@@ -58,7 +59,7 @@ class AppointmentTrigger(BaseTrigger):
         self.timeout_name = timeout_name
         self.end_from_trigger = end_from_trigger
         self.do_xcom_push = do_xcom_push
-        self._wait: Subscriptions[Any] | None = None
+        self._wait: Subscription[Any] | None = None
 
     def _goal(self) -> Goal:
         raise NotImplementedError
@@ -85,7 +86,12 @@ class AppointmentTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event at the end."""
         goal, values, missing = self._goal(), self._known_values(), dict[str, WebcamconsultError]()
-        self._wait = wait = self._subscribe(goal, values)
+        self._wait = wait = Poller.of_connection(self.webcamconsult_conn_id).subscribe(
+            goal.ids,
+            goal.read,
+            fields=goal.fields,
+            interval_after=self._interval_after(goal, values),
+        )
         try:
             self.log.info("Waiting for %s.%s", goal.purpose(values), self._next_check(goal, values))
             summary, polled_due = goal.summary(values), None
@@ -125,18 +131,6 @@ class AppointmentTrigger(BaseTrigger):
                     self.log.info("%s%s", summary, self._next_check(goal, values))
         finally:
             wait.unsubscribe()
-
-    def _subscribe(self, goal: Goal, values: dict[str, Any]) -> Subscriptions[Any]:
-        return Subscriptions(
-            Poller.subscribe(
-                self.webcamconsult_conn_id,
-                id,
-                goal.read,
-                fields=goal.fields,
-                interval_after=self._interval_after(goal, values),
-            )
-            for id in goal.ids
-        )
 
     def _interval_after(self, goal: Goal, values: dict[str, Any]) -> Callable[[int, Any], float]:
         """Return how to compute the interval from the number of polls and the last value."""

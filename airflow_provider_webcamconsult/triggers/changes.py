@@ -18,7 +18,7 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling import policy
-from airflow_provider_webcamconsult.polling.poller import Poller
+from airflow_provider_webcamconsult.polling.poller import LIST, Poller
 from airflow_provider_webcamconsult.version_compat import asset_with_watcher
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
     from airflow_provider_webcamconsult.api.resources import Resource
-    from airflow_provider_webcamconsult.polling.poller import Subscription, Update
+    from airflow_provider_webcamconsult.polling.poller import Subscription
+    from airflow_provider_webcamconsult.polling.target import Update
 else:
     # Airflow before 3.0 has no event triggers, but imports this file.
     BaseEventTrigger = getattr(base, "BaseEventTrigger", base.BaseTrigger)
@@ -149,13 +150,13 @@ class WebcamconsultChangesTrigger(BaseEventTrigger):
     async def _events(self) -> AsyncGenerator[TriggerEvent, None]:
         resource = find_resource(self.resource)
         _check_interval(self.poke_interval)
-        self._subscription = subscription = Poller.subscribe(
-            self.webcamconsult_conn_id,
-            None,
+        self._subscription = subscription = Poller.of_connection(
+            self.webcamconsult_conn_id, resource
+        ).subscribe(
+            [LIST],
             _List,
             fields=resource.known,
             interval_after=lambda polls, value: policy.next_interval_seconds(self.poke_interval),
-            resource=resource,
         )
         updates = _Updates(subscription)
         now = asyncio.get_running_loop().time
@@ -225,16 +226,16 @@ class _Updates:
 
     def __init__(self, subscription: Subscription[_List]) -> None:
         self._subscription = subscription
-        self._next: asyncio.Task[Update[_List] | None] | None = None
+        self._next: asyncio.Task[dict[str, Update[_List]]] | None = None
 
     async def next(self, seconds: float) -> Update[_List] | None:
         """Return the next update, or None if the time is over."""
-        self._next = self._next or asyncio.ensure_future(self._subscription.next_update(math.inf))
+        self._next = self._next or asyncio.ensure_future(self._subscription.next_updates(math.inf))
         timeout = None if math.isinf(seconds) else max(seconds, 0.0)
         if not (await asyncio.wait({self._next}, timeout=timeout))[0]:
             return None
-        update, self._next = self._next.result(), None
-        return update
+        updates, self._next = self._next.result(), None
+        return updates.get(LIST)
 
     def cancel(self) -> None:
         if self._next:

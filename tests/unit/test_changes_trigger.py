@@ -19,7 +19,7 @@ from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.exceptions import WebcamconsultConfigurationError, WebcamconsultInputError
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling import policy, poller
-from airflow_provider_webcamconsult.polling.poller import Poller
+from airflow_provider_webcamconsult.polling.poller import LIST, Poller
 from airflow_provider_webcamconsult.triggers import changes
 from airflow_provider_webcamconsult.triggers.changes import WebcamconsultChangesTrigger, webcamconsult_changes
 from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION
@@ -259,7 +259,7 @@ def test_a_thousand_waits_and_a_watched_list_make_one_request_per_interval() -> 
 
     async def scenario() -> None:
         shared = Poller(service)
-        add(shared, None, read=len, fields=APPOINTMENT.known)
+        add(shared, LIST, read=len, fields=APPOINTMENT.known)
         for record in service.records:
             add(shared, record["id"])
         await asyncio.sleep(100 * 5)

@@ -20,10 +20,11 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultRequestError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.polling import policy, poller
-from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
+from airflow_provider_webcamconsult.polling import policy
+from airflow_provider_webcamconsult.polling.poller import LIST, Poller, Subscription
 from airflow_provider_webcamconsult.polling.service import Service, _in_daemon_thread
-from tests.unit.polling.virtual_time import add, run, use_virtual_clock
+from airflow_provider_webcamconsult.polling.target import Update
+from tests.unit.polling.virtual_time import add, next_update, run, use_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -89,7 +90,7 @@ async def updates_of(subscription: Subscription[Any], seconds: float) -> list[Up
     updates: list[Update[Any]] = []
 
     async def follow() -> None:
-        while update := await subscription.next_update(NO_DEADLINE):
+        while update := await next_update(subscription, NO_DEADLINE):
             updates.append(update)
 
     task = asyncio.create_task(follow())
@@ -112,7 +113,7 @@ def test_list_subscriber_that_cannot_read_the_list_is_polled_with_pauses() -> No
         raise ZeroDivisionError
 
     async def scenario() -> list[Update[Any]]:
-        return await updates_of(add(Poller(service), None, read=broken), 300)
+        return await updates_of(add(Poller(service), LIST, read=broken), 300)
 
     updates = run(scenario())
     assert updates
@@ -125,7 +126,7 @@ def test_list_subscriber_is_told_of_a_rejected_list(status: int) -> None:
     service.errors[None] = WebcamconsultRequestError("No list.", status_code=status)
 
     async def scenario() -> list[Update[Any]]:
-        return await updates_of(add(Poller(service), None, read=len), 30)
+        return await updates_of(add(Poller(service), LIST, read=len), 30)
 
     assert run(scenario())
 
@@ -178,10 +179,10 @@ def test_appointment_that_failed_once_does_not_wait_for_all_that_hang() -> None:
         await asyncio.sleep(3600)  # now all of these fail
         subscription = add(shared, ONE)
         service.errors[ONE] = server_error()
-        await subscription.next_update(NO_DEADLINE)
+        await next_update(subscription, NO_DEADLINE)
         del service.errors[ONE]
         began = asyncio.get_running_loop().time()
-        assert await subscription.next_update(NO_DEADLINE) == Update("idle")
+        assert await next_update(subscription, NO_DEADLINE) == Update("idle")
         return asyncio.get_running_loop().time() - began
 
     assert run(scenario()) < 60 + 5 * 2 * 1.1 + 1
@@ -242,7 +243,7 @@ def test_list_subscriber_that_joins_during_a_list_of_few_gets_all() -> None:
             add(shared, id)
         while not service.times(None):
             await asyncio.sleep(0.1)
-        return await updates_of(add(shared, None, read=len), 30)
+        return await updates_of(add(shared, LIST, read=len), 30)
 
     assert [update.value for update in run(scenario())] == [len(IDS)]
 
@@ -271,9 +272,9 @@ def test_attributes_that_a_list_did_not_request_are_no_failure() -> None:
 def test_error_does_not_replace_a_value_that_was_not_received_yet() -> None:
     async def scenario() -> Update[Any] | None:
         subscription = add(Poller(ScriptedService()), ONE)
-        subscription.report("finished", 0.0)
-        subscription.report_error(server_error(), is_final=False)
-        return await subscription.next_update(NO_DEADLINE)
+        subscription._interests[ONE].report("finished", 0.0)
+        subscription._interests[ONE].report_error(server_error(), is_final=False)
+        return await next_update(subscription, NO_DEADLINE)
 
     assert run(scenario()) == Update("finished")
 
@@ -283,10 +284,10 @@ def test_error_that_ends_the_wait_is_not_replaced_by_another() -> None:
 
     async def scenario() -> Update[Any] | None:
         subscription = add(Poller(ScriptedService()), ONE)
-        subscription.report_error(server_error(), is_final=False)
-        subscription.report_error(final, is_final=True)
-        subscription.report_error(server_error(), is_final=False)
-        return await subscription.next_update(NO_DEADLINE)
+        subscription._interests[ONE].report_error(server_error(), is_final=False)
+        subscription._interests[ONE].report_error(final, is_final=True)
+        subscription._interests[ONE].report_error(server_error(), is_final=False)
+        return await next_update(subscription, NO_DEADLINE)
 
     assert run(scenario()) == Update(error=final, is_final=True)
 
@@ -294,13 +295,13 @@ def test_error_that_ends_the_wait_is_not_replaced_by_another() -> None:
 def test_update_survives_a_cancelled_call() -> None:
     async def scenario() -> Update[Any] | None:
         subscription = add(Poller(ScriptedService()), ONE)
-        call = asyncio.create_task(subscription.next_update(NO_DEADLINE))
+        call = asyncio.create_task(next_update(subscription, NO_DEADLINE))
         await asyncio.sleep(0)
-        subscription.report("finished", 0.0)
+        subscription._interests[ONE].report("finished", 0.0)
         call.cancel()
         await asyncio.wait([call])
         began = asyncio.get_running_loop().time()
-        update = await subscription.next_update(NO_DEADLINE)
+        update = await next_update(subscription, NO_DEADLINE)
         assert asyncio.get_running_loop().time() - began < 1
         assert subscription._last_deadline is None
         return update
@@ -313,9 +314,9 @@ def test_update_that_was_there_before_the_call_brings_no_last_poll_forward() -> 
 
     async def scenario() -> None:
         subscription = add(Poller(service), ONE, 1000.0)
-        subscription.report("started", 0.0)
-        await subscription.next_update(2000.0)
-        assert not await subscription.next_update(100.0) or service.times(ONE)[0] >= 100
+        subscription._interests[ONE].report("started", 0.0)
+        await next_update(subscription, 2000.0)
+        assert not await next_update(subscription, 100.0) or service.times(ONE)[0] >= 100
 
     run(scenario())
 
@@ -330,11 +331,11 @@ def test_failing_wait_reads_the_connection_before_a_second_401_ends_it() -> None
     async def scenario() -> None:
         shared = Poller(service)
         subscription = add(shared, ONE)
-        await subscription.next_update(NO_DEADLINE)
+        await next_update(subscription, NO_DEADLINE)
         service.errors[ONE] = WebcamconsultAuthenticationError("Old token.", status_code=401)
-        await subscription.next_update(NO_DEADLINE)
+        await next_update(subscription, NO_DEADLINE)
         service.reads = 0
-        await subscription.next_update(NO_DEADLINE)
+        await next_update(subscription, NO_DEADLINE)
         assert service.reads == 1
 
     run(scenario())
@@ -350,7 +351,7 @@ def test_response_of_the_old_host_is_ignored(has_list: bool) -> None:
         shared = Poller(service)
         add(shared, OTHER)  # the failing lane reads the changed connection
         subscriptions = [add(shared, id, 40.0) for id in ids]
-        await subscriptions[0].next_update(NO_DEADLINE)
+        await next_update(subscriptions[0], NO_DEADLINE)
         service.records[ONE] = {"id": ONE, "state": "state on the old host"}
         service.seconds = {None: 100.0, ONE: 100.0}
         service.requests.clear()
@@ -371,7 +372,7 @@ def test_404s_of_two_hosts_do_not_end_a_wait() -> None:
     async def scenario() -> list[Update[Any]]:
         shared = Poller(service)
         subscription = add(shared, ONE, 70.0)
-        await subscription.next_update(NO_DEADLINE)
+        await next_update(subscription, NO_DEADLINE)
         service.has_changed = True
         return await updates_of(subscription, 200)
 
@@ -397,17 +398,15 @@ def test_every_exception_in_a_thread_ends_the_poll_with_an_error(raised: type[Ba
     asyncio.run(scenario())
 
 
-def test_invalid_subscription_leaves_no_poller_behind() -> None:
+def test_invalid_subscription_starts_no_poll() -> None:
     async def scenario() -> None:
         with pytest.raises(TypeError):
-            Poller.subscribe(
-                "scripted",
-                ONE,
+            Poller.of_connection("scripted").subscribe(
+                [ONE],
                 state_of,
                 fields=["state"],
                 interval_after=lambda polls, value: policy.next_interval_seconds(None),  # type: ignore[arg-type]
             )
-        assert not poller._POLLERS.get(asyncio.get_running_loop())
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(scenario())

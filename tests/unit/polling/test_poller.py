@@ -29,18 +29,19 @@ from airflow_provider_webcamconsult.exceptions import (
 )
 from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
 from airflow_provider_webcamconsult.polling import policy, poller, service
-from airflow_provider_webcamconsult.polling.poller import Poller, Subscription, Update
+from airflow_provider_webcamconsult.polling.poller import LIST, Poller, Subscription
 from tests.unit.polling import virtual_time
 from tests.unit.polling.virtual_time import now, poll_threads, use_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
+    from airflow_provider_webcamconsult.polling.target import Update
     from tests.unit.conftest import Connect
 
 CONN_ID = "webcamconsult_default"
 TOKEN = "token-of-the-fake-service"
-LIST = "/appointments.json"
+LIST_PATH = "/appointments.json"
 # Seconds: an interval with room for some requests on a busy machine, and the time limit of a scenario.
 INTERVAL = 0.2
 TIME_LIMIT = 20
@@ -84,7 +85,7 @@ class FakeService(http.server.ThreadingHTTPServer):
         for key in (path, "*"):
             if key in self.failures:
                 return *self.failures[key], None
-        if path == LIST:
+        if path == LIST_PATH:
             body: Any = [{"id": id, "state": s} for id, s in self.states.items() if id not in self.hidden]
         else:
             id = path.removeprefix("/appointment/").removesuffix(".json")
@@ -150,8 +151,8 @@ def ids(count: int) -> list[str]:
 def subscribe(
     appointment_id: str, interval: float = INTERVAL, *, conn_id: str = CONN_ID
 ) -> Subscription[str]:
-    return Poller.subscribe(
-        conn_id, appointment_id, state_of, fields=["state"], interval_after=lambda polls, value: interval
+    return Poller.of_connection(conn_id).subscribe(
+        [appointment_id], state_of, fields=["state"], interval_after=lambda polls, value: interval
     )
 
 
@@ -164,7 +165,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 async def next_update(subscription: Subscription[Any]) -> Any:
     """Return the next value or error."""
-    update: Update[Any] | None = await subscription.next_update(now() + TIME_LIMIT)
+    update: Update[Any] | None = await virtual_time.next_update(subscription, now() + TIME_LIMIT)
     assert update is not None
     return update.error or update.value
 
@@ -172,7 +173,7 @@ async def next_update(subscription: Subscription[Any]) -> Any:
 async def final_error(subscription: Subscription[Any]) -> WebcamconsultError:
     """Return the error that ends a wait."""
     while True:
-        update = await subscription.next_update(now() + TIME_LIMIT)
+        update = await virtual_time.next_update(subscription, now() + TIME_LIMIT)
         assert update is not None
         if update.is_final:
             assert update.error is not None
@@ -231,12 +232,12 @@ def test_list_is_never_requested_for_one_subscription(fake_service: FakeService)
         await sleep_intervals(5)
 
     run(scenario)
-    assert LIST not in fake_service.paths
+    assert LIST_PATH not in fake_service.paths
 
 
 def test_slow_list_is_requested_only_once(fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(30), "idle")
-    fake_service.delays[LIST] = 2.0
+    fake_service.delays[LIST_PATH] = 2.0
 
     async def scenario() -> None:
         subscriptions = [subscribe(id) for id in ids(30)]
@@ -245,7 +246,7 @@ def test_slow_list_is_requested_only_once(fake_service: FakeService) -> None:
             await asyncio.sleep(0.1)
 
     run(scenario)
-    assert Counter(fake_service.paths)[LIST] == 1
+    assert Counter(fake_service.paths)[LIST_PATH] == 1
 
 
 def test_list_is_preferred_when_faster_than_single_requests(fake_service: FakeService) -> None:
@@ -309,7 +310,7 @@ def test_each_subscription_is_polled_at_its_own_interval(fake_service: FakeServi
 
 def test_requests_never_overlap(fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(30), "idle")
-    fake_service.delays = {LIST: 0.3, **{f"/appointment/{id}.json": 0.05 for id in ids(30)}}
+    fake_service.delays = {LIST_PATH: 0.3, **{f"/appointment/{id}.json": 0.05 for id in ids(30)}}
 
     async def scenario() -> None:
         subscriptions = [subscribe(id, 0.05) for id in ids(30)]
@@ -495,7 +496,7 @@ def test_token_replaced_in_connection_is_used_before_a_wait_ends(
 
 def test_failing_list_is_avoided_when_single_requests_succeed(fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(20), "idle")
-    fake_service.failures[LIST] = (503, {})
+    fake_service.failures[LIST_PATH] = (503, {})
 
     async def scenario() -> None:
         subscriptions = [subscribe(id, 0.1) for id in ids(20)]
@@ -506,13 +507,13 @@ def test_failing_list_is_avoided_when_single_requests_succeed(fake_service: Fake
         await asyncio.sleep(1.0)
 
     run(scenario)
-    assert Counter(fake_service.paths)[LIST] == policy.LIST_FAILURES_MAX
+    assert Counter(fake_service.paths)[LIST_PATH] == policy.LIST_FAILURES_MAX
 
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_rejected_list_request_is_not_reported(status: int, fake_service: FakeService) -> None:
     fake_service.states = dict.fromkeys(ids(20), "idle")
-    fake_service.failures[LIST] = (status, {})
+    fake_service.failures[LIST_PATH] = (status, {})
 
     async def scenario() -> None:
         subscriptions = [subscribe(id) for id in ids(20)]
@@ -520,7 +521,7 @@ def test_rejected_list_request_is_not_reported(status: int, fake_service: FakeSe
         await sleep_intervals(3)
 
     run(scenario)
-    assert Counter(fake_service.paths)[LIST] == 1
+    assert Counter(fake_service.paths)[LIST_PATH] == 1
 
 
 def test_failing_appointment_does_not_delay_others(fake_service: FakeService) -> None:
@@ -657,8 +658,8 @@ def test_defect_of_one_subscription_ends_no_other_wait(
         raise ZeroDivisionError("Jansen")
 
     async def scenario() -> None:
-        one = Poller.subscribe(
-            CONN_ID, ids(count)[0], broken, fields=["state"], interval_after=lambda polls, value: INTERVAL
+        one = Poller.of_connection(CONN_ID).subscribe(
+            [ids(count)[0]], broken, fields=["state"], interval_after=lambda polls, value: INTERVAL
         )
         others = [subscribe(id) for id in ids(count)[1:]]
         assert await next_updates(others) == ["idle"] * (count - 1)
@@ -797,7 +798,8 @@ def interval_after(polls, value):
     return 0.01
 
 async def main():
-    Poller.subscribe("{CONN_ID}", "{ids(1)[0]}", state_of, fields=["state"], interval_after=interval_after)
+    poller = Poller.of_connection("{CONN_ID}")
+    poller.subscribe(["{ids(1)[0]}"], state_of, fields=["state"], interval_after=interval_after)
     await asyncio.sleep(1)
 
 asyncio.run(main())
@@ -818,9 +820,8 @@ def test_subscriber_of_the_list_is_told_of_each_change(fake_service: FakeService
     fake_service.has_etags = True
 
     async def scenario() -> None:
-        everything = Poller.subscribe(
-            CONN_ID,
-            None,
+        everything = Poller.of_connection(CONN_ID).subscribe(
+            [LIST],
             lambda appointments: {id: each["state"] for id, each in appointments.items()},
             fields=["state"],
             interval_after=lambda polls, value: INTERVAL,

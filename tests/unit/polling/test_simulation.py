@@ -31,7 +31,7 @@ from airflow_provider_webcamconsult.polling.policy import (
 )
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.polling.service import Service
-from tests.unit.polling.virtual_time import add, run, use_virtual_clock
+from tests.unit.polling.virtual_time import add, next_update, run, use_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -177,7 +177,7 @@ class Simulation:
             subscription = add(shared, appointment_id, self.interval)
             try:
                 while True:
-                    update = await subscription.next_update(NO_DEADLINE)
+                    update = await next_update(subscription, NO_DEADLINE)
                     assert update is not None
                     if update.is_final or update.value == "finished":
                         self.ended[appointment_id] = (loop.time(), update.error or update.value)
@@ -273,7 +273,7 @@ async def end_times(
 
     async def wait(appointment_id: str) -> None:
         subscription = add(shared, appointment_id, interval)
-        while (update := await subscription.next_update(NO_DEADLINE)) and update.value != "finished":
+        while (update := await next_update(subscription, NO_DEADLINE)) and update.value != "finished":
             assert not update.is_final
         ended[appointment_id] = service.now
         subscription.unsubscribe()

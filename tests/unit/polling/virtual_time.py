@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.polling import poller
-from airflow_provider_webcamconsult.polling.poller import Poller, Subscription
 from airflow_provider_webcamconsult.triggers import appointments as triggers
 from airflow_provider_webcamconsult.triggers import base as trigger_base
 
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
 
     import pytest
+
+    from airflow_provider_webcamconsult.polling.poller import Poller, Subscription
+    from airflow_provider_webcamconsult.polling.target import Update
 
 T = TypeVar("T")
 
@@ -128,11 +130,18 @@ def use_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> No
 
 def add(
     shared: Poller,
-    appointment_id: str | None,
+    appointment_id: str,
     interval: float = 5.0,
     *,
     read: Callable[[Any], Any] = state_of,
     fields: Collection[str] = ("state",),
 ) -> Subscription[Any]:
     """Add a subscription to a poller."""
-    return Subscription(shared, appointment_id, read, fields, lambda polls, value: interval)
+    return shared.subscribe(
+        [appointment_id], read, fields=fields, interval_after=lambda polls, value: interval
+    )
+
+
+async def next_update(subscription: Subscription[T], deadline: float) -> Update[T] | None:
+    """Return the next update of a subscription to one appointment, or to the list."""
+    return next(iter((await subscription.next_updates(deadline)).values()), None)
