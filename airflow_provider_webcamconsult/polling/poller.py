@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Subscribes to the list of all appointments, in place of an id.
-LIST = ""
+#: In place of an id, this subscribes to the list of all appointments. No id has this form.
+LIST = "*"
 #: Seconds until the connection is read again, to use a new token or address.
 CONNECTION_SECONDS = 60.0
 #: Seconds after which the duration of a list counts as unknown, so that a slow list is tried again.
