@@ -393,7 +393,8 @@ class ClusterRun:
         while not condition():
             self._note_restarts()
             self.cluster.check_alive()
-            if self.cluster.run_state(DAG_ID, self.run_id) == "failed" or time.monotonic() > deadline:
+            has_failed = self._waits("failed") or self.cluster.run_state(DAG_ID, self.run_id) == "failed"
+            if has_failed or time.monotonic() > deadline:
                 run = self.cluster.describe_run(DAG_ID, self.run_id)
                 raise LocalAirflowError(f"Waited in vain until {what}:\n{run}")
             time.sleep(0.2)

@@ -34,11 +34,11 @@ WAIT: dict[str, Any] = {
     "deferrable": True,
     "poke_interval": 2,
     "timeout": 900,
-    "retries": 1,
 }
 DEFAULT_ARGS: dict[str, Any] = {
     "webcamconsult_conn_id": "cluster",
-    # Airflow 2 may find the same dead task several times, and each time uses up a try.
+    # Airflow 2 may find the same dead task several times, and each time uses up a try. So does each task
+    # that it sends while Redis is down.
     "retries": 10,
     "retry_delay": datetime.timedelta(0),
 }
