@@ -356,8 +356,6 @@ class Cluster(LocalAirflow):
                 "task_queued_timeout_check_interval": str(CHECK_INTERVAL),
                 # Airflow fails a task that was queued in vain more often, whatever its retries are.
                 "num_stuck_in_queued_retries": "10",
-                # Otherwise, two tasks of Airflow 2 that end together both schedule the next, as two tries.
-                "schedule_after_task_execution": "False",
             },
             "triggerer": {"triggerer_health_check_threshold": str(HEALTH_THRESHOLD)},
         }
