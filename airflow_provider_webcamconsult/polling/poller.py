@@ -185,11 +185,9 @@ class Poller:
         :param webcamconsult_conn_id: id of the Airflow connection.
         :param resource: the kind of record. Each has a poller of its own.
         """
-        pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
-        key = (webcamconsult_conn_id, resource.plural)
-        if key not in pollers:
-            pollers[key] = cls(Service(webcamconsult_conn_id, resource))
-        return pollers[key]
+        pollers = _POLLERS.get(asyncio.get_running_loop(), {})
+        shared = pollers.get((webcamconsult_conn_id, resource.plural))
+        return shared or cls(Service(webcamconsult_conn_id, resource))
 
     def subscribe(
         self,
@@ -213,7 +211,7 @@ class Poller:
         """
         changed, now = asyncio.Event(), self.time()
         interests = {id: Interest(read, fields, interval_after, changed, now) for id in ids}
-        if not self._targets:
+        if interests and not self._targets:
             self._start()
         for id, interest in interests.items():
             target = self._targets.setdefault(id, Target())
@@ -238,14 +236,17 @@ class Poller:
         if not self._targets:
             self._stop()
 
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self._service.webcamconsult_conn_id, self._service.resource.plural
+
     def _start(self) -> None:
+        _POLLERS.setdefault(asyncio.get_running_loop(), {})[self._key] = self
         self._tasks = [_apart(asyncio.ensure_future, self._run(lane)) for lane in self._lanes]
         _apart(logger.info, "Started polling for connection '%s'.", self._service.webcamconsult_conn_id)
 
     def _stop(self) -> None:
-        pollers = _POLLERS.get(asyncio.get_running_loop(), {})
-        for key in [key for key, poller in pollers.items() if poller is self]:
-            del pollers[key]
+        _POLLERS.get(asyncio.get_running_loop(), {}).pop(self._key, None)
         for task in self._tasks:
             task.cancel()
         _apart(logger.info, "Stopped polling for connection '%s'.", self._service.webcamconsult_conn_id)

@@ -236,6 +236,7 @@ class CountingService:
     """A service that counts requests, without a connection and a network."""
 
     webcamconsult_conn_id = "counting"
+    resource = APPOINTMENT
 
     def __init__(self, number: int) -> None:
         self.records = [{"id": f"a{each}", "state": "idle"} for each in range(number)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.api.states import state_of
 from airflow_provider_webcamconsult.exceptions import (
@@ -20,7 +21,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultRequestError,
     WebcamconsultServerError,
 )
-from airflow_provider_webcamconsult.polling import policy
+from airflow_provider_webcamconsult.polling import policy, poller
 from airflow_provider_webcamconsult.polling.poller import LIST, Poller, Subscription
 from airflow_provider_webcamconsult.polling.service import Service, _in_daemon_thread
 from airflow_provider_webcamconsult.polling.target import Update
@@ -40,6 +41,7 @@ class ScriptedService(Service):
     """A service that answers each request with what a test sets."""
 
     webcamconsult_conn_id: str = "scripted"
+    resource = APPOINTMENT
     records: dict[str, Any] = field(default_factory=lambda: {id: {"id": id, "state": "idle"} for id in IDS})
     errors: dict[str | None, WebcamconsultError] = field(default_factory=dict)
     """By id; None is the list."""
@@ -398,7 +400,7 @@ def test_every_exception_in_a_thread_ends_the_poll_with_an_error(raised: type[Ba
     asyncio.run(scenario())
 
 
-def test_invalid_subscription_starts_no_poll() -> None:
+def test_invalid_subscription_leaves_no_poller_behind() -> None:
     async def scenario() -> None:
         with pytest.raises(TypeError):
             Poller.of_connection("scripted").subscribe(
@@ -407,6 +409,18 @@ def test_invalid_subscription_starts_no_poll() -> None:
                 fields=["state"],
                 interval_after=lambda polls, value: policy.next_interval_seconds(None),  # type: ignore[arg-type]
             )
+        assert not poller._POLLERS.get(asyncio.get_running_loop())
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_subscription_to_nothing_starts_no_poll() -> None:
+    async def scenario() -> None:
+        Poller.of_connection("scripted").subscribe(
+            [], state_of, fields=["state"], interval_after=lambda polls, value: 5.0
+        )
+        assert not poller._POLLERS.get(asyncio.get_running_loop())
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(scenario())

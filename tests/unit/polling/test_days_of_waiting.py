@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.exceptions import WebcamconsultServerError
 from airflow_provider_webcamconsult.polling import poller
@@ -35,6 +36,7 @@ class Calendar(Service):
     """A service with appointments, and times in seconds from the start at which it does not answer."""
 
     webcamconsult_conn_id: str = "simulated"
+    resource = APPOINTMENT
     appointments: dict[str, dict[str, Any]] = field(default_factory=dict)
     outages: list[tuple[float, float]] = field(default_factory=list)
     requests: list[float] = field(default_factory=list)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_webcamconsult.api.resources import APPOINTMENT
 from airflow_provider_webcamconsult.api.response import Response
 from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultAuthenticationError,
@@ -62,6 +63,7 @@ class RandomService(Service):
 
     chance: random.Random
     webcamconsult_conn_id: str = "simulated"
+    resource = APPOINTMENT
     states: dict[str, Any] = field(default_factory=dict)
     always_failing: dict[str, Callable[[], WebcamconsultError]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
