@@ -6,8 +6,8 @@ database. The triggerer is measured without triggers. Then the rows of the defer
 triggerer is measured over some intervals. Then all appointments change their state at once, right after a
 poll, which is the worst time. The log of each wait shows when its event was fired.
 
-The service runs in a separate process. An appointment that no task waits for changes each second, so that no
-two lists are the same::
+The service runs in a separate process. Each second, an appointment that no task waits for is deleted and
+another one is booked, so that no two lists are the same. The waits are for appointments all over the list::
 
     python benchmarks/waits.py .venv/bin/python .venv-airflow-2.11/bin/python
 """
@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import math
 import multiprocessing
 import os
 import platform
+import random
 import re
 import resource
 import shutil
@@ -169,9 +169,10 @@ def _serve(pipe: Connection, case: Case) -> None:
     """Serve until the process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     service = Service([TOKEN], "idle", None)
-    # One more than there are waits: the one that changes each second.
+    # At least one more than there are waits.
     ids = [_create(service) for _ in range(max(case.waits + 1, case.appointments))]
-    waited, other = ids[: case.waits], ids[case.waits]
+    waited = ids[:: len(ids) // case.waits][: case.waits]
+    others = [*set(ids).difference(waited)]
     hidden = set(waited) if case.trigger == THEIRS else set()
     counter: Counter[str] = Counter()
     polled: set[str] = set()
@@ -213,7 +214,7 @@ def _serve(pipe: Connection, case: Case) -> None:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     pipe.send((f"http://{HOST}:{port}", waited))
-    threading.Thread(target=_change_repeatedly, args=(service, other), daemon=True).start()
+    threading.Thread(target=_change_repeatedly, args=(service, others), daemon=True).start()
     with contextlib.suppress(EOFError):
         while True:
             if pipe.recv() == "counts":
@@ -250,9 +251,11 @@ def _create(service: Service) -> str:
     return str(response["appointment"]["id"])
 
 
-def _change_repeatedly(service: Service, appointment_id: str) -> None:
-    for duration in itertools.count(1):
-        service.update(APPOINTMENTS, TOKEN, appointment_id, {"appointment": {"duration": duration}})
+def _change_repeatedly(service: Service, others: list[str]) -> None:
+    while True:
+        others.append(_create(service))
+        gone = others.pop(random.randrange(len(others) - 1))  # noqa: S311
+        service.delete(APPOINTMENTS, TOKEN, gone, {"appointment": {"id": gone}})
         time.sleep(CHANGE_INTERVAL)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from airflow_provider_webcamconsult.api.redaction import Record, remove_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     import msgspec
 
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 JSON_MAX_DEPTH = 100
 #: Maximum length of an id in a response, in characters. Known ids have 24.
 ID_MAX_LENGTH = 64
+#: Maximum number of records that are inserted or removed at one place between two lists, for a quick search.
+MOVED_MAX = 100
 
 # Other text may be something else than an id, and ids are logged.
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_MAX_LENGTH}}}")
+# 0, -1, 1, -2, 2, …
+_DISTANCES = sorted(range(-MOVED_MAX, MOVED_MAX + 1), key=abs)
 
 
 def decode_object(content: bytes) -> dict[str, Any] | None:
@@ -74,22 +78,68 @@ def without_others(
     :param ids: the ids.
     :param skip_malformed: whether an item without a valid id counts as one that has another id.
     """
-    import msgspec
-
-    # For a hundred thousand records, a struct is faster than a dictionary, and a call for each is slow.
-    decode = msgspec.json.Decoder(msgspec.defstruct("_Identified", [("id", str)])).decode
-    decode_dict = record_decoder(resource, frozenset({"id"}))
+    read_id = _id_reader(resource)
     for position, item in enumerate(items, 1):
-        try:
-            record_id = decode(item).id  # type: ignore[attr-defined]
-        except _decoding_errors():
-            identified = decode_dict(item)
-            record_id = (identified and id_of(resource, identified)) or ""
+        record_id = read_id(item)
         if record_id in ids or not (
             skip_malformed
             or (record_id.isalnum() and record_id.isascii() and len(record_id) <= ID_MAX_LENGTH)
         ):
             yield position, item
+
+
+def items_nearby(
+    resource: Resource[Any, Any],
+    items: Sequence[msgspec.Raw],
+    ids: Collection[str],
+    positions: Mapping[str, int],
+) -> list[tuple[int, msgspec.Raw]] | None:
+    """
+    Return the items of records that have hardly moved since an earlier list, with their positions from 1.
+
+    For some records of a long list, this takes much less time than :func:`without_others`.
+
+    :param resource: the kind of record.
+    :param items: the items from :func:`split_list`.
+    :param ids: the ids.
+    :param positions: the positions in the earlier list, by id.
+    :return: the items; None if one of the records was not found.
+    """
+    if any(record_id not in positions for record_id in ids):
+        return None
+    read_id = _id_reader(resource)
+    found: list[tuple[int, msgspec.Raw]] = []
+    moved = 0
+    for record_id in sorted(ids, key=positions.__getitem__):
+        # What was inserted or removed before the previous record has moved this one too.
+        expected = positions[record_id] + moved
+        for position in (expected + distance for distance in _DISTANCES):
+            if 1 <= position <= len(items) and read_id(items[position - 1]) == record_id:
+                break
+        else:
+            return None
+        found.append((position, items[position - 1]))
+        moved += position - expected
+    return sorted(found, key=lambda each: each[0])
+
+
+def _id_reader(resource: Resource[Any, Any]) -> Callable[[msgspec.Raw], str]:
+    """Return a function that reads the id of a list item, or returns "" if there is no valid one."""
+    import msgspec
+
+    # For a hundred thousand records, a struct is faster than a dictionary.
+    decode = msgspec.json.Decoder(msgspec.defstruct("_Identified", [("id", str)])).decode
+    decode_dict = record_decoder(resource, frozenset({"id"}))
+    errors = _decoding_errors()
+
+    def read_id(item: msgspec.Raw) -> str:
+        try:
+            return decode(item).id  # type: ignore[attr-defined, no-any-return]
+        except errors:
+            identified = decode_dict(item)
+            return (identified and id_of(resource, identified)) or ""
+
+    return read_id
 
 
 @cache

@@ -30,6 +30,8 @@ class Request:
     :param only: ids of the records to return from a list. By default, all records.
     :param fields: names of the attributes to return besides the id. By default, all attributes.
     :param malformed: what to do with what is not a record in a list.
+    :param positions: where the records of ``only`` were in the last list, by id; None if that does not
+        matter. Reading a list updates this.
     :param record_id: id that the returned record must have. By default, any id.
     :param conn_id: id of the Airflow connection that sends it, for messages.
     """
@@ -42,6 +44,7 @@ class Request:
     only: Collection[str] | None = None
     fields: Collection[str] | None = None
     malformed: Malformed = "raise"
+    positions: dict[str, int] | None = field(default=None, repr=False)
     record_id: str | None = None
     conn_id: str | None = None
 
@@ -62,6 +65,7 @@ def list_request(
     only: Collection[str] | None = None,
     fields: Collection[str] | None = None,
     malformed: Malformed = "raise",
+    positions: dict[str, int] | None = None,
 ) -> Request:
     """
     Build a request for all records of a kind ("List All …").
@@ -72,6 +76,8 @@ def list_request(
     :param fields: names of the attributes to return besides the id. By default, all attributes.
     :param malformed: what to do with what is not a record, such as an object without an id. By default, it is
         an error, because it may be the record that the caller is looking for.
+    :param positions: a dictionary that keeps where the records of ``only`` were in the last list, if it is
+        passed with each request. If what is not a record is skipped, they are found faster.
     """
     return Request(
         "GET",
@@ -81,6 +87,7 @@ def list_request(
         only=only,
         fields=fields,
         malformed=malformed,
+        positions=positions,
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from airflow_provider_webcamconsult import exceptions
 from airflow_provider_webcamconsult.api.decoding import (
     decode_object,
+    items_nearby,
     record_decoder,
     split_list,
     to_record,
@@ -29,7 +30,7 @@ from airflow_provider_webcamconsult.exceptions import (
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import msgspec
 
@@ -341,19 +342,21 @@ def _read_records(request: Request, status_code: int, content: bytes) -> Any:
 
 
 def _iterate_records(
-    request: Request, items: Iterable[msgspec.Raw], status_code: int
+    request: Request, items: Sequence[msgspec.Raw], status_code: int
 ) -> Iterator[Record | None]:
     """Decode the requested records of a list one by one. A single long call would block all other threads."""
     resource, only = request.resource, request.only
+    positions = {} if request.positions is None else request.positions
     decode = record_decoder(resource, None if request.fields is None else frozenset({"id", *request.fields}))
-    if only is None:
-        numbered: Iterable[tuple[int, msgspec.Raw]] = enumerate(items, 1)
-    else:
-        numbered = without_others(resource, items, only, skip_malformed=request.malformed == "skip")
-    for position, item in numbered:
+    requested = _requested_items(request, items)
+    positions.clear()
+    for position, item in requested:
         record = to_record(resource, decode(item))
         if record is not None:
-            if only is None or record["id"] in only:
+            if only is None:
+                yield record
+            elif record["id"] in only:
+                positions[record["id"]] = position
                 yield record
         elif request.malformed == "none":
             yield None
@@ -363,3 +366,15 @@ def _iterate_records(
                 "JSON or is incomplete. Try again; if the error persists, check the connection's Host.",
                 **_details(request, status_code),
             )
+
+
+def _requested_items(request: Request, items: Sequence[msgspec.Raw]) -> Iterable[tuple[int, msgspec.Raw]]:
+    """Return the items that may be requested, with their positions from 1."""
+    resource, only, skip_malformed = request.resource, request.only, request.malformed == "skip"
+    if only is None:
+        return enumerate(items, 1)
+    if request.positions and skip_malformed:
+        nearby = items_nearby(resource, items, only, request.positions)
+        if nearby is not None:
+            return nearby
+    return without_others(resource, items, only, skip_malformed=skip_malformed)

@@ -139,6 +139,7 @@ class _List:
     only: frozenset[str] | None = frozenset()
     fields: frozenset[str] = frozenset()
     appointments: dict[str, Any] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     """The polled appointments that the list did not contain; they may still exist."""
     seconds: float | None = None
@@ -351,7 +352,7 @@ class Poller:
         covers = known.only is None or (only is not None and only <= known.only)
         etag = known.etag if covers and fields <= known.fields else None
         try:
-            response = await self._service.list(only, fields, etag)
+            response = await self._service.list(only, fields, etag, known.positions)
         except Exception as error:
             return self._fail_list(safe_error(error), due) if known is self._list else []
         if known is not self._list:  # the connection has changed meanwhile

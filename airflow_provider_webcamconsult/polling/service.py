@@ -91,16 +91,23 @@ class Service:
         request = get_request(self.resource, appointment_id, plural_paths=hook.settings.plural_paths)
         return (await _in_daemon_thread(lambda: hook.transport.send_once(request, timeout=timeout))).value
 
-    async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
+    async def list(
+        self,
+        only: Collection[str] | None,
+        fields: Collection[str],
+        etag: str | None,
+        positions: dict[str, int],
+    ) -> Response:
         """
         Request the list of appointments (API document, "List All Appointments").
 
         :param only: ids of the appointments to return; None means all.
         :param fields: attributes to return besides the id.
         :param etag: ETag of an earlier response.
+        :param positions: a dictionary that keeps where the appointments were in the last list.
         """
         hook = self._connected_hook
-        request = list_request(self.resource, only=only, fields=fields, malformed="skip")
+        request = list_request(self.resource, only=only, fields=fields, malformed="skip", positions=positions)
         return await _in_daemon_thread(lambda: hook.transport.send_once(request, etag=etag))
 
     @property

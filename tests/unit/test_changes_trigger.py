@@ -249,7 +249,7 @@ class CountingService:
         self.requests.append(appointment_id)
         return Response({"id": appointment_id, "state": "idle"}, None, 100)
 
-    async def list(self, only: Any, fields: Any, etag: str | None) -> Response:
+    async def list(self, only: Any, fields: Any, etag: str | None, positions: Any) -> Response:
         self.requests.append("list")
         await asyncio.sleep(0.1)
         return Response([dict(each) for each in self.records], None, 100)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_webcamconsult.api.decoding import decode_object
+from airflow_provider_webcamconsult.api.decoding import decode_object, items_nearby, split_list
 from airflow_provider_webcamconsult.api.request import get_request, list_request
 from airflow_provider_webcamconsult.api.resources import APPOINTMENT, USER
 from airflow_provider_webcamconsult.api.response import read_response
@@ -56,6 +56,10 @@ LAYOUTS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {"ensure_ascii": False},
     ]
 )
+# Where to change a list, and whether to remove a record there or to insert a new one.
+EDITS = st.lists(st.tuples(st.integers(0, 19), st.booleans()), max_size=6)
+MANY_IDS = [f"r{number}" for number in range(1000)]
+SOME_IDS = MANY_IDS[::100]
 BOM = b"\xef\xbb\xbf"
 without_deadline = settings(deadline=None, max_examples=40)
 
@@ -99,6 +103,58 @@ def selected(
     ]
 
 
+def edited(records: list[Any], edits: list[tuple[int, bool]]) -> list[Any]:
+    """Return a list in which other records were inserted and some removed."""
+    records = records.copy()
+    for number, (at, is_removed) in enumerate(edits):
+        records[at : at + is_removed] = [] if is_removed else [{"id": f"new{number}", "state": "idle"}]
+    return records
+
+
+class TestNearbyItems:
+    """Records of a long list that are looked for where they were in the last one."""
+
+    def find(self, ids: list[str], only: Collection[str] = SOME_IDS) -> Any:
+        items = split_list(json.dumps([{"id": id} for id in ids]).encode())
+        assert items is not None
+        return items_nearby(APPOINTMENT, items, only, {id: at for at, id in enumerate(MANY_IDS, 1)})
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            MANY_IDS,
+            ["new"] * 100 + MANY_IDS,
+            MANY_IDS + ["new"] * 500,
+            MANY_IDS[:50] + ["new"] * 100 + MANY_IDS[50:],
+            MANY_IDS[:301] + ["new"] * 60 + MANY_IDS[301:550] + ["new"] * 60 + MANY_IDS[550:],
+            MANY_IDS[:201] + MANY_IDS[210:701] + MANY_IDS[790:],
+            MANY_IDS[:901],
+        ],
+        ids=["unchanged", "before", "after", "inserted", "inserted twice", "removed twice", "shortened"],
+    )
+    def test_are_found_after_some_were_inserted_or_removed(self, ids: list[str]) -> None:
+        found = self.find(ids)
+        assert [json.loads(bytes(item))["id"] for _, item in found] == SOME_IDS
+        assert [ids[position - 1] for position, _ in found] == SOME_IDS
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            [],
+            ["new"] * 101 + MANY_IDS,
+            MANY_IDS[::-1],
+            MANY_IDS[:300] + MANY_IDS[301:],
+            [f"x{id}" for id in MANY_IDS],
+        ],
+        ids=["empty", "far away", "reversed", "one is missing", "all are missing"],
+    )
+    def test_are_not_found_elsewhere(self, ids: list[str]) -> None:
+        assert self.find(ids) is None
+
+    def test_are_not_found_without_a_position(self) -> None:
+        assert self.find(MANY_IDS, ["r1", "another"]) is None
+
+
 class TestList:
     @without_deadline
     @given(LISTS, LAYOUTS, st.sampled_from([b"", BOM]))
@@ -120,6 +176,21 @@ class TestList:
         assert [*iterate(content, only=only)] == [
             record for record in map(cleaned_up, records) if record["id"] in only
         ]
+
+    @without_deadline
+    @given(EDITS, st.sets(st.integers(0, 19), min_size=1))
+    def test_contains_the_same_records_wherever_they_were_in_the_last_list(
+        self, edits: list[tuple[int, bool]], numbers: set[int]
+    ) -> None:
+        records = [{"id": f"r{number}", "state": "idle"} for number in range(20)]
+        only, positions = {f"r{number}" for number in numbers}, dict[str, int]()
+        for each in (records, edited(records, edits), list(reversed(records)), records[::2]):
+            content = json.dumps(each).encode()
+            found = iterate(content, only=only, malformed="skip", positions=positions)
+            assert [*found] == [record for record in each if record["id"] in only]
+            assert positions == {
+                record["id"]: at for at, record in enumerate(each, 1) if record["id"] in only
+            }
 
     def test_has_records_that_show_only_their_id(self) -> None:
         for selection in ({}, {"only": {"a"}}, {"fields": ["state"]}):

@@ -65,7 +65,9 @@ class ScriptedService(Service):
             raise error
         return record
 
-    async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
+    async def list(
+        self, only: Collection[str] | None, fields: Collection[str], etag: str | None, positions: Any
+    ) -> Response:
         records = [
             {name: value for name, value in each.items() if name in {"id", *fields}}
             for id, each in self.records.items()

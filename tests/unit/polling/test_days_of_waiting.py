@@ -48,7 +48,9 @@ class Calendar(Service):
         await self._answer(0.05)
         return {**self.appointments[appointment_id]}
 
-    async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
+    async def list(
+        self, only: Collection[str] | None, fields: Collection[str], etag: str | None, positions: Any
+    ) -> Response:
         await self._answer(0.2)
         return Response([{**each} for each in self.appointments.values()], None, 100)
 

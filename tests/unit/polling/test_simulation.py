@@ -109,7 +109,9 @@ class RandomService(Service):
             raise error
         return {"id": appointment_id, "state": self.states[appointment_id]}
 
-    async def list(self, only: Collection[str] | None, fields: Collection[str], etag: str | None) -> Response:
+    async def list(
+        self, only: Collection[str] | None, fields: Collection[str], etag: str | None, positions: Any
+    ) -> Response:
         await self._answer(None, self.list_seconds)
         if self.outage(self.now) == LIST_FAILS:
             raise WebcamconsultServerError("Failed.", status_code=500)
