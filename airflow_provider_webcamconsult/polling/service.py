@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -123,25 +123,16 @@ class Service:
 
 async def _in_daemon_thread(function: Callable[[], T]) -> T:
     """Run a function in a thread that, unlike those of an executor, does not delay the process's exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def finish(outcome: Callable[[asyncio.Future[T]], None]) -> None:
-        if not future.cancelled():
-            outcome(future)
+    future = Future[T]()
+    future.set_running_or_notify_cancel()  # a cancelled caller does not cancel the thread
 
     def run() -> None:
         try:
-            result = function()
+            future.set_result(function())
         except BaseException as raised:
-            # A future takes no StopIteration, and others would end the loop or look like a cancellation.
+            # asyncio takes no StopIteration. Others would end the loop or look like a cancellation.
             is_plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
-            error = raised if is_plain else RuntimeError(type(raised).__name__)
-            outcome = lambda future: future.set_exception(error)  # noqa: E731
-        else:
-            outcome = lambda future: future.set_result(result)  # noqa: E731
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(finish, outcome)
+            future.set_exception(raised if is_plain else RuntimeError(type(raised).__name__))
 
     threading.Thread(target=run, name="webcamconsult-poll", daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(future)
