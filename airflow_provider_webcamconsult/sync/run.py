@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from airflow_provider_webcamconsult.api.evidence import Sent, Target
 from airflow_provider_webcamconsult.api.matching import differing_attributes, verify_stored
+from airflow_provider_webcamconsult.api.record_index import RecordIndex, normalize_key
 from airflow_provider_webcamconsult.api.resources import RecordT
 from airflow_provider_webcamconsult.api.sync_plan import (
-    RecordIndex,
     RowWrite,
     SyncPlan,
     check_sync,
     exceeds,
-    normalize_key,
     plan_sync,
     plan_write,
 )

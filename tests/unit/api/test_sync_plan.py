@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_webcamconsult.api.matching import differing_attributes
 from airflow_provider_webcamconsult.api.payload import serialize_attributes
+from airflow_provider_webcamconsult.api.record_index import RecordIndex
 from airflow_provider_webcamconsult.api.resources import CLIENT, USER
 from airflow_provider_webcamconsult.api.sync_plan import (
     SYNC_MODES,
     MalformedRow,
-    RecordIndex,
     SyncPlan,
     check_sync,
     exceeds,
