@@ -26,8 +26,10 @@ LAST_POLL_SECONDS = 1.0
 CONNECTION_GRACE_SECONDS = 300.0
 #: Maximum seconds until the response to the poll of a single appointment is complete.
 SINGLE_POLL_MAX_SECONDS = 10.0
-#: The same for an appointment whose last poll failed, which delays only others like it.
-FAILING_POLL_MAX_SECONDS = 60.0
+#: The same for a failing appointment of which a poll was slow, which delays only others like it.
+SLOW_POLL_MAX_SECONDS = 60.0
+#: Seconds after which a failed poll counts as slow.
+SLOW_POLL_SECONDS = 1.0
 #: Part of the time that is left until a known date to wait for the next poll, in case the date is moved.
 TIME_LEFT_FRACTION = 0.1
 #: Maximum seconds between two polls until a known date, unless ``max_wait`` is set.
@@ -118,6 +120,19 @@ def failure_delay_seconds(interval: float, failures: int, error: WebcamconsultEr
     longest = max(interval, FAILURE_DELAY_MAX_SECONDS)
     delay = min(interval * 2.0 ** min(failures, 32), longest) * random.uniform(1, 1.1)  # noqa: S311
     return max(delay, min((error and error.retry_after) or 0.0, RETRY_AFTER_MAX_SECONDS))
+
+
+def failing_order(slow_polls: int, failed_at: float) -> tuple[int, float]:
+    """
+    Return the place of a failing appointment among those that are due, as a value to sort by.
+
+    First come those whose polls take little time, then those of which only one took long, which may have
+    recovered. Among equals, the one that has waited longest is the first, so none waits for ever.
+
+    :param slow_polls: number of its consecutive failed polls that were slow.
+    :param failed_at: time of its last failed poll.
+    """
+    return min(slow_polls, 2), failed_at
 
 
 def is_list_lighter(polls: float, list_seconds: float | None, single_seconds: float) -> bool:

@@ -41,8 +41,6 @@ LIST = "*"
 CONNECTION_SECONDS = 60.0
 #: Seconds after which the duration of a list counts as unknown, so that a slow list is tried again.
 LIST_DURATION_MAX_AGE_SECONDS = 3600.0
-#: Seconds after which the due failing appointments are selected again: a hanging one then delays few others.
-FAILING_ROUND_SECONDS = 1.0
 #: Minimum seconds to wait for the clock to reach a deadline.
 CLOCK_STEP_SECONDS = 0.001
 #: Assumed duration of a single request in seconds, until one was measured.
@@ -322,13 +320,14 @@ class Poller:
         now = self.time()
         members = self._members(lane)
         due = [id for id, each in members.items() if each.due <= now]
-        due.sort(key=lambda id: members[id].failures.count)  # who failed least may have recovered
+        due.sort(key=lambda id: members[id].failures.order)
         if not lane.is_failing and self._should_list(due, now):
             due = await self._poll_list(due)
         for appointment_id in due:
             if appointment_id != LIST and not await self._poll_one(appointment_id, lane):
                 return
-            if lane.is_failing and self.time() >= now + FAILING_ROUND_SECONDS:
+            # Select again after one that hangs, so that it delays few others.
+            if lane.is_failing and self.time() >= now + policy.SLOW_POLL_SECONDS:
                 return
 
     def _should_list(self, due: Collection[str], now: float) -> bool:
@@ -398,7 +397,8 @@ class Poller:
         if target is None:  # unsubscribed meanwhile
             return True
         known, began = self._list, self.time()
-        timeout = policy.FAILING_POLL_MAX_SECONDS if lane.is_failing else policy.SINGLE_POLL_MAX_SECONDS
+        is_slow = target.failures.slow_polls > 0
+        timeout = policy.SLOW_POLL_MAX_SECONDS if is_slow else policy.SINGLE_POLL_MAX_SECONDS
         error: WebcamconsultError | None = None
         try:
             appointment = await self._service.get(appointment_id, timeout)
@@ -414,7 +414,7 @@ class Poller:
             self.failures = Failures(not_before=self.failures.not_before)
             return True
         if target.interests:
-            target.fail(error, now)
+            target.fail(error, now, seconds=now - began)
         if not policy.concerns_service(error, is_failing=lane.is_failing):
             return True
         self._fail(error, [])

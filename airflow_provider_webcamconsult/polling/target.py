@@ -45,25 +45,36 @@ class Failures:
     :param count: number of consecutive failures.
     :param error: the last error.
     :param not_before: when to poll again at the earliest, in seconds of the event loop's clock.
+    :param slow_polls: number of those failures that took long.
+    :param failed_at: the time of the last failure.
     """
 
     count: int = 0
     error: WebcamconsultError | None = None
     not_before: float = 0.0
+    slow_polls: int = 0
+    failed_at: float = 0.0
 
-    def add(self, error: WebcamconsultError, interval: float, now: float) -> bool:
+    def add(self, error: WebcamconsultError, interval: float, now: float, *, seconds: float = 0.0) -> bool:
         """
         Count a failure, and return whether it ends the wait.
 
         :param error: the error.
         :param interval: seconds between two successful polls.
         :param now: the time of the failure.
+        :param seconds: duration of the poll.
         """
         is_final = policy.ends_wait(error, self.error)
         self.count, self.error = self.count + 1, error
+        self.slow_polls, self.failed_at = self.slow_polls + (seconds >= policy.SLOW_POLL_SECONDS), now
         delay = policy.failure_delay_seconds(interval, self.count, error)
         self.not_before = max(self.not_before, now + delay)
         return is_final
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """The place among those that failed and are due, as a value to sort by."""
+        return policy.failing_order(self.slow_polls, self.failed_at)
 
     def shorten(self, interval: float, now: float) -> None:
         """
@@ -189,14 +200,16 @@ class Target:
             each.report(value, polled_at)
         return None
 
-    def fail(self, error: WebcamconsultError, now: float) -> None:
+    def fail(self, error: WebcamconsultError, now: float, *, seconds: float = 0.0) -> None:
         """
         Report an error of this appointment, and delay its next poll.
 
         :param error: the error.
         :param now: the time of the failure.
+        :param seconds: duration of the poll.
         """
-        self.report_error(error, is_final=self.failures.add(error, self.interval, now))
+        is_final = self.failures.add(error, self.interval, now, seconds=seconds)
+        self.report_error(error, is_final=is_final)
 
     def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
         """

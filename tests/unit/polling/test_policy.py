@@ -22,6 +22,7 @@ from airflow_provider_webcamconsult.exceptions import (
 from airflow_provider_webcamconsult.polling.policy import (
     concerns_service,
     ends_wait,
+    failing_order,
     failure_delay_seconds,
     interval_until_date_seconds,
     is_list_lighter,
@@ -155,6 +156,19 @@ def test_only_an_error_about_the_token_concerns_the_service_if_the_appointment_f
     error: WebcamconsultError,
 ) -> None:
     assert concerns_service(error, is_failing=True) is (error.status_code in (401, 429))
+
+
+def test_failing_appointments_are_polled_by_how_often_they_took_long_and_how_long_they_have_waited() -> None:
+    places = [(2, 20.0), (9, 10.0), (1, 60.0), (50, 30.0), (0, 900.0), (1, 50.0), (0, 100.0)]
+    assert sorted(places, key=lambda place: failing_order(*place)) == [
+        (0, 100.0),
+        (0, 900.0),
+        (1, 50.0),
+        (1, 60.0),
+        (9, 10.0),
+        (2, 20.0),
+        (50, 30.0),
+    ]
 
 
 @pytest.mark.parametrize(

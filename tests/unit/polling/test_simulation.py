@@ -29,6 +29,7 @@ from airflow_provider_webcamconsult.polling.policy import (
     FAILURE_DELAY_MAX_SECONDS,
     LIST_FAILURES_MAX,
     SINGLE_POLL_MAX_SECONDS,
+    SLOW_POLL_MAX_SECONDS,
 )
 from airflow_provider_webcamconsult.polling.poller import Poller
 from airflow_provider_webcamconsult.polling.service import Service
@@ -93,7 +94,8 @@ class RandomService(Service):
     async def get(self, appointment_id: str, timeout: float) -> Any:
         await self._answer(appointment_id, self.single_seconds)
         if self.outage(self.now) == REJECTS_ONCE and self.chance.random() < 0.5:
-            self.outages = [each for each in self.outages if not each.start <= self.now < each.end]
+            for each in self.outages:
+                each.end = min(each.end, self.now) if each.start <= self.now else each.end
             status, error_class = self.chance.choice(
                 [
                     (401, WebcamconsultAuthenticationError),
@@ -270,12 +272,18 @@ IDS = [f"{number:024x}" for number in range(300)]
 
 
 async def end_times(
-    service: RandomService, ids: list[str], interval: float, seconds: float
+    service: RandomService,
+    ids: list[str],
+    interval: float,
+    seconds: float,
+    *,
+    joins: dict[str, float] | None = None,
 ) -> dict[str, float]:
-    """Wait for "finished" for some time, and return when each wait ended."""
+    """Wait for "finished" for some time, from the start or later, and return when each wait ended."""
     shared, ended = Poller(service), {}
 
     async def wait(appointment_id: str) -> None:
+        await asyncio.sleep((joins or {}).get(appointment_id, 0.0))
         subscription = add(shared, appointment_id, interval)
         while (update := await next_update(subscription, NO_DEADLINE)) and update.value != "finished":
             assert not update.is_final
@@ -321,6 +329,29 @@ class TestScenario:
         ended = run(scenario())
         assert ended.keys() == {*healthy}
         assert max(ended.values()) < 1000 + 5 + 1
+
+    @pytest.mark.parametrize(
+        ("kind", "hang"),
+        [
+            (UNAVAILABLE, SINGLE_POLL_MAX_SECONDS),
+            (RATE_LIMIT, SINGLE_POLL_MAX_SECONDS),
+            # Those that failed during such an outage have taken long, too.
+            (UNREACHABLE, SLOW_POLL_MAX_SECONDS),
+        ],
+    )
+    def test_newcomers_that_time_out_hold_up_none_that_failed_during_a_long_outage(
+        self, kind: str, hang: float
+    ) -> None:
+        hanging, healthy = IDS[:4], IDS[4:6]
+        service = RandomService(random.Random(1))  # noqa: S311
+        service.states = {**dict.fromkeys(hanging, None), **dict.fromkeys(healthy, "finished")}
+        service.always_failing = dict.fromkeys(hanging, FAILING_FOR_EVER[2])
+        service.outages = [Outage(kind, 0, 7200)]
+        joins = dict.fromkeys(hanging, 7100.0)
+        ended = run(end_times(service, hanging + healthy, 5.0, 9000, joins=joins))
+        assert ended.keys() == {*healthy}
+        delay, in_progress = 1.1 * FAILURE_DELAY_MAX_SECONDS, SLOW_POLL_MAX_SECONDS
+        assert max(ended.values()) < 7200 + delay + in_progress + len(hanging) * hang
 
     def test_hiccup_of_the_list_bars_it_only_for_moments(self) -> None:
         service = RandomService(random.Random(1), states=dict.fromkeys(IDS, "idle"))  # noqa: S311
