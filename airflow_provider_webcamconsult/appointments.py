@@ -246,23 +246,25 @@ class AppointmentCreate(IdempotentCreate[Appointment]):
         if is_own and self.if_overlaps == "fail":
             # The proof for a retry, if this task does not get to delete it.
             self.progress.store_sent(own_id=record["id"])
-        # Of two that are created at once, both are in the second list of the second one.
-        others = [
-            each
-            for each in self._overlapping()
-            if each["id"] != record["id"] and was_created_before(each, record)
-        ]
+
+        def find() -> list[Appointment]:
+            return [each for each in self._overlapping() if each["id"] != record["id"]]
+
+        # Of two that are created at once, the task of the second one withdraws it.
+        others = self._rivals(record, find) if self.if_overlaps == "fail" else find()
         if not others:
             return
         remedy = "Move or delete one of them."
         if is_own and self.if_overlaps == "fail":
             self._withdraw(record["id"])
             remedy = "It was deleted again. Choose a different date."
+        is_second = all(was_created_before(each, record) for each in others)
+        order = "first" if is_second else "at the same time"
         _report(
             self.log,
             self.if_overlaps,
             f"Appointment {record['id']} overlaps with {_describe(self.payload, others)}, "
-            "which was created first.",
+            f"which was created {order}.",
             remedy,
             [record, *others],
         )

@@ -209,7 +209,7 @@ class Progress:
 
         :param record: their record; None if it no longer exists.
         """
-        if not self._is_comparable or self.earlier["fingerprint"] == self._hashes["fingerprint"]:
+        if not self.is_comparable or self.earlier["fingerprint"] == self._hashes["fingerprint"]:
             return False
         return record is None or not self._target.shows_key(record)
 
@@ -217,11 +217,11 @@ class Progress:
     def was_for_other_attributes(self) -> bool:
         """Whether the earlier tries were for attributes that are not those of now."""
         earlier = self.earlier.get("attributes")
-        return self._is_comparable and earlier not in (None, self._hashes["attributes"])
+        return self.is_comparable and earlier not in (None, self._hashes["attributes"])
 
     @property
-    def _is_comparable(self) -> bool:
-        # Only if the token, which is the key of the hashes, is still the same.
+    def is_comparable(self) -> bool:
+        """Whether the attributes of the earlier tries are known: the token, their key, is still the same."""
         return "fingerprint" in self.earlier and self.earlier.get("token") == self._hashes["token"]
 
     def has_earlier_key(self, record: Mapping[str, Any]) -> bool:

@@ -105,7 +105,9 @@ class Acceptance(Generic[RecordT]):
         if self._progress.was_for_another_key(record):
             raise self._target.other_key_error([record["id"]])
         is_changed = self._progress.was_for_other_attributes
-        if is_changed:
+        if not self._progress.is_comparable:
+            self._target.check_earlier_key(record)
+        if is_changed or not self._progress.is_comparable:
             self._target.check_earlier_person(record)
         self._log.info("Using %s from an earlier try.", self._describe(record))
         if self._if_exists == "update":

@@ -35,7 +35,7 @@ from airflow_provider_webcamconsult.exceptions import (
 from airflow_provider_webcamconsult.record_requests import RecordRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_webcamconsult.api.resources import Resource
     from airflow_provider_webcamconsult.create_checkpoint import Checkpoint
@@ -333,22 +333,10 @@ class IdempotentCreate(Generic[RecordT]):
         The task whose record was created second withdraws it, because nobody knows its id yet, and uses the
         first.
         """
-        other = self.target.select_rival(own, self._look_up())
-        checks = 0
-        # A record that stays is that of a task which did not see this one, and will not withdraw it.
-        while other is not None and was_created_before(own, other) and checks < RACE_CHECKS_MAX:
-            self.log.info(
-                "Another task created %s %s at the same time as %s. Next check in %.0f s.",
-                self.resource.name,
-                other["id"],
-                own["id"],
-                RACE_SECONDS,
-            )
-            time.sleep(RACE_SECONDS)
-            checks += 1
-            other = self.target.select_rival(own, self._look_up())
-        if other is None:
+        others = self._rivals(own, lambda: self.target.select_rivals(own, self._look_up()))
+        if not others:
             return own
+        other = others[0]
         is_used = self.if_exists != "fail"
         self.target.check_withdrawal(own, other, self.progress.evidence, is_used=is_used)
         self.log.info(
@@ -370,6 +358,29 @@ class IdempotentCreate(Generic[RecordT]):
         if found is not None:
             return self.result.accept_existing(found, is_new=True)
         return self._create(round_number + 1)
+
+    def _rivals(self, own: RecordT, find: Callable[[], list[RecordT]]) -> list[RecordT]:
+        """
+        Return the records that conflict with the one of this create, unless their tasks withdraw them.
+
+        :param own: the record of this create.
+        :param find: lists the records that conflict with it now.
+        """
+        others = find()
+        # A record that stays is that of a task which did not see this one, and will not withdraw it.
+        for _ in range(RACE_CHECKS_MAX):
+            if not others or any(was_created_before(each, own) for each in others):
+                break
+            self.log.info(
+                "Another task created %s %s at the same time as %s. Next check in %.0f s.",
+                self.resource.name,
+                join_names([each["id"] for each in others]),
+                own["id"],
+                RACE_SECONDS,
+            )
+            time.sleep(RACE_SECONDS)
+            others = find()
+        return others
 
     def _withdraw(self, record_id: str) -> None:
         """Delete the record of this create again."""

@@ -323,6 +323,23 @@ class Target(Generic[RecordT]):
                 ids=[record["id"]],
             )
 
+    def check_earlier_key(self, record: RecordT) -> None:
+        """
+        Fail if the record of an earlier try whose attributes are unknown has a different natural key.
+
+        :param record: the record.
+        :raises WebcamconsultConflictError: if it has.
+        """
+        if self.key is not None and not self.shows_key(record):
+            raise WebcamconsultConflictError(
+                f"{self.resource.name.capitalize()} {record['id']} of an earlier try of this task has a "
+                f"different {self.key_names} from the attributes of now. The API token has been replaced "
+                f"since, so the task cannot tell which of them has changed. The {self.resource.name} was not "
+                "used or changed, and no other was created. Check it. If it is right, mark this task as "
+                "successful; to create one with the attributes of now, start another run.",
+                ids=[record["id"]],
+            )
+
     def other_key_error(self, ids: list[str]) -> WebcamconsultConflictError:
         """
         Return the error of a retry for a different natural key.
@@ -380,9 +397,9 @@ class Target(Generic[RecordT]):
             )
         return matches[0] if matches else None
 
-    def select_rival(self, own: RecordT, matches: Iterable[RecordT]) -> RecordT | None:
+    def select_rivals(self, own: RecordT, matches: Iterable[RecordT]) -> list[RecordT]:
         """
-        Return the record of the same person that another task has created at the same time.
+        Return the record of the same person that another task has created at the same time, if there is one.
 
         :param own: the record of this task.
         :param matches: the records with the natural key.
@@ -395,7 +412,7 @@ class Target(Generic[RecordT]):
         ]
         if len(others) > 1:
             self.select_one([own, *others])
-        return others[0] if others else None
+        return others
 
     def check_withdrawal(self, own: RecordT, other: RecordT, sent: Sent, *, is_used: bool) -> None:
         """

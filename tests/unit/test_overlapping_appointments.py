@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,13 @@ from airflow_provider_webcamconsult.operators.appointments import (
     WebcamconsultCreateAppointmentOperator,
     WebcamconsultUpdateAppointmentOperator,
 )
+from airflow_provider_webcamconsult.sandbox import Sandbox
 from devtools.fault_proxy import Proxy, make_response
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devtools.fault_proxy import ProxiedRequest
     from tests.unit.conftest import Connect, Log, Service
 
@@ -36,8 +41,8 @@ def _short_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotent_create, "CREATE_FLOOR_SECONDS", 0.1)
 
 
-def consult(time: str = "09:30", **attributes: Any) -> Any:
-    date = f"2030-03-01T{time}:00.000+01:00"
+def consult(at: str = "09:30", **attributes: Any) -> Any:
+    date = f"2030-03-01T{at}:00.000+01:00"
     return {"user_id": "u1", "client_id": "c1", "date": date, "duration": 30, **attributes}
 
 
@@ -306,3 +311,46 @@ def test_of_two_overlapping_appointments_booked_at_once_one_stays(
         both_sent += len(error.ids) == 2
     assert len(left) == PAIRS
     assert both_sent > 0
+
+
+@pytest.fixture
+def late_booking(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> Iterator[Sandbox]:
+    """
+    Connect to a service where another task books between the look-up and the create of the next booking.
+
+    The ids of the service do not grow, as if several processes made them.
+    """
+    numbers = itertools.count(2**64 - 1, -1)
+    monkeypatch.setattr(
+        "airflow_provider_webcamconsult.sandbox.service._object_ids",
+        lambda: (f"{int(time.time()):08x}{number:016x}" for number in numbers),
+    )
+    monkeypatch.setattr(idempotent_create, "RACE_SECONDS", 0.01)
+    with Sandbox() as sandbox:
+        direct = connect(sandbox.url, sandbox.token).appointments
+
+        class OtherBooksFirst(Proxy):
+            def handle(self, request: ProxiedRequest) -> None:
+                if request.method == "POST":
+                    time.sleep(1 - time.time() % 1)  # both within one second
+                    direct.create(consult("09:15"), if_overlaps="fail")
+                super().handle(request)
+
+        with OtherBooksFirst(sandbox.url) as proxy:
+            connect(proxy.url, sandbox.token)
+            yield sandbox
+
+
+class TestBookingThatTheOtherTaskCannotHaveSeen:
+    def test_is_deleted_again(self, late_booking: Sandbox) -> None:
+        with pytest.raises(
+            WebcamconsultConflictError, match="created at the same time"
+        ):
+            WebcamconsultHook().appointments.create(consult(), if_overlaps="fail")
+        (left,) = late_booking.records("appointments")
+        assert left["date"] == consult("09:15")["date"]
+
+    def test_is_warned_about(self, late_booking: Sandbox, log: Log) -> None:
+        WebcamconsultHook().appointments.create(consult(), if_overlaps="warn")
+        assert len(late_booking.records("appointments")) == 2
+        assert any("created at the same time" in warning for warning in log.warnings)

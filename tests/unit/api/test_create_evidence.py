@@ -109,8 +109,8 @@ def test_shared_email_proves_nothing_without_what_tells_people_apart(shown: Any)
 def test_rival_is_only_the_same_person() -> None:
     own, piet = {**JAN, "id": "b"}, {**JAN, "id": "c", "first_name": "Piet"}
     target = Target(CLIENT, JAN)
-    assert target.select_rival(own, [own, piet]) is None
-    assert target.select_rival(own, [own, piet, {**FAMILY, "id": "a"}]) == {**FAMILY, "id": "a"}
+    assert target.select_rivals(own, [own, piet]) == []
+    assert target.select_rivals(own, [own, piet, {**FAMILY, "id": "a"}]) == [{**FAMILY, "id": "a"}]
     with pytest.raises(WebcamconsultConflictError) as raised:
-        target.select_rival(own, [own, {**JAN, "id": "a"}, {**JAN, "id": "d"}])
+        target.select_rivals(own, [own, {**JAN, "id": "a"}, {**JAN, "id": "d"}])
     assert raised.value.ids == ["b", "a", "d"]

@@ -25,6 +25,8 @@ from devtools.fault_proxy import Proxy, make_response
 from tests.unit.idempotent_create.airflow_task import Task, TaskInstance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from airflow_provider_webcamconsult.hooks.webcamconsult import WebcamconsultHook
     from devtools.fault_proxy import ProxiedRequest
     from tests.unit.conftest import Connect, Log, ScriptedServer, Serve, Service, Step
@@ -320,22 +322,83 @@ def test_checkpoint_of_an_older_release_still_returns_its_record(
     assert create_client(task, ALDERS) == created
 
 
-def test_new_token_does_not_count_as_another_client(
-    service: Service, connect: Connect, task: TaskInstance
-) -> None:
-    connect(service.url, service.token)
-    created = create_client(task, ALDERS)
+@pytest.fixture
+def replace_token(service: Service, connect: Connect) -> Iterator[Callable[[], object]]:
+    """Replace the token of the service and of the connection."""
 
     class OldTokenForNew(Proxy):
         def handle(self, request: ProxiedRequest) -> None:
             request.replace(b"new-token", service.token.encode())
             super().handle(request)
 
+    connect(service.url, service.token)
     with OldTokenForNew(service.url) as proxy:
-        connect(proxy.url, "new-token")
-        task.clear()
-        assert create_client(task, ALDERS) == created
+        yield lambda: connect(proxy.url, "new-token")
+
+
+each_next_try = pytest.mark.parametrize("next_try", ["clear", "retry"])
+
+
+@each_if_exists
+@each_next_try
+def test_new_token_does_not_count_as_another_client(
+    service: Service, task: TaskInstance, replace_token: Any, if_exists: str, next_try: str
+) -> None:
+    created = create_client(task, ALDERS, if_exists=if_exists)
+    replace_token()
+    getattr(task, next_try)()
+    assert create_client(task, ALDERS, if_exists=if_exists) == created
     assert len(service.records("clients")) == 1
+
+
+@each_if_exists
+@each_next_try
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (ALDERS, BAKKER),
+        ({**JAN, "email": "f@example.com"}, {**PIET, "email": "f@example.com"}),
+        ({**JAN, "email": "f@example.com"}, {**PIET, "email": "g@example.com"}),
+    ],
+    ids=["another reference_code", "another member of the family", "another email"],
+)
+def test_client_is_not_taken_for_another_one_after_the_token_was_replaced(
+    service: Service,
+    task: TaskInstance,
+    replace_token: Any,
+    if_exists: str,
+    next_try: str,
+    first: Any,
+    then: Any,
+) -> None:
+    created = create_client(task, first, if_exists=if_exists)
+    before = service.records("clients")
+    replace_token()
+    for _ in range(2):
+        getattr(task, next_try)()
+        with pytest.raises(WebcamconsultConflictError, match="was not used or changed") as raised:
+            create_client(task, then, if_exists=if_exists)
+        assert raised.value.ids == [created]
+    assert service.records("clients") == before
+
+
+@each_if_exists
+@each_next_try
+def test_moved_appointment_is_not_booked_again_after_the_token_was_replaced(
+    hook: WebcamconsultHook,
+    service: Service,
+    task: TaskInstance,
+    replace_token: Any,
+    if_exists: str,
+    next_try: str,
+) -> None:
+    created = book(task, if_exists=if_exists)
+    hook.appointments.update(created, {"date": "2030-03-08T14:00"})
+    replace_token()
+    getattr(task, next_try)()
+    with pytest.raises(WebcamconsultConflictError, match="different user_id, client_id and date"):
+        book(task, if_exists=if_exists)
+    assert len(service.records("appointments")) == 1
 
 
 @each_if_exists
