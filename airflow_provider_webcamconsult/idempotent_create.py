@@ -124,7 +124,9 @@ class IdempotentCreate(Generic[RecordT]):
             found = self._find()
         if found is None:
             return self._create()
-        return self._accept_as_created(found) if progress.earlier else self.result.accept_existing(found)
+        # A try that has sent nothing has created nothing.
+        may_be_own = "sent_at" in progress.earlier or (progress.earlier and self.if_exists == "create")
+        return self._accept_as_created(found) if may_be_own else self.result.accept_existing(found)
 
     # Hooks for the records of one kind
 

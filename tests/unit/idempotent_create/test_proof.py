@@ -624,3 +624,21 @@ def test_appointment_that_no_response_has_shown_is_not_deleted_because_of_an_ove
         with pytest.raises(WebcamconsultConflictError, match="Move or delete one of them"):
             book(task, if_exists=if_exists, if_overlaps="fail")
     assert len(service.records("appointments")) == 2
+
+
+@each_next_try
+@pytest.mark.parametrize("if_exists", ["reuse", "update", "fail"])
+def test_next_try_of_one_that_has_sent_nothing_does_not_count_an_existing_client_as_its_own(
+    hook: WebcamconsultHook, service: Service, task: TaskInstance, if_exists: str, next_try: str
+) -> None:
+    existing = hook.clients.create(ALDERS)["id"]
+    for _ in range(2):
+        if if_exists == "fail":
+            with pytest.raises(WebcamconsultConflictError, match="already exists") as raised:
+                create_client(task, ALDERS, if_exists=if_exists)
+            assert raised.value.ids == [existing]
+        else:
+            assert create_client(task, ALDERS, if_exists=if_exists) == existing
+            assert task.xcoms["outcome"] in ("reused", "unchanged")
+        getattr(task, next_try)()
+    assert len(service.records("clients")) == 1
