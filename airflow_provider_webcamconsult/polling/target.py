@@ -135,6 +135,17 @@ class Interest(Generic[T]):
             self._notify(Update(value))
         self._value, self.reports_next = value, False
 
+    def report_unreadable(self, error: WebcamconsultError, polled_at: float) -> None:
+        """
+        Wake the subscriber with the error of a response that others can read, and wait for the next interval.
+
+        :param error: the error.
+        :param polled_at: when the poll started.
+        """
+        if polled_at >= self.due:
+            self.report_error(error, is_final=False)
+            self.polled_at, self.due = polled_at, polled_at + self.interval
+
     def report_error(self, error: WebcamconsultError, *, is_final: bool) -> None:
         """
         Wake the subscriber with an error, unless it has yet to receive an update that matters more.
@@ -187,17 +198,23 @@ class Target:
 
         :param response: the appointment, or all appointments by id.
         :param polled_at: when the poll started.
-        :return: the error that makes the response unreadable, which is not reported.
+        :return: the error that makes the response unreadable for all of them, which is not reported.
         """
-        # Somebody may have joined meanwhile, or received a newer value.
-        asked = [each for each in self.interests if each.polled_at <= polled_at]
-        try:
-            values = [(each, each.read(response)) for each in asked]
-        except Exception as error:
-            return safe_error(error)
+        values, unreadable = [], []
+        for each in self.interests:
+            if each.polled_at > polled_at:  # it has joined meanwhile, or received a newer value
+                continue
+            try:
+                values.append((each, each.read(response)))
+            except Exception as error:
+                unreadable.append((each, safe_error(error)))
+        if unreadable and not values:
+            return unreadable[0][1]
         self.failures = Failures()
         for each, value in values:
             each.report(value, polled_at)
+        for each, why in unreadable:
+            each.report_unreadable(why, polled_at)
         return None
 
     def fail(self, error: WebcamconsultError, now: float, *, seconds: float = 0.0) -> None:

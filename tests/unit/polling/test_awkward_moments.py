@@ -19,6 +19,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultNotFoundError,
     WebcamconsultRateLimitError,
     WebcamconsultRequestError,
+    WebcamconsultResponseError,
     WebcamconsultServerError,
 )
 from airflow_provider_webcamconsult.polling import policy, poller
@@ -268,6 +269,36 @@ def test_attributes_that_a_list_did_not_request_are_no_failure() -> None:
         return await updates_of(newcomer, 30)
 
     assert run(scenario()) == [Update("09:00")]
+
+
+def date_of(record: Any) -> str:
+    if record["date"] is None:
+        raise WebcamconsultResponseError("No date.")
+    return str(record["date"])
+
+
+@pytest.mark.parametrize("others", [0, 15], ids=["single requests", "list"])
+def test_attribute_that_a_subscription_cannot_read_costs_no_other_its_updates(others: int) -> None:
+    service = ScriptedService()
+    record = service.records[IDS[0]]
+    record["date"] = None
+
+    async def scenario() -> tuple[list[Update[Any]], ...]:
+        shared = Poller(service)
+        for id in IDS[1 : others + 1]:
+            add(shared, id)
+        state = add(shared, IDS[0])
+        date = add(shared, IDS[0], interval=20.0, read=date_of, fields=["date"])
+        asyncio.get_running_loop().call_later(50, record.update, {"state": "finished"})
+        asyncio.get_running_loop().call_later(100, record.update, {"date": "2030-03-01"})
+        return tuple(await asyncio.gather(updates_of(state, 150), updates_of(date, 150)))
+
+    state, date = run(scenario())
+    assert state == [Update("idle"), Update("finished")]
+    *errors, last = date
+    assert last == Update("2030-03-01")
+    assert {(type(each.error), each.is_final) for each in errors} == {(WebcamconsultResponseError, False)}
+    assert 3 <= len(errors) <= 6  # at its own interval
 
 
 # Updates
