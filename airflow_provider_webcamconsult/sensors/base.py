@@ -42,6 +42,7 @@ from airflow_provider_webcamconsult.version_compat import (
     BaseSensorOperator,
     PokeReturnValue,
     can_end_from_trigger,
+    is_mapped,
     try_started_at,
     was_rescheduled,
 )
@@ -346,12 +347,21 @@ class AppointmentSensor(BaseSensorOperator):
                 deadline=deadline,
                 max_wait=self._max_wait,
                 timeout_name=self._timeout_name,
-                end_from_trigger=self.end_from_trigger and can_end_from_trigger(),
+                end_from_trigger=self.end_from_trigger and can_end_from_trigger() and not self._needs_worker,
                 do_xcom_push=self.do_xcom_push,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=seconds + DEFERRAL_GRACE_SECONDS),
         )
+
+    @property
+    def _needs_worker(self) -> bool:
+        """Whether Airflow needs more than the return value, which only a worker stores."""
+        if self.multiple_outputs:
+            return True
+        # Tasks that are mapped over it need its length, unless this task is mapped itself.
+        has_dag: bool = self.has_dag()  # type: ignore[no-untyped-call]
+        return has_dag and not is_mapped(self) and any(self.iter_mapped_dependants())
 
     def _timed_out(self, timeout_name: str | None = None) -> BaseException:
         timeout_name = timeout_name or self._timeout_name

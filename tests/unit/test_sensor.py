@@ -18,6 +18,7 @@ from airflow_provider_webcamconsult.exceptions import (
     WebcamconsultInputError,
     WebcamconsultNotFoundError,
 )
+from airflow_provider_webcamconsult.operators.appointments import WebcamconsultGetAppointmentOperator
 from airflow_provider_webcamconsult.polling import policy
 from airflow_provider_webcamconsult.sensors import base as sensors
 from airflow_provider_webcamconsult.sensors.appointments import WebcamconsultAppointmentStateSensor
@@ -27,6 +28,7 @@ from airflow_provider_webcamconsult.version_compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowTaskTimeout,
+    can_end_from_trigger,
 )
 from tests.unit.sensor_run import defer, run_to_end
 
@@ -497,6 +499,25 @@ def test_unfinished_wait_is_deferred_to_trigger(step: Step, connect: Connect, se
         "wait_for": "all",
     }
     assert deferred.method_name == "execute_complete"
+
+
+@pytest.mark.skipif(not can_end_from_trigger(), reason="a worker always ends it")
+@pytest.mark.parametrize(
+    ("is_mapped_over", "multiple_outputs", "expected"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+)
+def test_worker_ends_the_wait_if_airflow_needs_more_than_its_return_value(
+    is_mapped_over: bool, multiple_outputs: bool, expected: bool, connect: Connect, serve: Serve
+) -> None:
+    connect(serve(response_with_state("idle")).url)
+    with DAG("flow", schedule=None, start_date=datetime.datetime(2026, 1, 1)):
+        wait = make_sensor(deferrable=True, end_from_trigger=True, multiple_outputs=multiple_outputs)
+        get = WebcamconsultGetAppointmentOperator.partial(task_id="get")
+        if is_mapped_over:
+            get.expand(appointment_id=wait.output)
+        else:
+            _ = wait >> get.expand(appointment_id=[ID])
+    assert defer(wait).trigger.serialize()[1]["end_from_trigger"] is expected
 
 
 @pytest.mark.parametrize(
