@@ -56,6 +56,7 @@ __all__ = [
     "can_end_from_trigger",
     "is_automatic_retry",
     "is_mapped",
+    "raise_on_sigterm",
     "task_state_store",
     "task_success",
     "try_started_at",
@@ -123,6 +124,12 @@ def try_started_at(context: Context, *, reschedule: bool) -> float:
 
 def _seconds(date: datetime | None) -> float:
     return time.time() if date is None else date.timestamp()
+
+
+def raise_on_sigterm() -> None:
+    """Raise what ends a task whose process received SIGTERM, unless Airflow does so itself, as Airflow 2."""
+    if not _IS_AIRFLOW_2:
+        raise AirflowException("Airflow is ending the task (SIGTERM).")
 
 
 def can_end_from_trigger() -> bool:

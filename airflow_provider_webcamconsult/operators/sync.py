@@ -13,7 +13,7 @@ from airflow_provider_webcamconsult.operators.base import WebcamconsultBaseOpera
 from airflow_provider_webcamconsult.operators.lineage import sync_lineage
 from airflow_provider_webcamconsult.operators.row_files import is_path, read_rows, write_json_lines
 from airflow_provider_webcamconsult.operators.task_checkpoint import TaskCheckpoint
-from airflow_provider_webcamconsult.version_compat import ResolveMixin, XComArg
+from airflow_provider_webcamconsult.version_compat import ResolveMixin, XComArg, raise_on_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,7 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
     # What OpenLineage is told. No result: some listeners send all of a task's vars() to another system.
     _attributes: frozenset[str] = frozenset()
     _counts: Mapping[str, int] = MappingProxyType({})
+    _is_running = False
 
     @property
     def rows(self) -> RowSource:
@@ -137,6 +138,7 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
             if path:
                 write_json_lines(path, [])  # before anything is sent, and no file of an earlier run is left
         records = self.hook.users if self.resource.plural == "users" else self.hook.clients
+        self._is_running = True
         try:
             result = records.sync(
                 self._with_names_noted(rows),
@@ -153,8 +155,19 @@ class BaseSyncOperator(WebcamconsultBaseOperator):
         except WebcamconsultSyncError as error:
             self._report(error.result)
             raise
+        finally:
+            self._is_running = False
         self._report(result)
         return result.counts()
+
+    def on_kill(self) -> None:
+        """
+        End the run when Airflow ends the task. Requests in progress are finished.
+
+        :raises AirflowException: on Airflow 3, which would otherwise go on until it is killed.
+        """
+        if self._is_running:
+            raise_on_sigterm()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """

@@ -252,6 +252,8 @@ class WebcamconsultSyncUsersOperator(BaseSyncOperator):
     :param ids_path: path or URL of a JSON Lines file for the key and the id of each row (templated). An
         existing file is replaced.
     :param workers: number of threads that send writes, 1 to 10.
+    :param max_active_tis_per_dag: maximum number of this task's runs at the same time. Two would create the
+        same records twice.
     :param webcamconsult_conn_id: id of the Airflow connection (templated).
     """
 
@@ -280,10 +282,11 @@ class WebcamconsultSyncUsersOperator(BaseSyncOperator):
         errors_path: FilePath | None = None,
         ids_path: FilePath | None = None,
         workers: int = WORKERS,
+        max_active_tis_per_dag: int | None = 1,
         webcamconsult_conn_id: str = WebcamconsultHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_active_tis_per_dag=max_active_tis_per_dag, **kwargs)
         self.rows = rows
         self.key = key
         self.mode = mode

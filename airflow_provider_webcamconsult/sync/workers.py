@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks of the threads by the thread that started them.
 CHECK_SECONDS = 0.5
-#: Seconds to wait for requests in progress when a run is interrupted. Airflow kills a task after 60.
+#: Seconds to wait for requests in progress when a run is interrupted. Airflow may kill the process before.
 STOP_SECONDS = 30.0
 #: Number of errors of the service in a row, after which the remaining writes are not sent.
 ERRORS_IN_A_ROW_MAX = 10
@@ -133,7 +133,7 @@ class Workers(Generic[ItemT]):
                     thread.join(CHECK_SECONDS)
                     check()
         except BaseException:
-            # Airflow ends a task by an exception in this thread.
+            # Airflow, or on_kill of the operator, ends a task by an exception in this thread.
             self._stop.set()
             deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:

@@ -343,9 +343,7 @@ def late_booking(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> Iterator[
 
 class TestBookingThatTheOtherTaskCannotHaveSeen:
     def test_is_deleted_again(self, late_booking: Sandbox) -> None:
-        with pytest.raises(
-            WebcamconsultConflictError, match="created at the same time"
-        ):
+        with pytest.raises(WebcamconsultConflictError, match="created at the same time"):
             WebcamconsultHook().appointments.create(consult(), if_overlaps="fail")
         (left,) = late_booking.records("appointments")
         assert left["date"] == consult("09:15")["date"]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,7 @@ from airflow_provider_webcamconsult.operators.clients import WebcamconsultSyncCl
 from airflow_provider_webcamconsult.operators.row_files import read_rows
 from airflow_provider_webcamconsult.operators.users import WebcamconsultSyncUsersOperator
 from airflow_provider_webcamconsult.sync import run
+from airflow_provider_webcamconsult.version_compat import AIRFLOW_VERSION, AirflowException
 from tests.unit.idempotent_create.airflow_task import TaskInstance
 
 if TYPE_CHECKING:
@@ -151,6 +156,38 @@ class TestResult:
 
 
 @pytest.mark.usefixtures("hook")
+class TestEndByAirflow:
+    @pytest.mark.skipif(AIRFLOW_VERSION < (3,), reason="Airflow 2 raises an exception itself")
+    def test_stops_the_run_after_the_requests_in_progress(self, service: Service) -> None:
+        sync = operator(lambda context: ({"reference_code": f"DL-{number}"} for number in range(5000)))
+        before = signal.signal(signal.SIGTERM, lambda *_: sync.on_kill())  # as Airflow 3 does
+
+        def end_after_first_create() -> None:
+            while not service.records("clients"):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        ender = threading.Thread(target=end_after_first_create)
+        ender.start()
+        try:
+            with pytest.raises(AirflowException, match="SIGTERM"):
+                sync.execute(TaskInstance(True).context)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            ender.join()
+        created = len(service.records("clients"))
+        assert 0 < created < 5000
+        time.sleep(0.2)
+        assert len(service.records("clients")) == created
+
+    def test_does_nothing_before_and_after_the_run(self) -> None:
+        sync = operator(lambda context: ROWS)
+        sync.on_kill()
+        sync.execute(TaskInstance(True).context)
+        sync.on_kill()
+
+
+@pytest.mark.usefixtures("hook")
 class TestMaxDeletes:
     @pytest.fixture(autouse=True)
     def _clients(self, hook: WebcamconsultHook) -> None:
@@ -193,6 +230,12 @@ class TestRetries:
 
 
 class TestAirflow:
+    @pytest.mark.parametrize("kind", [WebcamconsultSyncClientsOperator, WebcamconsultSyncUsersOperator])
+    def test_runs_one_sync_at_a_time_by_default(self, kind: Any) -> None:
+        arguments = {"task_id": "sync", "rows": lambda context: ROWS, "key": "email"}
+        assert kind(**arguments).max_active_tis_per_dag == 1
+        assert kind(**arguments, max_active_tis_per_dag=None).max_active_tis_per_dag is None
+
     def test_path_is_a_template(self) -> None:
         with DAG("dag", schedule=None):
             task = operator("s3://exports/{{ ds }}.csv", errors_path="s3://exports/{{ ds }}.errors.jsonl")
