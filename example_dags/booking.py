@@ -71,6 +71,7 @@ def booking() -> None:
         failed_states=["cancelled"],
         deferrable=True,
         poke_interval=5,  # seconds; short for this example. Use 60 for real consults.
+        # From now on, so for a real consult it must be longer than the time until it begins.
         timeout=datetime.timedelta(hours=2).total_seconds(),
     )
 

@@ -42,7 +42,7 @@ def client_with(reference_code: str) -> Callable[[Any], ClientAttributes]:
             "initials": row["initials"],
             "last_name": row["last_name"],
             "email": row["email"],
-            # A date without a time is sent as midnight in the connection's time zone.
+            # A day is sent as midnight in Europe/Amsterdam, the service's own time zone.
             "date_of_birth": row["date_of_birth"],
         }
 

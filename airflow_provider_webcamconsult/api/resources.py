@@ -46,7 +46,7 @@ NumberInput: TypeAlias = "int | str | TaskOutput"
 CodeInput: TypeAlias = "str | int | TaskOutput"
 
 #: A date to write: a ``datetime`` or ISO 8601 text, for a date of birth also a day. A time without a UTC
-#: offset is in the connection's time zone.
+#: offset is in the connection's time zone, for a date of birth in Europe/Amsterdam.
 DateInput: TypeAlias = "str | datetime.datetime | datetime.date | TaskOutput"
 
 #: Id of another record, in a DAG often the ``.output`` of the task that created it.
