@@ -497,6 +497,12 @@ class LocalAirflow:
             date = f"{self._query(query, dag_id, run_id)[0][0]}+00:00"
             self.command("tasks", "clear", dag_id, "--yes", "--start-date", date, "--end-date", date)
 
+    def mark_failed(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Mark a task (not a mapped one) as failed, as a user does; only on Airflow 3."""
+        token = self._api("GET", "/auth/token")["access_token"]
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self._api("PATCH", path, {"new_state": "failed"}, token)
+
     def wait_for_dag(self, dag_id: str, timeout: float = DAG_TIMEOUT) -> None:
         """Wait until Airflow has parsed the DAG. Raise an import error with its file and traceback."""
         first_error: float | None = None
