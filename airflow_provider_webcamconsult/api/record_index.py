@@ -51,6 +51,10 @@ class RecordIndex:
         self.key = key
         self._documented = frozenset(resource.writable)
         self._other_keys = frozenset(resource.key_attributes) - {key}
+        #: A key that identifies a record whatever else differs, if the one of this index does not.
+        self.strong_key = _strong_key(resource) if key in resource.weak_keys else None
+        #: Ids of the records with each strong key.
+        self._owners: dict[str, list[str]] = {}
         self._decode = msgspec.json.Decoder(dict).decode
         self._records: dict[str, bytes] = {}
         self._dates: dict[str, str] = {}
@@ -59,6 +63,8 @@ class RecordIndex:
         encode = msgspec.json.Encoder().encode
         seen = set[str]()
         for record in records:
+            if strong := self.strong_value(record):
+                self._owners.setdefault(strong, []).append(record["id"])
             value = normalize_key(resource, key, record.get(key))
             if only is not None and value not in only:
                 continue
@@ -77,6 +83,15 @@ class RecordIndex:
                 continue
             # A missing value is the same as None.
             self._records[value] = encode({name: item for name, item in record.items() if item is not None})
+
+    def strong_value(self, attributes: Mapping[str, Any]) -> str | None:
+        """
+        Return the normalized strong key of a record or of a row.
+
+        :param attributes: the record, or the attributes of the row.
+        """
+        name = self.strong_key
+        return None if name is None else normalize_key(self.resource, name, attributes.get(name))
 
     def _ids(self, value: str | None) -> list[str]:
         """Return the ids of the records with a key."""
@@ -168,13 +183,25 @@ class RecordIndex:
                 "Delete the duplicate, or give each of them its own.",
                 ids=ids,
             )
-        if value not in self._records:
-            return None
-        record: dict[str, Any] = self._decode(self._records[value])
-        if self.key in self.resource.weak_keys:
+        record: dict[str, Any] | None = None
+        if value in self._records:
+            record = self._decode(self._records[value])
+        owners = self._owners.get(self.strong_value(payload) or "", ())
+        if others := [owner for owner in owners if record is None or owner != record["id"]]:
+            raise WebcamconsultConflictError(
+                f"{self.resource.name.capitalize()} {', '.join(others)} has the same {self.strong_key}, but "
+                f"a different {self.key}. Use key='{self.strong_key}', or correct one of them.",
+                ids=others,
+            )
+        if record is not None and self.key in self.resource.weak_keys:
             target = Target(self.resource, payload, key_name=self.key)
             target.check_person(record, Sent(since, until=until))
         return record
+
+
+def _strong_key(resource: Resource[Any, Any]) -> str | None:
+    names = [names[0] for names in resource.natural_keys if len(names) == 1]
+    return next((name for name in names if name not in resource.weak_keys), None)
 
 
 def normalize_key(resource: Resource[Any, Any], name: str, value: object) -> str | None:

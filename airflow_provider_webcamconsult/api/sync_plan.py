@@ -200,6 +200,8 @@ def plan_sync(
     prefix = normalize_prefix(key, key_prefix or "")
     first_rows: dict[str, int] = {}
     repeated: dict[str, list[RowWrite]] = {}
+    first_strong: dict[str, int] = {}
+    repeated_strong: dict[str, list[RowWrite]] = {}
     for number, row in enumerate(rows, 1):
         plan.rows = number
         equal = index.find_equal(row, zone)
@@ -218,9 +220,15 @@ def plan_sync(
             repeated.setdefault(value, []).append(write)
         elif equal is not None:
             _count_unchanged(plan, write.key, equal[1])
+        elif (strong := index.strong_value(write.payload)) and (
+            first_strong.setdefault(strong, number) != number
+        ):
+            repeated_strong.setdefault(strong, []).append(write)
         else:
             plan_write(plan, index, write, value, mode, since=since, until=until)
     _fail_repeated(resource, plan, key, first_rows, repeated)
+    if index.strong_key is not None:
+        _fail_repeated(resource, plan, index.strong_key, first_strong, repeated_strong)
     if mode == "mirror":
         # A record is not missing because its row failed.
         in_rows = {*first_rows, *(normalize_key(resource, key, failure.key) for failure in plan.failures)}
@@ -291,7 +299,8 @@ def _read_row(
         warnings = check_attributes(resource, row)
         value = row.get(key)
         if value is None or (isinstance(value, str) and not value.strip()):
-            misspelt = describe_misspelt(resource, row)
+            # In a file without a header, the names are values.
+            misspelt = describe_misspelt(resource, row) if row.keys() & resource.known else []
             raise WebcamconsultInputError(" ".join([f"The row has no {key}.", *misspelt]))
         # Only now: in a file without a header, the names are values.
         plan.warnings.update(warnings)
@@ -343,9 +352,12 @@ def _fail_repeated(
         numbers = join_names([str(row) for row in rows[:ROWS_SHOWN_MAX]])
         more = f" and {len(rows) - ROWS_SHOWN_MAX} more" if len(rows) > ROWS_SHOWN_MAX else ""
         reason = f"Rows {numbers}{more} have the same {key}."
+        keys = {write.row: write.key for write in writes}
+        if normalize_key(resource, key, writes[0].key) == value:
+            keys[first] = writes[0].key
         for row in rows:
             if row not in failed:
-                plan.failures.append(RowFailure(row, writes[0].key, (key,), (reason,)))
+                plan.failures.append(RowFailure(row, keys.get(row), (key,), (reason,)))
         if first in decided:
             taken_back.add(first)
         elif first not in failed:

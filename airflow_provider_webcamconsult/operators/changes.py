@@ -233,6 +233,13 @@ class WebcamconsultListChangesOperator(BaseOperator):
                 raise WebcamconsultInputError(
                     "states may only contain names: up to 40 letters, digits, - and _. Correct it."
                 )
+        if self.resource != "appointments" and (
+            self.states is not None or {*self.changes} <= {"state", "moved"}
+        ):
+            raise WebcamconsultInputError(
+                f"The {self.resource} have no states and dates, so no change would ever be reported. Remove "
+                "states, and select other changes."
+            )
         if self.initial not in get_args(Initial):
             raise WebcamconsultInputError("initial must be 'none' or 'all'. Correct it.")
 

@@ -112,8 +112,13 @@ def replacing(path: ObjectStoragePath) -> Iterator[Any]:
 
     :param path: path of the file.
     :raises FileNotFoundError: if its folder does not exist.
+    :raises IsADirectoryError: if the path is a folder.
     """
     filesystem, target = path.fs, path.path
+    if filesystem.isdir(target):
+        raise IsADirectoryError(
+            f"Cannot write {path}: it is a folder. Use another path, or delete the folder."
+        )
     folder, slash, name = target.rpartition("/")
     temporary = f"{folder}{slash}.{name}.{secrets.token_hex(8)}.tmp"
     try:
@@ -165,11 +170,14 @@ def _write_json_lines(
 def _write_csv(
     file: Any, resource: Resource[Any, Any], columns: Sequence[str], records: Iterator[Row]
 ) -> None:
-    writer = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\n")
+    text = codecs.getwriter("utf-8")(file)
+    writer = csv.writer(text, lineterminator="\n")
+    # Readers take a carriage return for the end of a row, but csv does not quote it.
+    quoting_writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
     for record in records:
-        values = (record[name] for name in columns)
-        writer.writerow("" if value is None else _to_text(value) for value in values)
+        values = ["" if record[name] is None else _to_text(record[name]) for name in columns]
+        (quoting_writer if any("\r" in value for value in values) else writer).writerow(values)
 
 
 def _write_parquet(

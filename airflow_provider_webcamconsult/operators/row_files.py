@@ -78,7 +78,8 @@ def read_rows(path: FilePath) -> Iterator[dict[str, Any] | MalformedRow]:
 def _read_csv(lines: Iterator[str]) -> Iterator[dict[str, Any] | MalformedRow]:
     first = next(lines, "")
     delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
+    # Strict: a stray quote would make one cell of the lines that follow.
+    reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
     header = [name.strip() for name in next(reader, [])]
     if not all(header) or len({*header}) != len(header):
         raise WebcamconsultInputError(
@@ -86,7 +87,9 @@ def _read_csv(lines: Iterator[str]) -> Iterator[dict[str, Any] | MalformedRow]:
             "an attribute."
         )
     for cells in reader:
-        if len(cells) == len(header):
+        if any("\n" in cell and delimiter in cell.partition("\n")[2] for cell in cells):
+            yield MalformedRow("A cell has a line break and looks like several rows. Check its quotes.")
+        elif len(cells) == len(header):
             yield {name: cell or None for name, cell in zip(header, cells, strict=True)}
         elif cells:
             yield MalformedRow(

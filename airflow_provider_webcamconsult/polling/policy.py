@@ -38,6 +38,12 @@ MOVE_NOTICED_MAX_SECONDS = 3600.0
 LIST_TRIAL_POLLS = 10
 #: Number of failed lists in a row after which appointments are polled one by one until a list succeeds.
 LIST_FAILURES_MAX = 3
+#: Seconds after which a single failed list has the same effect, because all polls wait for a list.
+SLOW_LIST_SECONDS = 10.0
+#: If only lists fail, the delay until the next list is at least this many times the duration of the last one.
+LIST_DELAY_FACTOR = 10.0
+#: Maximum of that delay in seconds.
+LIST_DELAY_MAX_SECONDS = 600.0
 
 #: The errors that end a wait if they come twice in a row: the API itself rejects the token or the id.
 FINAL_ERRORS = (WebcamconsultAuthenticationError, WebcamconsultNotFoundError)
@@ -52,7 +58,7 @@ def ends_wait(error: WebcamconsultError, previous: WebcamconsultError | None) ->
     """
     if isinstance(error, WebcamconsultInputError):  # nothing was sent
         return True
-    is_repeated = previous is not None and previous.status_code == error.status_code
+    is_repeated = isinstance(previous, FINAL_ERRORS) and previous.status_code == error.status_code
     return is_repeated and isinstance(error, FINAL_ERRORS)
 
 
@@ -120,6 +126,15 @@ def failure_delay_seconds(interval: float, failures: int, error: WebcamconsultEr
     longest = max(interval, FAILURE_DELAY_MAX_SECONDS)
     delay = min(interval * 2.0 ** min(failures, 32), longest) * random.uniform(1, 1.1)  # noqa: S311
     return max(delay, min((error and error.retry_after) or 0.0, RETRY_AFTER_MAX_SECONDS))
+
+
+def list_delay_seconds(seconds: float) -> float:
+    """
+    Return the minimum delay after a failed list if single requests succeed: all of them had to wait for it.
+
+    :param seconds: duration of the list.
+    """
+    return min(seconds * LIST_DELAY_FACTOR, LIST_DELAY_MAX_SECONDS)
 
 
 def failing_order(slow_polls: int, failed_at: float) -> tuple[int, float]:

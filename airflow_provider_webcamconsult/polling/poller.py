@@ -143,6 +143,8 @@ class _List:
     seconds: float | None = None
     requested_at: float = 0.0
     failures: int = 0
+    do_single_polls_work: bool = False
+    """Whether a poll of a single appointment has succeeded since the last list failed."""
     not_before: float = 0.0
 
 
@@ -353,7 +355,7 @@ class Poller:
         try:
             response = await self._service.list(only, fields, etag, known.positions)
         except Exception as error:
-            return self._fail_list(safe_error(error), due) if known is self._list else []
+            return self._fail_list(safe_error(error), due, began) if known is self._list else []
         if known is not self._list:  # the connection has changed meanwhile
             return []
         if response.value is not None:
@@ -371,10 +373,11 @@ class Poller:
                 target.fail(unreadable, now)
         return [*known.missing.intersection(due)]
 
-    def _fail_list(self, error: WebcamconsultError, due: list[str]) -> list[str]:
+    def _fail_list(self, error: WebcamconsultError, due: list[str], began: float) -> list[str]:
         """Delay the next list, and return the due appointments that have to be polled one by one."""
         known, now = self._list, self.time()
-        known.failures += 1
+        is_slow = now - began >= policy.SLOW_LIST_SECONDS
+        known.failures = max(known.failures + 1, policy.LIST_FAILURES_MAX if is_slow else 0)
         is_unauthorized = error.status_code == HTTPStatus.UNAUTHORIZED
         is_rejected = isinstance(error, WebcamconsultRequestError) and not is_unauthorized
         only_list_fails = is_rejected or (known.failures > policy.LIST_FAILURES_MAX and not is_unauthorized)
@@ -384,6 +387,9 @@ class Poller:
             # Later than the next poll of the appointments, which are then polled one by one.
             longest = max(self._shortest_interval, policy.FAILURE_DELAY_MAX_SECONDS)
             delay = policy.failure_delay_seconds(longest, 0, error)
+            if known.do_single_polls_work:
+                delay = max(delay, policy.list_delay_seconds(now - began))
+            known.do_single_polls_work = False
             known.not_before = max(now, self.failures.not_before) + delay
         if subscribers := self._targets.get(LIST):
             if only_list_fails:
@@ -410,7 +416,7 @@ class Poller:
         if error is None:
             error = target.report(appointment, began)
         if error is None:
-            self._single_seconds = now - began
+            self._single_seconds, known.do_single_polls_work = now - began, True
             self.failures = Failures(not_before=self.failures.not_before)
             return True
         if target.interests:

@@ -177,6 +177,7 @@ class Sync(Generic[RecordT]):
         :raises WebcamconsultSyncRejectedError: if a retry would not help, or if there are too many deletes.
         """
         earlier, now = self.checkpoint.read(), time.time()
+        listed_at = now
         # The clock of the earlier worker may be ahead, so never wait longer than the floor from now.
         sent_at = min(earlier["sent_at"], now) if "sent_at" in earlier else None
         self._is_retry = sent_at is not None
@@ -208,20 +209,21 @@ class Sync(Generic[RecordT]):
                 "complete. If they are, run again with a larger max_deletes.",
                 result=self.report.result(),
             )
-        self._write(0.0 if sent_at is None else sent_at + CREATE_FLOOR_SECONDS)
+        self._write(0.0 if sent_at is None else sent_at + CREATE_FLOOR_SECONDS, listed_at)
         return self.report.finish(self._brake.count)
 
     # The phases: creates, updates, unknown outcomes, deletes
 
-    def _write(self, settled_at: float) -> None:
+    def _write(self, settled_at: float, listed_at: float) -> None:
         """
         Send all writes.
 
         :param settled_at: when no create of an earlier try can be in progress any more.
+        :param listed_at: when the records were listed; reading the rows can take long after that.
         """
         plan = self.plan
         # An empty list may be a hiccup, after which everybody would be created again: list once more.
-        if plan.creates and (settled_at > time.time() or not self._listed_ids):
+        if plan.creates and (settled_at > listed_at or not self._listed_ids):
             self._unknown = plan.creates
         else:
             settled_at = self._create(plan.creates)

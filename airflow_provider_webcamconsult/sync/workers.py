@@ -125,9 +125,9 @@ class Workers(Generic[ItemT]):
             threading.Thread(target=self._work, args=(remaining,), daemon=True)
             for _ in range(min(self._count, len(items)))
         ]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             for thread in threads:
                 while thread.is_alive():
                     thread.join(CHECK_SECONDS)
@@ -137,7 +137,8 @@ class Workers(Generic[ItemT]):
             self._stop.set()
             deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
+                if thread.is_alive():
+                    thread.join(max(0.0, deadline - time.monotonic()))
             raise
         if self._crash is not None:
             raise self._crash

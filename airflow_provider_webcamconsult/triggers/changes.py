@@ -170,7 +170,8 @@ class WebcamconsultChangesTrigger(BaseEventTrigger):
                     old, token = digest, subscription.settings.token
                     # In a thread: a long list would block the other triggers.
                     digest = await asyncio.to_thread(update.value.digest, resource, token)
-                    check_at = check_at if digest == old else now()
+                    if digest != old:
+                        events, check_at = 0, now()
                 if digest is None or now() < check_at:
                     continue
                 if await self._taken_in() == digest:

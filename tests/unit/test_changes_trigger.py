@@ -117,6 +117,29 @@ def test_fires_until_the_list_is_taken_in_and_again_at_the_next_change(
     assert digests[0] == digests[1] == digests[2] != digests[3]
 
 
+def test_pauses_begin_again_with_another_list(
+    hook: WebcamconsultHook, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_id = hook.appointments.create({"date": "2030-03-01T09:30"})["id"]
+    counts: list[int] = []
+
+    def pause(events: int) -> float:
+        counts.append(events)
+        return 0.05
+
+    monkeypatch.setattr(changes, "_pause_seconds", pause)
+
+    def change(digest: str) -> None:
+        service.set_state(record_id, "finished")
+
+    digests = [
+        event["digest"] for event in follow(make_trigger(State()), nothing, nothing, change, *[nothing] * 4)
+    ]
+    first_of_new = digests.index(digests[-1])
+    assert counts[:3] == [0, 1, 2]
+    assert counts[first_of_new] == 0
+
+
 def test_fires_when_the_baseline_is_reset(hook: WebcamconsultHook, monkeypatch: pytest.MonkeyPatch) -> None:
     hook.appointments.create({"date": "2030-03-01T09:30"})
     monkeypatch.setattr(changes, "RECHECK_SECONDS", 0.01)

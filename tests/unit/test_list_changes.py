@@ -191,6 +191,8 @@ def test_new_token_is_logged(serve: Serve, connect: Connect, task: Task, log: Lo
         {"states": "finished"},
         {"states": []},
         {"states": ["finished", "no show"]},
+        {"resource": "clients", "states": ["finished"]},
+        {"resource": "users", "changes": ["state", "moved"]},
         {"initial": "some"},
         {"baseline_path": "baseline.json"},
         {"baseline_path": None},

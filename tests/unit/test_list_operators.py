@@ -215,6 +215,23 @@ class TestFile:
         with pytest.raises(WebcamconsultInputError, match="Install the provider with its extra 'parquet'"):
             list_clients(path=str(tmp_path / "clients.parquet"))
 
+    @pytest.mark.parametrize("name", ["clients.csv", "clients.jsonl"])
+    def test_in_place_of_a_folder_is_an_error(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / name
+        path.mkdir()
+        with pytest.raises(IsADirectoryError, match="it is a folder"):
+            list_clients(path=str(path))
+        assert [*path.iterdir()] == []
+
+    def test_is_csv_that_keeps_a_carriage_return_in_its_cell(
+        self, tmp_path: Path, serve: Serve, connect: Connect
+    ) -> None:
+        names = ["A\rB", "C\r\nD", "E"]
+        connect(serve({"body": [{"id": name[0].lower(), "last_name": name} for name in names]}).url)
+        list_clients(fields=["id", "last_name"], path=str(tmp_path / "clients.csv"))
+        with (tmp_path / "clients.csv").open(newline="", encoding="utf-8") as file:
+            assert [row[1] for row in csv.reader(file)] == ["last_name", *names]
+
     def test_in_a_missing_folder_is_an_error(self, tmp_path: Path) -> None:
         path = tmp_path / "missing" / "clients.jsonl"
         problem = rf"Cannot write \S*{path}: its folder does not exist\. Create the folder"

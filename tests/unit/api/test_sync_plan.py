@@ -256,6 +256,32 @@ class TestFailures:
         assert reason in done.failures[0].reasons[0]
         assert (done.creates, done.updates) == ([], [])
 
+    @pytest.mark.parametrize("mode", ["insert", "update", "upsert"])
+    @pytest.mark.parametrize("has_email", [True, False])
+    def test_row_with_the_reference_code_of_a_record_with_another_email_fails(
+        self, mode: str, has_email: bool
+    ) -> None:
+        other = {"id": "b", "email": "new@example.com", "initials": "T", "last_name": "Ester"}
+        records = [{"id": "a", **ESTER}, *([other] if has_email else [])]
+        done = plan([{**ESTER, "email": "new@example.com"}], records, key="email", mode=mode)
+        assert (done.creates, done.updates) == ([], [])
+        (failure,) = done.failures
+        assert "a has the same reference_code, but a different email" in failure.reasons[0]
+
+    @pytest.mark.parametrize("is_known", [False, True])
+    def test_rows_with_the_same_reference_code_and_other_emails_all_fail(self, is_known: bool) -> None:
+        ester = {**ESTER, "date_of_birth": "1984-12-18"}
+        records = [{"id": "a", **ester, "date_of_birth": "1984-12-18T00:00:00.000+01:00"}] if is_known else []
+        rows = [ester, {**ester, "email": "new@example.com"}, {"email": "c@example.com", "initials": "C"}]
+        done = plan(rows, records, key="email")
+        assert [(failure.row, failure.key) for failure in done.failures] == [
+            (1, None),
+            (2, "new@example.com"),
+        ]
+        assert done.failures[0].reasons == ("Rows 1 and 2 have the same reference_code.",)
+        assert [write.row for write in done.creates] == [3]
+        assert (done.updates, done.unchanged) == ([], 0)
+
     def test_email_of_a_client_counts_if_the_date_of_birth_agrees(self) -> None:
         born: dict[str, Any] = {"email": ESTER["email"], "date_of_birth": "1984-12-18"}
         row = {**born, "last_name": "Ester", "gender": "male"}

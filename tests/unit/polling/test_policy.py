@@ -26,6 +26,7 @@ from airflow_provider_webcamconsult.polling.policy import (
     failure_delay_seconds,
     interval_until_date_seconds,
     is_list_lighter,
+    list_delay_seconds,
     next_interval_seconds,
 )
 
@@ -58,7 +59,7 @@ def test_rejection_by_the_api_ends_a_wait_when_it_is_repeated(error: Webcamconsu
     assert not ends_wait(error, None)
     assert ends_wait(error, error)
     for other in PASSING:
-        assert not ends_wait(error, other) or other.status_code == error.status_code
+        assert not ends_wait(error, other)
 
 
 @pytest.mark.parametrize("error", PASSING, ids=name)
@@ -156,6 +157,11 @@ def test_only_an_error_about_the_token_concerns_the_service_if_the_appointment_f
     error: WebcamconsultError,
 ) -> None:
     assert concerns_service(error, is_failing=True) is (error.status_code in (401, 429))
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, 0.0), (30.0, 300.0), (300.0, 600.0)])
+def test_list_that_took_long_to_fail_is_tried_again_much_later(seconds: float, expected: float) -> None:
+    assert list_delay_seconds(seconds) == expected
 
 
 def test_failing_appointments_are_polled_by_how_often_they_took_long_and_how_long_they_have_waited() -> None:

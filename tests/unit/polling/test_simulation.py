@@ -8,6 +8,7 @@ with the responses and errors of the real transport, after a random delay.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -352,6 +353,17 @@ class TestScenario:
         assert ended.keys() == {*healthy}
         delay, in_progress = 1.1 * FAILURE_DELAY_MAX_SECONDS, SLOW_POLL_MAX_SECONDS
         assert max(ended.values()) < 7200 + delay + in_progress + len(hanging) * hang
+
+    def test_list_that_hangs_holds_up_no_wait_for_long(self) -> None:
+        service = RandomService(random.Random(1), states=dict.fromkeys(IDS[:20], "idle"))  # noqa: S311
+        service.outages = [Outage(LIST_FAILS, 0, 3600)]
+        service.list_seconds = 30.0
+        run(end_times(service, IDS[:20], 10.0, 3600))
+        polls = [time for time, id in service.requests if id == IDS[0]]
+        gaps = [after - before for before, after in itertools.pairwise(polls)]
+        assert polls[0] < 150
+        assert len(polls) > 250
+        assert sum(gap > 15 for gap in gaps) < 12
 
     def test_hiccup_of_the_list_bars_it_only_for_moments(self) -> None:
         service = RandomService(random.Random(1), states=dict.fromkeys(IDS, "idle"))  # noqa: S311

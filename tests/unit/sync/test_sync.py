@@ -605,6 +605,22 @@ class TestCheckpoint:
         assert (result.unchanged, result.created) == (1, 1)
         assert codes(service) == ["DL-1", "DL-2"]
 
+    def test_creates_of_an_earlier_try_are_looked_up_again_if_reading_the_rows_took_longer_than_they_can(
+        self, hook: WebcamconsultHook, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        floor = 1.0
+        monkeypatch.setattr(run, "CREATE_FLOOR_SECONDS", floor)
+        began = time.time()
+
+        def rows() -> Iterator[Any]:
+            hook.clients.create(client(1))  # the service processes it after the list
+            time.sleep(max(0.0, began + floor - time.time()))
+            yield client(1)
+
+        result = sync(hook, rows(), checkpoint=Checkpoint(sent_at=began))
+        assert (result.unchanged, result.created) == (1, 0)
+        assert codes(service) == ["DL-1"]
+
     def test_nothing_waits_if_nothing_is_to_be_created(
         self, hook: WebcamconsultHook, three: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -283,6 +283,24 @@ class TestFiles:
         text = 'initials,last_name\nT,"Ester, ""de""\nJansen"\n'
         assert [*read_rows(write(tmp_path, text))] == [{"initials": "T", "last_name": 'Ester, "de"\nJansen'}]
 
+    @pytest.mark.parametrize("line", ['T,"Ester', 'T,"Ester" x'])
+    def test_csv_with_a_stray_quote_is_an_error(self, tmp_path: Path, line: str) -> None:
+        with pytest.raises(WebcamconsultInputError, match="is not a valid CSV file"):
+            [*read_rows(write(tmp_path, f"initials,last_name\n{line}\nT,Bakker\n"))]
+
+    @pytest.mark.parametrize("line", ['T,"Ester\nJ,Bakker"', '"T\nJ,Bakker",Ester'])
+    def test_csv_cell_that_looks_like_several_rows_is_malformed(self, tmp_path: Path, line: str) -> None:
+        first, second = read_rows(write(tmp_path, f"initials,last_name\n{line}\nT,Ester\n"))
+        assert isinstance(first, MalformedRow)
+        assert second == {"initials": "T", "last_name": "Ester"}
+
+    @pytest.mark.usefixtures("hook")
+    def test_csv_without_a_header_has_no_value_in_the_error(self, tmp_path: Path) -> None:
+        rows = write(tmp_path, "PS-1,Sander,Bender\nPS-2,Emil,Bakker\n")
+        with pytest.raises(WebcamconsultSyncError) as raised:
+            execute(rows)
+        assert not any(name in str(raised.value) for name in ("Sander", "Bender", "Emil"))
+
     @pytest.mark.parametrize("line", ["T", "T,Ester,male"])
     def test_csv_row_with_another_number_of_cells_is_malformed(self, tmp_path: Path, line: str) -> None:
         first, second = read_rows(write(tmp_path, f"initials,last_name\n{line}\nT,Ester\n"))
