@@ -43,8 +43,9 @@ class Checkpoint(Protocol):
             whether a later try is for the same record, and whether the token has changed. ``disputed_id``
             is the id of a record that the response to a create showed, but that may belong to another
             request, and ``own_id`` of one that the create has certainly made, but that may have to be
-            deleted again. ``was_cleared`` means that a person has cleared the task. ``reported`` means that
-            they did so although the record cannot be looked up.
+            deleted again. ``withdrawn_id`` is the id of a record that is to be deleted. ``was_cleared``
+            means that a person has cleared the task. ``reported`` means that the task has asked a person to
+            look for a record that cannot be looked up, and ``looked_up`` that they cleared the task then.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:
@@ -139,9 +140,13 @@ class Progress:
         self._checkpoint.write({})
         self.earlier = {}
 
-    def withdraw(self) -> None:
-        """Store that the create of this try is about to be undone."""
-        self._checkpoint.write({})
+    def withdraw(self, record_id: str) -> None:
+        """
+        Store that the create of this try is about to be undone.
+
+        :param record_id: id of the record that it made.
+        """
+        self._checkpoint.write({"withdrawn_id": record_id})
         self.sent = Sent()
 
     def note(self, outcome: CreateOutcome) -> None:

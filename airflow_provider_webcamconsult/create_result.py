@@ -117,6 +117,8 @@ class Acceptance(Generic[RecordT]):
         self._progress.note("reused")
         if not self._progress.earlier.get("verified"):
             self._verify(record)
+        elif self._progress.earlier.get("was_cleared"):
+            self._progress.store_record(record["id"], verified=True)  # a retry does not count as cleared
         return record
 
     def accept_existing(self, record: RecordT, *, is_new: bool = False) -> RecordT:

@@ -112,6 +112,8 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _create_or_find(self) -> RecordT:
         progress, found = self.progress, None
+        if "withdrawn_id" in progress.earlier:
+            self._delete_withdrawn(progress.earlier["withdrawn_id"])
         if "id" in progress.earlier:
             record = self._get_earlier()
             if record is not None:
@@ -183,7 +185,7 @@ class IdempotentCreate(Generic[RecordT]):
     def _find_earlier_create(self) -> RecordT | None:
         """Look up what an earlier try may have created, until its request can no longer be in progress."""
         progress, found = self.progress, None
-        if self.target.key is None and not progress.earlier.get("reported"):
+        if self.target.key is None and not progress.earlier.get("looked_up"):
             progress.store_reported()
             raise self._cannot_look_up(
                 WebcamconsultError(f"An earlier try may have created the {self.resource.name}.")
@@ -386,10 +388,13 @@ class IdempotentCreate(Generic[RecordT]):
 
     def _withdraw(self, record_id: str) -> None:
         """Delete the record of this create again."""
-        # If the delete fails, a retry looks the record up, with all others that it conflicts with.
-        self.progress.withdraw()
+        self.progress.withdraw(record_id)  # if the delete fails, a retry repeats it
+        self._delete_withdrawn(record_id)
+
+    def _delete_withdrawn(self, record_id: str) -> None:
         with suppress(WebcamconsultNotFoundError):
             self.requests.delete_and_confirm(record_id)
+        self.progress.forget()
 
     # Unknown outcomes
 

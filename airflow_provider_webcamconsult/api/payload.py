@@ -8,7 +8,7 @@ import json
 import numbers
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airflow_provider_webcamconsult.api.dates import parse_datetime, serialize_datetime
@@ -73,8 +73,11 @@ def _missing_value(name: str, value: object) -> WebcamconsultInputError:
             f"{name} is {reprlib.repr(value)}, but it must be an id. If a row has no id there, correct or "
             "skip the row. If a template or an XCom gives it, check the run's params and the upstream task."
         )
+    # "Nan" can be a part of a person's name.
+    is_harmless = not isinstance(value, str) or is_no_value(value)
+    shown = reprlib.repr(value) if is_harmless else "a text that stands for no value"
     return WebcamconsultInputError(
-        f"{name} is {reprlib.repr(value)}. A template or an XCom probably had no value. "
+        f"{name} is {shown}. A template or an XCom probably had no value. "
         "Check the run's params, and that the upstream task ran and returned an id."
     )
 
@@ -180,15 +183,22 @@ def _is_writable(resource: Resource[Any, Any], name: str) -> bool:
     return name not in resource.read_only and name not in resource.credentials
 
 
-def describe_unknown(resource: Resource[Any, Any], names: Iterable[str]) -> list[str]:
+def describe_unknown(resource: Resource[Any, Any], names: Collection[str]) -> list[str]:
     """
     Describe attributes that are not in the API document.
 
     :param resource: the kind of record.
     :param names: names of attributes that are sent.
-    :return: a sentence for each of those that are unknown.
+    :return: a sentence for each of those that are unknown. Without a known one, they are not named: in a file
+        without a header, they may be values.
     """
-    return [_unknown(resource, name) for name in names if name not in resource.writable]
+    unknown = [name for name in names if name not in resource.writable]
+    if not unknown or {*unknown} != {*names}:
+        return [_unknown(resource, name) for name in unknown]
+    return [
+        f"None of the {len(unknown)} attributes is in the API document. They are not named here, because "
+        "they may be values. Check the names."
+    ]
 
 
 def describe_misspelt(resource: Resource[Any, Any], attributes: Mapping[str, Any]) -> list[str]:

@@ -142,7 +142,13 @@ def _confirms_delete(status_code: int, content: bytes) -> bool:
 
 _ErrorDescription: TypeAlias = tuple[type[WebcamconsultError], str]
 
+_SERVER_ERROR: _ErrorDescription = (
+    exceptions.WebcamconsultServerError,
+    "Webcamconsult failed to process the request. A later attempt may succeed.",
+)
 _CLIENT_ERRORS: dict[int, _ErrorDescription] = {
+    # What gateways send if a request takes too long.
+    **dict.fromkeys((408, 425, 499), _SERVER_ERROR),
     HTTPStatus.UNAUTHORIZED: (
         exceptions.WebcamconsultAuthenticationError,
         "Webcamconsult rejected the API token. Enter the organisation's API token as the connection's "
@@ -161,10 +167,6 @@ _CLIENT_ERRORS: dict[int, _ErrorDescription] = {
 _OTHER_CLIENT_ERROR: _ErrorDescription = (
     exceptions.WebcamconsultRequestError,
     "Webcamconsult rejected the request and would reject a retry. Check the id and the attributes.",
-)
-_SERVER_ERROR: _ErrorDescription = (
-    exceptions.WebcamconsultServerError,
-    "Webcamconsult failed to process the request. A later attempt may succeed.",
 )
 
 

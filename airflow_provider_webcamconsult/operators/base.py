@@ -46,6 +46,8 @@ OUTCOME_KEY = "outcome"
 #: Where Airflow keeps the arguments of an operator, which some listeners send to another system.
 _INIT_KWARGS = "_BaseOperator__init_kwargs"
 
+# Where a delete keeps the id of the record that it may have deleted.
+_DELETE_KEY = "webcamconsult_delete"
 #: What a delete did. ``"missing"``: there was no record, so nothing was deleted.
 DeleteOutcome = Literal["deleted", "missing"]
 
@@ -166,13 +168,17 @@ class _WithAttributes(_WithMasked):
         masked = self._attributes
         advice = "To clear an attribute, write None in the attributes, or use a callable."
         attributes = self._unmask(masked, advice, context)
-        # A row of a table has None for what it does not know, and what is cleared cannot be restored.
+        # A row of a table has no value for what it does not know, and what is cleared cannot be restored.
         may_be_row = masked.is_from_xcom or (is_mapped(self) and not callable(masked.value))
         if may_clear and may_be_row and isinstance(attributes, Mapping):
-            cleared = [str(name) for name, value in attributes.items() if value is None]
+            cleared = [
+                str(name)
+                for name, value in attributes.items()
+                if value is None or (isinstance(value, str) and not value.strip())
+            ]
             if cleared:
                 raise WebcamconsultInputError(
-                    f"The template, XCom or mapped argument for the attributes has None for "
+                    f"The template, XCom or mapped argument for the attributes has no value for "
                     f"{join_names(cleared)}, which would clear what Webcamconsult has. Leave out what has no "
                     "value. To clear an attribute, use a callable."
                 )
@@ -253,11 +259,19 @@ class BaseDeleteOperator(WebcamconsultBaseOperator):
         :param context: the task's context.
         """
         check_switch("ignore_if_missing", self.ignore_if_missing)
+        store = task_state_store(context)
+        # An earlier try may have deleted the record and lost the response.
+        if store is None:
+            may_be_deleted = try_number(context) > 1
+        else:
+            may_be_deleted = store.get(_DELETE_KEY) == {"id": self.record_id}
+            store.set(_DELETE_KEY, {"id": self.record_id})
         try:
             self.records.delete(self.record_id)
         except WebcamconsultNotFoundError:
-            # On a retry, an earlier try may have deleted the record and lost the response.
-            if not self.ignore_if_missing and try_number(context) <= 1:
+            if not self.ignore_if_missing and not may_be_deleted:
+                if store is not None:
+                    store.delete(_DELETE_KEY)
                 raise
             self.log.info(
                 "%s %s does not exist; nothing to delete.", self.resource.name.capitalize(), self.record_id

@@ -34,10 +34,12 @@ class TaskCheckpoint:
     def _load(self, context: Context) -> dict[str, Any]:
         stored = None if self._store is None else self._store.get(self._KEY)
         if stored or (stored is not None and is_automatic_retry(context)):
-            was_cleared = "id" in stored and not is_automatic_retry(context)
-            return {**stored, "was_cleared": True} if was_cleared else dict(stored)
-        if stored is not None and try_number(context) > 1:
             # Stored for the retries of this try: they cannot detect that the task was cleared.
+            marks = {} if is_automatic_retry(context) else _marks_of_clear(stored)
+            if marks:
+                self.write({**stored, **marks})
+            return {**stored, **marks}
+        if stored is not None and try_number(context) > 1:
             self.write({"was_cleared": True})
             return {"was_cleared": True}
         if try_number(context) <= 1:
@@ -47,7 +49,7 @@ class TaskCheckpoint:
         if is_automatic_retry(context):
             return {"sent_at": now - _min_retry_seconds(context["ti"].task)}
         # The task was cleared, perhaps just after its previous try sent a create.
-        return {"sent_at": now, "reported": True}
+        return {"sent_at": now, "looked_up": True}
 
     def read(self) -> Mapping[str, Any]:
         """
@@ -69,6 +71,12 @@ class TaskCheckpoint:
         """
         if self._store is not None:
             self._store.set(self._KEY, dict(value))
+
+
+def _marks_of_clear(stored: Mapping[str, Any]) -> dict[str, bool]:
+    """Return what it means for a checkpoint that a person has cleared the task."""
+    marks = {"was_cleared": "id" in stored, "looked_up": bool(stored.get("reported"))}
+    return {name: True for name, is_set in marks.items() if is_set}
 
 
 def _min_retry_seconds(task: Any) -> float:

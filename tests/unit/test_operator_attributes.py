@@ -133,14 +133,17 @@ class TestWithoutValue:
         (after,) = service.records("clients")
         assert (after["last_name"], after["gender"]) == ("x", None)
 
-    def test_in_an_xcom_of_all_attributes_clears_nothing(self, hook: Any, service: Service) -> None:
+    @pytest.mark.parametrize("nothing", [None, "", " "])
+    def test_in_an_xcom_of_all_attributes_clears_nothing(
+        self, hook: Any, service: Service, nothing: str | None
+    ) -> None:
         stored = hook.clients.create({"reference_code": "DL-1", "gender": "female"})
-        row: Any = Output({"reference_code": "DL-1", "last_name": "x", "gender": None})
+        row: Any = Output({"reference_code": "DL-1", "last_name": "x", "gender": nothing})
         for made in (
             WebcamconsultUpdateClientOperator(task_id="task", client_id=stored["id"], attributes=row),
             client(row, if_exists="update"),
         ):
-            with pytest.raises(WebcamconsultInputError, match="has None for gender, which would clear"):
+            with pytest.raises(WebcamconsultInputError, match="has no value for gender, which would clear"):
                 rendered(made).execute({})
         assert service.records("clients")[0]["gender"] == "female"
         rendered(client(Output({"last_name": "y", "gender": None}))).execute({})
@@ -156,7 +159,9 @@ class TestWithoutValue:
             if callable(attributes):
                 made.execute({})
             else:
-                with pytest.raises(WebcamconsultInputError, match="has None for gender, which would clear"):
+                with pytest.raises(
+                    WebcamconsultInputError, match="has no value for gender, which would clear"
+                ):
                     made.execute({})
         assert [request.method for request in service.requests] == ["POST", "PUT"]
 

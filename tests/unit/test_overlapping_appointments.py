@@ -248,6 +248,43 @@ class TestOperator:
         assert len(ids(service)) == (1 if has_store else 2)
 
 
+@pytest.mark.parametrize("if_exists", ["create", "reuse", "update", "fail"])
+def test_retry_of_a_task_whose_appointment_could_not_be_deleted_deletes_it(
+    service: Service, connect: Connect, if_exists: Any
+) -> None:
+    direct = connect(service.url, service.token).appointments
+    task = TaskInstance(has_store=True)
+
+    class OtherBooksFirst(Proxy):
+        """Has another task book just before, and lets no delete through."""
+
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST":
+                direct.create(consult("09:15", client_id="c2"))
+            if request.method == "DELETE":
+                request.read()
+                request.respond(make_response(503))
+            else:
+                super().handle(request)
+
+    def execute() -> None:
+        WebcamconsultCreateAppointmentOperator(
+            task_id="book", attributes=consult(), if_exists=if_exists, if_overlaps="fail"
+        ).execute(task.context)
+
+    with OtherBooksFirst(service.url) as proxy:
+        connect(proxy.url, service.token, retries=0)
+        with pytest.raises(WebcamconsultError):
+            execute()
+    assert len(ids(service)) == 2
+    connect(service.url, service.token)
+    task.retry()
+    with pytest.raises(WebcamconsultConflictError, match="would overlap"):
+        execute()
+    (left,) = service.records("appointments")
+    assert left["client_id"] == "c2"
+
+
 def test_overlaps_returns_the_appointments_that_overlap(hook: WebcamconsultHook) -> None:
     hook.appointments.create(consult("08:00"))
     expected = hook.appointments.create(consult("09:15"))

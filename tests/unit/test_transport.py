@@ -150,6 +150,10 @@ FAULTS = {
     "502": _server_error(502),
     "503": _server_error(503),
     "504": _server_error(504),
+    # What gateways send if a request takes too long.
+    "408": _server_error(408),
+    "425": _server_error(425),
+    "499": _server_error(499),
     "301": _redirect(301),
     # Perhaps after the request was processed, as web applications answer a form.
     "302": _redirect(302, UNKNOWN),
@@ -182,7 +186,7 @@ FAULTS = {
         str(status): _rejected(
             status, WebcamconsultRequestError, "rejected the request and would reject a retry"
         )._replace(create_error=UNKNOWN)
-        for status in (408, 409, 418, 499)
+        for status in (409, 418)
     },
     "422": _rejected(
         422,

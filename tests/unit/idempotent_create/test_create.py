@@ -761,6 +761,22 @@ def test_delete_of_missing_record_succeeds_on_retry(
     assert ids(service, "client") == []
 
 
+def test_cleared_delete_of_a_record_that_no_try_can_have_deleted_fails_again(
+    hook: WebcamconsultHook, service: Service
+) -> None:
+    task = TaskInstance(has_store=True)
+    deleted = hook.clients.create(CLIENT)["id"]
+    for _ in range(2):
+        with pytest.raises(WebcamconsultNotFoundError):
+            delete(task, "f" * 24)
+        task.clear()
+    for _ in range(2):
+        delete(task, deleted)
+        task.clear()
+    with pytest.raises(WebcamconsultNotFoundError):
+        delete(task, "f" * 24)
+
+
 def test_delete_of_missing_record_fails_on_first_try_unless_ignored(
     hook: WebcamconsultHook, task: TaskInstance
 ) -> None:

@@ -642,3 +642,54 @@ def test_next_try_of_one_that_has_sent_nothing_does_not_count_an_existing_client
             assert task.xcoms["outcome"] in ("reused", "unchanged")
         getattr(task, next_try)()
     assert len(service.records("clients")) == 1
+
+
+def test_only_a_clear_lets_a_client_without_a_natural_key_be_created_again(
+    service: Service, connect: Connect, task: TaskInstance
+) -> None:
+    # Airflow may not get to know that the task failed without a retry, and then retries it.
+    class LostPost(Proxy):
+        def handle(self, request: ProxiedRequest) -> None:
+            if request.method == "POST":
+                request.forward()
+            else:
+                super().handle(request)
+
+    with LostPost(service.url) as proxy:
+        connect(proxy.url, service.token)
+        for _ in range(3):
+            with pytest.raises(WebcamconsultUnknownOutcomeError, match="clear this task"):
+                create_client(task, JAN)
+            task.retry()
+    connect(service.url, service.token)
+    task.clear()
+    created = create_client(task, JAN)
+    assert [record["id"] for record in service.records("clients")][1:] == [created]
+
+
+def test_cleared_task_whose_first_request_fails_is_still_cleared_in_its_retry(
+    service: Service, connect: Connect, task: TaskInstance
+) -> None:
+    connect(service.url, service.token)
+    alders = create_client(task, ALDERS)
+    task.clear()
+    connect("http://127.0.0.1:9", service.token, retries=0)
+    with pytest.raises(WebcamconsultError):
+        create_client(task, BAKKER)
+    connect(service.url, service.token)
+    task.retry()
+    bakker = create_client(task, BAKKER)
+    assert [record["id"] for record in service.records("clients")] == [alders, bakker]
+    # The clear counts once.
+    task.retry()
+    with pytest.raises(WebcamconsultConflictError, match="with other attributes"):
+        create_client(task, ALDERS)
+
+
+def test_clear_counts_once_if_nothing_has_changed(hook: WebcamconsultHook, task: TaskInstance) -> None:
+    created = create_client(task, ALDERS)
+    task.clear()
+    assert create_client(task, ALDERS) == created
+    task.retry()
+    with pytest.raises(WebcamconsultConflictError, match="with other attributes"):
+        create_client(task, BAKKER)
