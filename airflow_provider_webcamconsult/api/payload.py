@@ -189,11 +189,11 @@ def describe_unknown(resource: Resource[Any, Any], names: Collection[str]) -> li
 
     :param resource: the kind of record.
     :param names: names of attributes that are sent.
-    :return: a sentence for each of those that are unknown. Without a known one, they are not named: in a file
-        without a header, they may be values.
+    :return: a sentence for each of those that are unknown. Several without a known one are not named: in a
+        file without a header, they may be values.
     """
     unknown = [name for name in names if name not in resource.writable]
-    if not unknown or {*unknown} != {*names}:
+    if len(unknown) < 2 or {*unknown} != {*names}:
         return [_unknown(resource, name) for name in unknown]
     return [
         f"None of the {len(unknown)} attributes is in the API document. They are not named here, because "

@@ -454,6 +454,14 @@ def test_undocumented_attribute_is_sent_with_warning_and_suggestion(
     assert "s3cret" not in warning
 
 
+def test_names_are_not_shown_if_none_is_known(connect: Connect, serve: Serve, log: Log) -> None:
+    # A row of a file without a header.
+    row = {"Jansen": "de Vries", "1984-12-18": "1950-01-31", "p.jansen@example.nl": "x@example.nl"}
+    sent_body(lambda hook: hook.clients.create(row), connect, serve)
+    assert any("None of the 3 attributes is in the API document" in warning for warning in log.warnings)
+    assert not any(name in warning for name in row for warning in log.warnings)
+
+
 @pytest.mark.parametrize(
     "attributes",
     [{name: None} for resource in (USER, CLIENT, APPOINTMENT) for name in resource.writable],
