@@ -45,7 +45,7 @@ class Checkpoint(Protocol):
             request, and ``own_id`` of one that the create has certainly made, but that may have to be
             deleted again. ``withdrawn_id`` is the id of a record that is to be deleted. ``was_cleared``
             means that a person has cleared the task. ``reported`` means that the task has asked a person to
-            look for the record. ``looked_up`` means that the task was cleared after that.
+            look for the record. ``looked_up`` means that it has been cleared since.
         """
 
     def write(self, value: Mapping[str, Any]) -> None:

@@ -24,6 +24,15 @@ _NO_KEY = re.compile(
 )
 
 
+def is_blank(value: object) -> bool:
+    """
+    Return whether a value is None or a text without any character but spaces.
+
+    :param value: the value.
+    """
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def is_no_value(text: str) -> bool:
     """
     Return whether a text stands for a missing value, as "None", "nan", "n/a", "-" or "000" do.

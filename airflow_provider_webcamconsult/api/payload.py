@@ -193,7 +193,7 @@ def describe_unknown(resource: Resource[Any, Any], names: Collection[str]) -> li
         file without a header, they may be values.
     """
     unknown = [name for name in names if name not in resource.writable]
-    if len(unknown) < 2 or {*unknown} != {*names}:
+    if len(unknown) < 2 or resource.knows_any(names):
         return [_unknown(resource, name) for name in unknown]
     return [
         f"None of the {len(unknown)} attributes is in the API document. They are not named here, because "

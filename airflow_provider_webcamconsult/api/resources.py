@@ -7,7 +7,7 @@ Each :class:`Resource` follows the section of the API document with its name ("U
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeAlias, TypedDict, TypeVar
@@ -268,6 +268,14 @@ class Resource(Generic[AttributesT, RecordT]):
     def known(self) -> Collection[str]:
         """Names of all attributes except credentials."""
         return [*self.writable, *self.read_only]
+
+    def knows_any(self, names: Iterable[str]) -> bool:
+        """
+        Return whether any of some names is known. If not, they may be values of a file without a header.
+
+        :param names: the names.
+        """
+        return not {*self.known}.isdisjoint(names)
 
 
 USER = Resource(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_webcamconsult.api.matching import differing_attributes, join_names
+from airflow_provider_webcamconsult.api.missing import is_blank
 from airflow_provider_webcamconsult.api.payload import (
     check_attributes,
     describe_misspelt,
@@ -298,9 +299,8 @@ def _read_row(
     try:
         warnings = check_attributes(resource, row)
         value = row.get(key)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            # In a file without a header, the names are values.
-            misspelt = describe_misspelt(resource, row) if row.keys() & resource.known else []
+        if is_blank(value):
+            misspelt = describe_misspelt(resource, row) if resource.knows_any(row) else []
             raise WebcamconsultInputError(" ".join([f"The row has no {key}.", *misspelt]))
         # Only now: in a file without a header, the names are values.
         plan.warnings.update(warnings)

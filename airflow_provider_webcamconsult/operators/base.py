@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_webcamconsult.api.conditions import matches, parse_conditions
 from airflow_provider_webcamconsult.api.matching import join_names
+from airflow_provider_webcamconsult.api.missing import is_blank
 from airflow_provider_webcamconsult.api.payload import check_fields, check_id, check_switch, select
 from airflow_provider_webcamconsult.create_result import check_if_exists
 from airflow_provider_webcamconsult.exceptions import WebcamconsultInputError, WebcamconsultNotFoundError
@@ -171,11 +172,7 @@ class _WithAttributes(_WithMasked):
         # A row of a table has no value for what it does not know, and what is cleared cannot be restored.
         may_be_row = masked.is_from_xcom or (is_mapped(self) and not callable(masked.value))
         if may_clear and may_be_row and isinstance(attributes, Mapping):
-            cleared = [
-                str(name)
-                for name, value in attributes.items()
-                if value is None or (isinstance(value, str) and not value.strip())
-            ]
+            cleared = [str(name) for name, value in attributes.items() if is_blank(value)]
             if cleared:
                 raise WebcamconsultInputError(
                     f"The template, XCom or mapped argument for the attributes has no value for "

@@ -177,7 +177,6 @@ class Sync(Generic[RecordT]):
         :raises WebcamconsultSyncRejectedError: if a retry would not help, or if there are too many deletes.
         """
         earlier, now = self.checkpoint.read(), time.time()
-        listed_at = now
         # The clock of the earlier worker may be ahead, so never wait longer than the floor from now.
         sent_at = min(earlier["sent_at"], now) if "sent_at" in earlier else None
         self._is_retry = sent_at is not None
@@ -209,7 +208,7 @@ class Sync(Generic[RecordT]):
                 "complete. If they are, run again with a larger max_deletes.",
                 result=self.report.result(),
             )
-        self._write(0.0 if sent_at is None else sent_at + CREATE_FLOOR_SECONDS, listed_at)
+        self._write(0.0 if sent_at is None else sent_at + CREATE_FLOOR_SECONDS, now)
         return self.report.finish(self._brake.count)
 
     # The phases: creates, updates, unknown outcomes, deletes
